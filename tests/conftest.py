@@ -11,9 +11,14 @@ import ape
 import pytest
 from ape.api import AccountAPI
 from ape.contracts import ContractInstance
+from hypothesis import HealthCheck, settings
 from web3.eth import Eth
 
 from creneau.escrow import BookingEscrow
+
+# A busy machine is not a failure.
+settings.register_profile("creneau", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("creneau")
 
 HOUR = 60 * 60
 PERIODS = (24 * HOUR, 48 * HOUR, 14 * 24 * HOUR)

@@ -67,7 +67,7 @@ def test_digest_equals_eth_account(order: Order, domain: Domain) -> None:
 
 
 # The escrow is deployed once, and examples only ask it for hashes.
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(orders(), min_size=1, max_size=8))
 @example([EXTREME, ORDER.model_copy(update={"slots": ()})])
 def test_digest_equals_the_contract(escrow: BookingEscrow, many: list[Order]) -> None:
