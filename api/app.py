@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 import creneau
-from api import booking, problems
+from api import problems, routes
 from api.booking import Bookings
 from api.chain import Chain
 from api.custody import Custodian, MnemonicCustodian, relayer_account
@@ -40,12 +40,11 @@ class Shim:
         self.store = Store(settings.database)
         self.store.migrate()
         self.directory = directory or TableDirectory(self.store, self.custodian)
-        self.relayer = Relayer(
-            self.store, self.chain, account, settings, lambda ids: self.bookings.settled(ids)
-        )
+        self.relayer = Relayer(self.store, self.chain, account, settings)
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
         )
+        self.relayer.listeners.append(self.bookings.settled)
 
     def close(self) -> None:
         """Stops, after what is just being done."""
@@ -112,7 +111,7 @@ def create_app(shim: Shim) -> FastAPI:
     )
     app.state.shim = shim
     app.add_middleware(RequestLog)
-    app.include_router(booking.router)
+    app.include_router(routes.router)
     problems.install(app)
 
     @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process answers")

@@ -6,14 +6,14 @@
         ├──> rejected           └─────────────┘                 its block was reorganised away
         └──> expired
 
-`accepted` to `signed` is one database transaction: it allocates the nonce, signs, and stores the bytes. Only
-then are they sent. From there on the only act is to send the same bytes again, until a receipt says what became
-of them. A batch never gets another nonce, and no status is inferred from memory: whoever starts the loop finds
-the work in the table.
+`accepted` to `signed` is one database transaction: it allocates the nonce, signs, and stores the bytes.
+Only then are they sent. From there on the only act is to send the same bytes again, until a receipt says
+what became of them. A batch never gets another nonce, and no status is inferred from memory: whoever starts
+the loop finds the work in the table.
 
-An order that wants a slot, or publishes a listing, that a transaction under way also wants, waits for that one's
-block. So a race is decided by the preflight of the loser, which costs nobody anything, and of fifty first
-bookings of one listing the first publishes it for all.
+An order that wants a slot, or publishes a listing, that a transaction under way also wants, waits for that
+one's block. So a race is decided by the preflight of the loser, which costs nobody anything, and of fifty
+first bookings of one listing the first publishes it for all.
 """
 
 import threading
@@ -92,21 +92,15 @@ class _Refusal:
 class Relayer(threading.Thread):
     """Takes accepted batches to the chain, and says when one is settled."""
 
-    def __init__(
-        self,
-        store: Store,
-        chain: Chain,
-        account: LocalAccount,
-        settings: Settings,
-        settled: Callable[[Collection[str]], None],
-    ) -> None:
+    def __init__(self, store: Store, chain: Chain, account: LocalAccount, settings: Settings) -> None:
         super().__init__(name="relayer", daemon=True)
+        self.listeners: list[Callable[[Collection[str]], None]] = []
+        """Are told, in this thread, which batches are settled."""
         self._store = store
         self._chain = chain
         self._node = chain.node
         self._account = account
         self._settings = settings
-        self._settled = settled
         self._wake = threading.Event()
         self._stopping = False
         self._head = -1
@@ -151,7 +145,8 @@ class Relayer(threading.Thread):
             self._head = head
             self._confirm(head - self._settings.confirmations)
             if self._settle(under_way, sent):
-                return 0  # Somebody may have waited for one of these.
+                self._head = -1  # They may be final already.
+                return 0  # And somebody may have waited for one of them.
         return self._settings.poll_seconds if under_way else _IDLE_SECONDS
 
     # --- accepted -> signed, rejected, expired ---
@@ -283,7 +278,7 @@ class Relayer(threading.Thread):
             if not isinstance(answer, RpcError):
                 line.info(f"{TAG} Transaction envoyée: {row.transaction_hash}")
             elif not any(known in answer.message.lower() for known in _ALREADY_KNOWN):
-                # "Nonce too low" among others: its receipt will tell, and until then it is sent again as it is.
+                # "Nonce too low" among others: its receipt will tell; until then it is sent again as it is.
                 line.warning("the node did not take the transaction", reason=answer.message)
                 self._send_after[row.id] = clock + _RETRY_SECONDS
                 continue
@@ -386,7 +381,8 @@ class Relayer(threading.Thread):
             return
         for row in self._store.batches(settled):
             _log_end(row)
-        self._settled(settled)
+        for listener in self.listeners:
+            listener(settled)
 
 
 def _wanted(row: Row[Any], publishes: bool) -> set[object]:

@@ -175,24 +175,19 @@ class Store:
     """The database. Threads may share it."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         options: dict[str, Any] = {}
-        if self.is_sqlite:
-            if self._url.database:
-                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        if is_sqlite:
+            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
             # One connection is the queue of the writers: cheaper and fairer than SQLite's busy waiting.
             options = {"pool_size": 1, "max_overflow": 0}
-        self._writer = create_engine(self._url, **options)
-        self._reader = create_engine(self._url, isolation_level="AUTOCOMMIT", pool_size=16, max_overflow=64)
-        if self.is_sqlite:
+        self._writer = create_engine(parsed, **options)
+        self._reader = create_engine(parsed, isolation_level="AUTOCOMMIT", pool_size=8, max_overflow=32)
+        if is_sqlite:
             event.listen(self._writer, "connect", _set_up_sqlite)
             event.listen(self._reader, "connect", _set_up_sqlite)
             event.listen(self._writer, "begin", _begin_immediate)
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
-        return self._url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
