@@ -82,7 +82,7 @@ class Shim:
             return {"node": {"ok": False, "reason": type(error).__name__}}
         return {
             "node": {"ok": chain_id == hex(settings.chain_id), "chainId": chain_id},
-            "contract": {"ok": code not in {"0x", None}, "address": self.chain.escrow},
+            "contract": {"ok": isinstance(code, str) and code != "0x", "address": self.chain.escrow},
             # A local node mines on demand, so its head may be of any age.
             "head": {"ok": settings.is_local or age <= settings.max_head_age_seconds, "ageSeconds": age},
             "relayer": {

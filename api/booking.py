@@ -127,13 +127,13 @@ class Bookings:
             raise
 
     def _known(self, student_id: str, key: str, request_hash: str) -> str | None:
-        row = self._store.batch_of_key(student_id, key)
-        if row is None:
-            return None
-        if row.request_hash != request_hash:
-            message = "This key was already used for another request."
-            raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
-        return str(row.id)
+        mine = (batches.c.student_id == student_id, batches.c.idempotency_key == key)
+        for row in self._store.find(*mine):
+            if row.request_hash != request_hash:
+                message = "This key was already used for another request."
+                raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+            return str(row.id)
+        return None
 
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str

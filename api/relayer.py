@@ -56,7 +56,7 @@ TAG = "[CREATE_BATCH_BOOKING]"
 _MOST_AT_ONCE = 100
 _IDLE_SECONDS = 0.5  # How soon a batch is seen that another process accepted.
 _RETRY_SECONDS = 1.0
-_UNDER_WAY = (State.SIGNED, State.SUBMITTED)
+_IS_UNDER_WAY = batches.c.state.in_([State.SIGNED, State.SUBMITTED])
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 _CODES: dict[type[ContractError], str] = {
     ERC20InsufficientBalance: "insufficient_balance",
@@ -138,7 +138,7 @@ class Relayer(threading.Thread):
 
     def _round(self) -> float:
         self._claim()
-        under_way = self._store.in_state(_UNDER_WAY)
+        under_way = self._store.find(_IS_UNDER_WAY)
         sent = self._send(under_way)
         head = int(self._node.call("eth_blockNumber"), 16)
         if sent or head != self._head:
@@ -152,7 +152,7 @@ class Relayer(threading.Thread):
     # --- accepted -> signed, rejected, expired ---
 
     def _claim(self) -> None:
-        waiting = self._store.in_state([State.ACCEPTED], _MOST_AT_ONCE)
+        waiting = self._store.find(batches.c.state == State.ACCEPTED, limit=_MOST_AT_ONCE)
         if not waiting:
             return
         ready, refusals = self._select(waiting)
@@ -185,7 +185,7 @@ class Relayer(threading.Thread):
         answers = self._node.batch([self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first])
         listings = {row.id: listing for row, listing in zip(first, answers, strict=True)}
         held: set[object] = set()
-        for row in self._store.in_state(_UNDER_WAY):
+        for row in self._store.find(_IS_UNDER_WAY):
             held |= _wanted(row, row.publishes)
         ready: list[_Attempt] = []
         refusals: dict[str, _Refusal] = {}
@@ -328,7 +328,7 @@ class Relayer(threading.Thread):
 
     def _confirm(self, deep: int) -> None:
         """Blocks up to the number `deep` are final. What is no longer in its block is under way again."""
-        rows = self._store.mined(deep)
+        rows = self._store.find(batches.c.state == State.MINED, batches.c.block_number <= deep)
         if not rows:
             return
         final: list[str] = []
@@ -379,7 +379,7 @@ class Relayer(threading.Thread):
         """Logs how these batches ended, and wakes who waits for them."""
         if not settled:
             return
-        for row in self._store.batches(settled):
+        for row in self._store.find(batches.c.id.in_(settled)):
             _log_end(row)
         for listener in self.listeners:
             listener(settled)
