@@ -14,13 +14,13 @@ import creneau
 from api import booking, problems
 from api.booking import Bookings
 from api.chain import Chain
-from api.custody import Custodian, MnemonicCustodian, relayer_account
+from api.custody import Custodian, MnemonicCustodian, relayer_accounts
 from api.directory import Directory, TableDirectory
 from api.logs import RequestLog
 from api.node import Node, NodeUnavailable
 from api.relayer import Relayer
 from api.settings import Settings
-from api.store import UNSETTLED, Store, batches, now, users
+from api.store import UNSETTLED, Store, now, sends, users
 from api.wire import ExactResponse
 
 Check = dict[str, Any]
@@ -33,7 +33,7 @@ class Shim:
         """Raises when the node or the database is not what the settings say: better now than in a request."""
         self.settings = settings
         self.custodian: Custodian = MnemonicCustodian(settings.custody_mnemonic)
-        account = relayer_account(settings)
+        accounts = relayer_accounts(settings)
         if settings.escrow is None:
             raise ValueError("CRENEAU_ESCROW must be the contract's address")
         self.chain = Chain(Node(settings.rpc_url), settings.chain_id, settings.escrow)
@@ -41,7 +41,7 @@ class Shim:
         self.store.migrate()
         self.directory = directory or TableDirectory(self.store, self.custodian)
         self.relayer = Relayer(
-            self.store, self.chain, account, settings, lambda ids: self.bookings.settled(ids)
+            self.store, self.chain, accounts, settings, lambda ids: self.bookings.settled(ids)
         )
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
@@ -60,9 +60,7 @@ class Shim:
         try:
             with self.store.write() as db:
                 db.execute(update(users).where(users.c.id == "").values(role=""))
-                oldest = db.scalar(
-                    select(func.min(batches.c.created_at)).where(batches.c.state.in_(UNSETTLED))
-                )
+                oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
         except SQLAlchemyError as error:
             return {"ok": False, "reason": type(error).__name__}
         return {"ok": True, "oldestPendingSeconds": 0 if oldest is None else (now() - oldest) // 1_000_000}
@@ -90,6 +88,8 @@ class Shim:
                 "ok": self.relayer.is_alive() and wei >= settings.min_relayer_balance_wei,
                 "address": self.relayer.address,
                 "balanceWei": str(wei),
+                "held": self.relayer.leases.held,
+                "keys": self.relayer.keys,
             },
         }
 

@@ -30,9 +30,9 @@ from api.custody import Custodian
 from api.directory import Annonce, Directory, User
 from api.models import CreateBatchBookingData, CreateBookingData
 from api.problems import Problem
-from api.relayer import TAG
+from api.kinds import TAG, quarters
 from api.settings import Settings
-from api.store import UNSETTLED, State, Store, batches, now
+from api.store import UNSETTLED, Kind, Store, batches, now
 from api.wire import ExactResponse, ExactRoute
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
 from creneau.booking import SlotCode
@@ -179,7 +179,6 @@ class Bookings:
         self._can_pay(facts, total, len(fitting))
         call, publish = self._signed(order, student, tutor, facts)
         batch_id = to_hex(order.batch_id(self._chain.domain))
-        created = now()
         row = {
             "id": batch_id,
             "student_id": student.id,
@@ -187,7 +186,6 @@ class Bookings:
             "annonce_id": annonce.id,
             "idempotency_key": key,
             "request_hash": request_hash,
-            "request_id": request_id,
             "description": request.description,
             "student_notes": request.student_notes,
             "lessons": fitting,
@@ -199,17 +197,24 @@ class Bookings:
             "allow_partial": order.allow_partial,
             "deadline": deadline,
             "salt": to_hex(order.salt),
-            "call": call,
-            "publish": publish,
-            "listing_nonce": facts.listing.nonce if publish else None,
             "instant": facts.listing.instant,
-            "state": State.ACCEPTED,
-            "created_at": created,
-            "updated_at": created,
+            "created_at": now(),
         }
         try:
             with self._store.write() as db:
                 db.execute(insert(batches), row)
+                self._store.enqueue(
+                    db,
+                    Kind.CREATE,
+                    batch_id,
+                    call,
+                    chain_id=self._settings.chain_id,
+                    wants=quarters(order.tutor, slots.order_slots(fitting)),
+                    expires=deadline,
+                    request_id=request_id,
+                    publish=publish,
+                    listing_nonce=facts.listing.nonce if publish else None,
+                )
         except IntegrityError:
             if known := self._known(student_id, key, request_hash):
                 return known

@@ -6,7 +6,7 @@ microseconds.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    insert,
     make_url,
     select,
 )
@@ -41,7 +42,7 @@ from api import wire
 
 
 class State(StrEnum):
-    """Where a batch stands; relayer.py draws the transitions."""
+    """Where a send stands; relayer.py draws the transitions."""
 
     ACCEPTED = "accepted"
     SIGNED = "signed"
@@ -53,7 +54,17 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
-UNSETTLED = (State.ACCEPTED, State.SIGNED, State.SUBMITTED)
+class Kind(StrEnum):
+    """What a send does. The relayer treats all alike; creations.py has what is particular to the first."""
+
+    CREATE = "create"  # A batch of bookings.
+    ACT = "act"  # What a party does to bookings: confirm, cancel…
+    KEEPER = "keeper"  # Lessons that are due.
+    GAP = "gap"  # Nothing: a nonce that nobody else uses, and that others wait for.
+
+
+UNDER_WAY = (State.SIGNED, State.SUBMITTED)
+UNSETTLED = (State.ACCEPTED, *UNDER_WAY)
 
 
 class Exact(TypeDecorator[Any]):
@@ -118,7 +129,6 @@ batches = Table(
     Column("annonce_id", String(64), nullable=False),
     Column("idempotency_key", String(255), nullable=False),
     Column("request_hash", String(64), nullable=False),
-    Column("request_id", String(64), nullable=False),
     Column("description", Text),
     Column("student_notes", Text),
     Column("lessons", Exact, nullable=False),  # Those of the order, in its order, as slots.Lesson.
@@ -131,39 +141,88 @@ batches = Table(
     Column("allow_partial", Boolean, nullable=False),
     Column("deadline", BigInteger, nullable=False),  # Unix seconds.
     Column("salt", String(66), nullable=False),
-    # What to send
-    Column("call", LargeBinary, nullable=False),  # createBookings…, signed by the student.
-    Column("publish", LargeBinary),  # publish, signed by the tutor, if the listing needed it at that time,
-    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
     # What became of it
-    Column("state", String(16), nullable=False),
-    Column("signer", String(42)),
-    Column("nonce", BigInteger),
-    Column("publishes", Boolean, nullable=False, default=False),
-    Column("transaction_hash", String(66)),
-    Column("block_number", BigInteger),
-    Column("block_hash", String(66)),
-    Column("gas_used", BigInteger),
     Column("booked", BigInteger),  # Bit i: lesson i. Null until a block says so.
     Column("left_out", Exact),  # What the chain did not book of the order, as slots.Failure.
     Column("instant", Boolean, nullable=False),  # Booked lessons are confirmed, not pending.
-    Column("code", String(64)),  # Why nothing was booked,
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
+)
+
+# --- The outbox ---
+
+sends = Table(
+    "sends",
+    metadata,
+    Column("id", String(66), primary_key=True),  # A creation's is the batch's.
+    Column("kind", String(16), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    # What to send
+    Column("call", LargeBinary, nullable=False),  # To the escrow; what it needs to be signed is.
+    Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
+    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
+    Column("wants", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
+    Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
+    # How it is sent
+    Column("state", String(16), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("signer", String(42)),
+    Column("nonce", BigInteger),
+    Column("publishes", Boolean, nullable=False),
+    Column("transaction_hash", String(66)),  # The newest of its transactions, or the one in a block.
+    Column("signed_at", BigInteger),
+    Column("cost", BigInteger),  # At most, in gwei.
+    # What became of it
+    Column("block_number", BigInteger),
+    Column("block_hash", String(66)),
+    Column("gas_used", BigInteger),
+    Column("fee", BigInteger),  # Paid, in gwei.
+    Column("succeeded", Boolean),
+    Column("code", String(64)),  # Why it came to nothing,
     Column("detail", Text),  # and in words.
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
-    UniqueConstraint("signer", "nonce", name="one_batch_per_nonce"),
-    Index("batches_by_state", "state", "created_at"),
+    UniqueConstraint("chain_id", "signer", "nonce", name="one_send_per_nonce"),
+    Index("sends_by_state", "state", "created_at"),
+    Index("sends_by_signing", "signed_at"),
 )
 
 transactions = Table(
-    "transactions",
+    "transactions",  # Every one that was ever signed.
     metadata,
     Column("hash", String(66), primary_key=True),
-    Column("batch_id", String(66), ForeignKey("batches.id"), nullable=False, index=True),
+    Column("send_id", String(66), ForeignKey("sends.id"), nullable=False, index=True),
+    Column("signer", String(42), nullable=False),
+    Column("nonce", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
+    Column("gas", BigInteger, nullable=False),
+    Column("max_fee", BigInteger, nullable=False),
+    Column("priority_fee", BigInteger, nullable=False),
+    Column("frees", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
     Column("created_at", BigInteger, nullable=False),
 )
+
+relayers = Table(
+    "relayers",  # Who may sign with which key.
+    metadata,
+    Column("address", String(42), primary_key=True),
+    Column("owner", String(32), nullable=False),  # A process; empty: none.
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+_SENDS = select(sends, *(c for c in batches.c if c.name not in sends.c)).outerjoin(
+    batches, batches.c.id == sends.c.id
+)
+_BATCHES = _SENDS.where(sends.c.kind == Kind.CREATE)
+_UNDER_WAY = select(
+    *(
+        sends.c[name]
+        for name in ("id", "kind", "request_id", "state", "signer", "nonce", "publishes", "expires")
+    ),
+    sends.c.transaction_hash,
+    *(transactions.c[name] for name in ("raw", "gas", "max_fee", "priority_fee", "frees")),
+    transactions.c.created_at.label("attempted_at"),
+).join(transactions, transactions.c.hash == sends.c.transaction_hash)
 
 
 def now() -> int:
@@ -217,30 +276,63 @@ class Store:
     def batch(self, batch_id: str) -> Row[Any] | None:
         """A batch by its key."""
         with self.read() as db:
-            return db.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
-
-    def batches(self, batch_ids: Collection[str]) -> Sequence[Row[Any]]:
-        """Batches by their keys."""
-        with self.read() as db:
-            return db.execute(select(batches).where(batches.c.id.in_(batch_ids))).all()
+            return db.execute(_BATCHES.where(sends.c.id == batch_id)).one_or_none()
 
     def batch_of_key(self, student_id: str, idempotency_key: str) -> Row[Any] | None:
         """The batch that a student's idempotency key made."""
         mine = (batches.c.student_id == student_id) & (batches.c.idempotency_key == idempotency_key)
         with self.read() as db:
-            return db.execute(select(batches).where(mine)).one_or_none()
+            return db.execute(_BATCHES.where(mine)).one_or_none()
 
-    def in_state(self, states: Sequence[State], limit: int | None = None) -> Sequence[Row[Any]]:
-        """The batches in these states, oldest first."""
-        query = select(batches).where(batches.c.state.in_(states)).order_by(batches.c.created_at).limit(limit)
+    # --- The outbox ---
+
+    @staticmethod
+    def enqueue(
+        db: Connection,
+        kind: Kind,
+        send_id: str,
+        call: bytes,
+        *,
+        chain_id: int,
+        wants: Mapping[str, int],
+        expires: int | None = None,
+        request_id: str = "",
+        **more: Any,
+    ) -> None:
+        """Puts a call to the escrow into the outbox, in the caller's transaction; the relayer sends it."""
+        moment = now()
+        row = {
+            "id": send_id,
+            "kind": kind,
+            "request_id": request_id,
+            "call": call,
+            "wants": wants,
+            "expires": expires,
+            "state": State.ACCEPTED,
+            "chain_id": chain_id,
+            "publishes": False,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+        db.execute(insert(sends), row | more)
+
+    def sends(self, send_ids: Collection[str]) -> Sequence[Row[Any]]:
+        """Sends by their ids, each with its batch's columns if it has one."""
+        with self.read() as db:
+            return db.execute(_SENDS.where(sends.c.id.in_(send_ids))).all()
+
+    def accepted(self, limit: int) -> Sequence[Row[Any]]:
+        """The oldest sends that wait for a nonce, each with its batch's columns if it has one."""
+        query = _SENDS.where(sends.c.state == State.ACCEPTED).order_by(sends.c.created_at).limit(limit)
         with self.read() as db:
             return db.execute(query).all()
 
-    def mined(self, up_to: int) -> Sequence[Row[Any]]:
-        """The batches in blocks up to this number that are not final yet."""
-        deep = (batches.c.state == State.MINED) & (batches.c.block_number <= up_to)
+    def under_way(self, signers: Collection[str]) -> Sequence[Row[Any]]:
+        """What these accounts have signed and no block has, each with its newest transaction."""
+        mine = sends.c.state.in_(UNDER_WAY) & sends.c.signer.in_(signers)
+        query = _UNDER_WAY.where(mine).order_by(sends.c.signer, sends.c.nonce)
         with self.read() as db:
-            return db.execute(select(batches).where(deep)).all()
+            return [*db.execute(query)]
 
     def close(self) -> None:
         """Lets go of the connections."""

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from api.app import Shim
 from api.models import CreateBatchBookingData
-from api.store import State, batches
+from api.store import State, sends
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
 
@@ -173,7 +173,7 @@ def settle(shim: Shim, *batch_ids: str) -> list[Any]:
 def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Shim) -> None:
     expired, fresh = place(shim, desk, slot("09:00")), place(shim, desk, slot("10:00"))
     with shim.store.write() as db:
-        db.execute(update(batches).where(batches.c.id == expired).values(deadline=1_600_000_000))
+        db.execute(update(sends).where(sends.c.id == expired).values(expires=1_600_000_000))
     with watching(stack) as seen:
         first, second = settle(shim, expired, fresh)
     assert (first.state, first.code, first.nonce) == (State.EXPIRED, "expired", None)
