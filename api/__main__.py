@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -15,14 +16,33 @@ from api.settings import Settings
 from api.store import Store
 
 
+class _Server(uvicorn.Server):
+    """Takes no more requests once it is told to stop, and answers those that wait for a block."""
+
+    def __init__(self, config: uvicorn.Config, shim: Shim) -> None:
+        super().__init__(config)
+        self._shim = shim
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._shim.drain()
+        super().handle_exit(sig, frame)
+
+
 def serve(settings: Settings) -> None:
     """Runs the shim until it is told to stop."""
     logs.configure(settings.log_format)
-    app = create_app(Shim(settings))
+    shim = Shim(settings)
     structlog.get_logger().info("serving", host=settings.host, port=settings.port, chain_id=settings.chain_id)
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+    config = uvicorn.Config(
+        create_app(shim),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
     )
+    _Server(config, shim).run()
 
 
 def main() -> None:

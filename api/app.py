@@ -16,6 +16,7 @@ from api.booking import Bookings
 from api.chain import Chain
 from api.custody import Custodian, MnemonicCustodian, relayer_accounts
 from api.directory import Directory, TableDirectory
+from api.fees import GWEI, left_today
 from api.logs import RequestLog
 from api.node import Node, NodeUnavailable
 from api.relayer import Relayer
@@ -47,6 +48,10 @@ class Shim:
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
         )
 
+    def drain(self) -> None:
+        """Lets no request wait any longer: the process is about to end."""
+        self.bookings.drain()
+
     def close(self) -> None:
         """Stops, after what is just being done."""
         self.relayer.stop()
@@ -60,10 +65,12 @@ class Shim:
         try:
             with self.store.write() as db:
                 db.execute(update(users).where(users.c.id == "").values(role=""))
+                left = left_today(db, self.settings)
                 oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
         except SQLAlchemyError as error:
             return {"ok": False, "reason": type(error).__name__}
-        return {"ok": True, "oldestPendingSeconds": 0 if oldest is None else (now() - oldest) // 1_000_000}
+        age = 0 if oldest is None else (now() - oldest) // 1_000_000
+        return {"ok": True, "oldestPendingSeconds": age, "feesLeftTodayWei": str(left * GWEI)}
 
     def _node(self) -> dict[str, Check]:
         settings = self.settings
@@ -88,8 +95,8 @@ class Shim:
                 "ok": self.relayer.is_alive() and wei >= settings.min_relayer_balance_wei,
                 "address": self.relayer.address,
                 "balanceWei": str(wei),
+                "keys": self.relayer.keys,  # So many processes can send at once; the others wait.
                 "held": self.relayer.leases.held,
-                "keys": self.relayer.keys,
             },
         }
 

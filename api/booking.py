@@ -28,9 +28,9 @@ from api.auth import CurrentUser
 from api.chain import Chain, Facts
 from api.custody import Custodian
 from api.directory import Annonce, Directory, User
+from api.kinds import TAG, quarters
 from api.models import CreateBatchBookingData, CreateBookingData
 from api.problems import Problem
-from api.kinds import TAG, quarters
 from api.settings import Settings
 from api.store import UNSETTLED, Kind, Store, batches, now
 from api.wire import ExactResponse, ExactRoute
@@ -66,6 +66,7 @@ class Bookings:
         self._custodian = custodian
         self._wake_relayer = wake_relayer
         self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -75,6 +76,12 @@ class Bookings:
         """Wakes the requests that wait for these batches. The relayer calls it, from its thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._set, batch_ids)
+
+    def drain(self) -> None:
+        """Answers all that wait, and lets nobody wait any more: their batches go on in another process."""
+        self._draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._set, list(self._waiting))
 
     def _set(self, batch_ids: Collection[str]) -> None:
         for batch_id in batch_ids:
@@ -96,7 +103,7 @@ class Bookings:
             row = await self.in_thread(self._store.batch, batch_id)
             assert row is not None
             left = until - asyncio.get_running_loop().time()
-            if row.state not in UNSETTLED or left <= 0:
+            if row.state not in UNSETTLED or left <= 0 or self._draining:
                 return row
             try:
                 await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))

@@ -485,17 +485,13 @@ class Relayer(threading.Thread):
                     return
                 send_id = f"{Kind.GAP}:{signer}:{nonce}"
                 log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
-                signed = {
-                    "state": State.SIGNED,
-                    "signer": signer,
-                    "nonce": nonce,
+                signed: dict[str, Any] = {"state": State.SIGNED, "signer": signer, "nonce": nonce}
+                terms: dict[str, Any] = {
                     "chain_id": settings.chain_id,
+                    "wants": {},
+                    "expires": now() // 10**6,
                 }
-                moment = now() // 1_000_000
-                chain_id = settings.chain_id
-                self._store.enqueue(
-                    db, Kind.GAP, send_id, b"", chain_id=chain_id, wants={}, expires=moment, **signed
-                )
+                self._store.enqueue(db, Kind.GAP, send_id, b"", **terms, **signed)
                 self._store_signed(db, send_id, signer, nonce, None, gas, offer)
 
     # --- mined -> final, failed, expired, and back ---
