@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help setup demo serve token test lint format abi gas lock clean
+.PHONY: help setup demo serve token test chaos lint format abi gas lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ endif
 
 test: setup ## All tests
 	@pytest
+
+chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 SEED=7
+	@CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos
 
 lint: setup ## ruff, mypy and forge fmt
 	ruff check .

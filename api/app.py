@@ -1,6 +1,6 @@
 """The application: its parts put together, started and stopped, and what operators ask of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,13 +14,14 @@ import creneau
 from api import problems, routes
 from api.booking import Bookings
 from api.chain import Chain
-from api.custody import Custodian, MnemonicCustodian, relayer_account
+from api.custody import Custodian, MnemonicCustodian, relayer_accounts
 from api.directory import Directory, TableDirectory
+from api.fees import GWEI, left_today
 from api.logs import RequestLog
 from api.node import Node, NodeUnavailable
 from api.relayer import Relayer
 from api.settings import Settings
-from api.store import UNSETTLED, Store, batches, now, users
+from api.store import UNSETTLED, Store, now, sends, users
 from api.wire import ExactResponse
 
 Check = dict[str, Any]
@@ -33,18 +34,24 @@ class Shim:
         """Raises when the node or the database is not what the settings say: better now than in a request."""
         self.settings = settings
         self.custodian: Custodian = MnemonicCustodian(settings.custody_mnemonic)
-        account = relayer_account(settings)
+        accounts = relayer_accounts(settings)
         if settings.escrow is None:
             raise ValueError("CRENEAU_ESCROW must be the contract's address")
         self.chain = Chain(Node(settings.rpc_url), settings.chain_id, settings.escrow)
         self.store = Store(settings.database)
         self.store.migrate()
         self.directory = directory or TableDirectory(self.store, self.custodian)
-        self.relayer = Relayer(self.store, self.chain, account, settings)
+        self.relayer = Relayer(self.store, self.chain, accounts, settings, self._settled)
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
         )
-        self.relayer.listeners.append(self.bookings.settled)
+
+    def _settled(self, send_ids: Collection[str]) -> None:
+        self.bookings.settled(send_ids)
+
+    def drain(self) -> None:
+        """Lets no request wait any longer: the process is about to end."""
+        self.bookings.drain()
 
     def close(self) -> None:
         """Stops, after what is just being done."""
@@ -59,12 +66,12 @@ class Shim:
         try:
             with self.store.write() as db:
                 db.execute(update(users).where(users.c.id == "").values(role=""))
-                oldest = db.scalar(
-                    select(func.min(batches.c.created_at)).where(batches.c.state.in_(UNSETTLED))
-                )
+                left = left_today(db, self.settings)
+                oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
         except SQLAlchemyError as error:
             return {"ok": False, "reason": type(error).__name__}
-        return {"ok": True, "oldestPendingSeconds": 0 if oldest is None else (now() - oldest) // 1_000_000}
+        age = 0 if oldest is None else (now() - oldest) // 1_000_000
+        return {"ok": True, "oldestPendingSeconds": age, "feesLeftTodayWei": str(left * GWEI)}
 
     def _node(self) -> dict[str, Check]:
         settings = self.settings
@@ -89,6 +96,8 @@ class Shim:
                 "ok": self.relayer.is_alive() and wei >= settings.min_relayer_balance_wei,
                 "address": self.relayer.address,
                 "balanceWei": str(wei),
+                "keys": self.relayer.keys,  # So many processes can send at once; the others wait.
+                "held": self.relayer.leases.held,
             },
         }
 

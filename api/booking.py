@@ -25,11 +25,11 @@ from api.answers import lessons, nothing_booked
 from api.chain import Chain, Facts
 from api.custody import Custodian
 from api.directory import Annonce, Directory, User
+from api.kinds import TAG, quarters
 from api.models import CreateBatchBookingData
 from api.problems import Problem
-from api.relayer import TAG
 from api.settings import Settings
-from api.store import UNSETTLED, State, Store, batches, now
+from api.store import UNSETTLED, Kind, Store, batches, now
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
 from creneau.booking import SlotCode
 from creneau.fields import from_unix, to_hex, to_unix
@@ -62,6 +62,7 @@ class Bookings:
         self._custodian = custodian
         self._wake_relayer = wake_relayer
         self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -71,6 +72,12 @@ class Bookings:
         """Wakes the requests that wait for these batches. The relayer calls it, from its thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._set, batch_ids)
+
+    def drain(self) -> None:
+        """Answers all that wait, and lets nobody wait any more: their batches go on in another process."""
+        self._draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._set, list(self._waiting))
 
     def _set(self, batch_ids: Collection[str]) -> None:
         for batch_id in batch_ids:
@@ -93,7 +100,7 @@ class Bookings:
             if row is None:
                 raise LookupError(batch_id)
             left = until - asyncio.get_running_loop().time()
-            if row.state not in UNSETTLED or left <= 0:
+            if row.state not in UNSETTLED or left <= 0 or self._draining:
                 return row
             try:
                 await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))
@@ -127,13 +134,13 @@ class Bookings:
             raise
 
     def _known(self, student_id: str, key: str, request_hash: str) -> str | None:
-        mine = (batches.c.student_id == student_id, batches.c.idempotency_key == key)
-        for row in self._store.find(*mine):
-            if row.request_hash != request_hash:
-                message = "This key was already used for another request."
-                raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
-            return str(row.id)
-        return None
+        row = self._store.batch_of_key(student_id, key)
+        if row is None:
+            return None
+        if row.request_hash != request_hash:
+            message = "This key was already used for another request."
+            raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+        return str(row.id)
 
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
@@ -176,7 +183,6 @@ class Bookings:
         self._can_pay(facts, total, len(fitting))
         call, publish = self._signed(order, student, tutor, facts)
         batch_id = to_hex(order.batch_id(self._chain.domain))
-        created = now()
         row = {
             "id": batch_id,
             "student_id": student.id,
@@ -184,7 +190,6 @@ class Bookings:
             "annonce_id": annonce.id,
             "idempotency_key": key,
             "request_hash": request_hash,
-            "request_id": request_id,
             "description": request.description,
             "student_notes": request.student_notes,
             "lessons": fitting,
@@ -196,17 +201,24 @@ class Bookings:
             "allow_partial": order.allow_partial,
             "deadline": deadline,
             "salt": to_hex(order.salt),
-            "call": call,
-            "publish": publish,
-            "listing_nonce": facts.listing.nonce if publish else None,
             "instant": facts.listing.instant,
-            "state": State.ACCEPTED,
-            "created_at": created,
-            "updated_at": created,
+            "created_at": now(),
         }
         try:
             with self._store.write() as db:
                 db.execute(insert(batches), row)
+                self._store.enqueue(
+                    db,
+                    Kind.CREATE,
+                    batch_id,
+                    call,
+                    chain_id=self._settings.chain_id,
+                    wants=quarters(order.tutor, slots.order_slots(fitting)),
+                    expires=deadline,
+                    request_id=request_id,
+                    publish=publish,
+                    listing_nonce=facts.listing.nonce if publish else None,
+                )
         except IntegrityError:
             if known := self._known(student_id, key, request_hash):
                 return known

@@ -48,18 +48,28 @@ class MnemonicCustodian:
         return self._accounts[index]
 
 
-def relayer_account(settings: Settings) -> LocalAccount:
-    """The account that sends the transactions: an Ape account, or a development account of the local network.
+def relayer_accounts(settings: Settings) -> list[LocalAccount]:
+    """The accounts that send the transactions: Ape accounts, or development accounts of the local network.
 
     Raises `ValueError` or `OSError` if there is no such account, or its passphrase is wrong.
     """
     if settings.relayer_mnemonic_index is not None:
-        return _derive(seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, ""), settings.relayer_mnemonic_index)
+        seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
+        return [_derive(seed, int(index)) for index in str(settings.relayer_mnemonic_index).split(",")]
     if not settings.relayer:
         raise ValueError("CRENEAU_RELAYER must name the account that sends the transactions")
+    return [_ape_account(alias.strip()) for alias in settings.relayer.split(",")]
+
+
+def relayer_account(settings: Settings) -> LocalAccount:
+    """The first of them."""
+    return relayer_accounts(settings)[0]
+
+
+def _ape_account(alias: str) -> LocalAccount:
     folder = Path(os.environ.get("APE_DATA_FOLDER", Path.home() / ".ape"))
-    keyfile = json.loads((folder / "accounts" / f"{settings.relayer}.json").read_text())
-    passphrase = os.environ.get(f"APE_ACCOUNTS_{settings.relayer}_PASSPHRASE", "")
+    keyfile = json.loads((folder / "accounts" / f"{alias}.json").read_text())
+    passphrase = os.environ.get(f"APE_ACCOUNTS_{alias}_PASSPHRASE", "")
     account: LocalAccount = Account.from_key(Account.decrypt(keyfile, passphrase))
     return account
 

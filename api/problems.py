@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from api.node import NodeUnavailable
@@ -118,6 +119,12 @@ def install(app: FastAPI) -> None:
         log.warning("the node does not answer", reason=str(error))
         message = "The blockchain node does not answer just now. Nothing was booked; please try again."
         return Problem(503, "node_unavailable", message, headers={"Retry-After": "5"}).response()
+
+    @app.exception_handler(SQLAlchemyError)
+    async def no_database(_: Request, error: SQLAlchemyError) -> ExactResponse:
+        log.warning("the database does not answer", reason=type(error).__name__)
+        message = "The service can't store anything just now. Please send the same request again."
+        return Problem(503, "database_unavailable", message, headers={"Retry-After": "5"}).response()
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> ExactResponse:

@@ -1,122 +1,120 @@
-"""The relayer: one thread and one loop over the table of batches, which it takes to the chain in this order.
+"""The relayer: one thread and one loop over the outbox, whose sends it takes to the chain.
 
-    accepted ──> signed ──> submitted ──> mined ──> final
-        │           │           ^           ^ │ └─> failed      it reverted, in a block that is final
-        │           └───────────┼───────────┘ │
-        ├──> rejected           └─────────────┘                 its block was reorganised away
-        └──> expired
+    accepted  ──> signed     one database transaction allocates the nonce, signs, and stores the bytes
+    accepted  ──> rejected   the contract refuses it, and nothing was sent
+    accepted  ──> expired    it waited too long
+    accepted  ──> mined      somebody else's transaction did the same
+    signed    ──> submitted  a node has the bytes
+    signed    ──> mined      a block has them
+    signed    ──> accepted   another transaction with this nonce is final
+    submitted ──> mined      a block has them
+    submitted ──> accepted   another transaction with this nonce is final
+    mined     ──> final      the block is
+    mined     ──> failed     it reverted, in a block that is final
+    mined     ──> expired    it came too late, or its nonce was spent otherwise, in a block that is final
+    mined     ──> submitted  the block was reorganised away
+    mined     ──> accepted   the block was reorganised away, and it was somebody else's transaction
 
-`accepted` to `signed` is one database transaction: it allocates the nonce, signs, and stores the bytes.
-Only then are they sent. From there on the only act is to send the same bytes again, until a receipt says
-what became of them. A batch never gets another nonce, and no status is inferred from memory: whoever starts
-the loop finds the work in the table.
+Once signed, the same bytes are sent again and again, until a receipt says what became of them. All that
+may take their place is a replacement with the same nonce that offers more for gas, or that, when it is
+too late for the call, only spends the nonce. Every transaction is stored before it is sent, and the
+receipts of all of them are looked for. No status is inferred from memory: whoever starts the loop finds
+the work in the table.
 
-An order that wants a slot, or publishes a listing, that a transaction under way also wants, waits for that
-one's block. So a race is decided by the preflight of the loser, which costs nobody anything, and of fifty
-first bookings of one listing the first publishes it for all.
+A send that wants what another under way also wants (a tutor's time, say, or to publish a listing) waits
+for that one's block. So a race is decided by the preflight of the loser, which costs nobody anything, and
+of fifty first bookings of one listing the first publishes it for all.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
-from api import slots
-from api.answers import failures, frontend_id
-from api.chain import Chain, order_of, unhex
+from api import fees, kinds
+from api.chain import Chain
+from api.fees import Offer
+from api.kinds import TAG, Acts, Creations, Ready, Receipt, Refusal
+from api.leases import LeaseLost, Leases
 from api.node import NodeUnavailable, RpcError
 from api.settings import Settings
-from api.slots import Failure
-from api.store import State, Store, batches, now, transactions
-from creneau import codec
-from creneau.amounts import to_wei
-from creneau.errors import (
-    ContractError,
-    ERC20InsufficientAllowance,
-    ERC20InsufficientBalance,
-    NothingFree,
-    NotListed,
-    OrderExpired,
-    RateMismatch,
-    SlotError,
-    decode_revert,
-)
-from creneau.fields import to_bytes32, to_hex
-from creneau.order import booking_id
+from api.store import UNDER_WAY, Kind, State, Store, batches, now, sends, transactions
+from creneau.errors import ContractError, decode_revert
+from creneau.fields import to_hex
 
 log = structlog.get_logger()
 
-TAG = "[CREATE_BATCH_BOOKING]"
-
-_MOST_AT_ONCE = 100
-_IDLE_SECONDS = 0.5  # How soon a batch is seen that another process accepted.
-_RETRY_SECONDS = 1.0
-_IS_UNDER_WAY = batches.c.state.in_([State.SIGNED, State.SUBMITTED])
-_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
-_CODES: dict[type[ContractError], str] = {
-    ERC20InsufficientBalance: "insufficient_balance",
-    ERC20InsufficientAllowance: "insufficient_allowance",
-    NotListed: "not_published",
-    OrderExpired: "expired",
-    RateMismatch: "rate_mismatch",
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ACCEPTED: frozenset({State.SIGNED, State.REJECTED, State.EXPIRED, State.MINED}),
+    State.SIGNED: frozenset({State.SUBMITTED, State.MINED, State.ACCEPTED}),
+    State.SUBMITTED: frozenset({State.MINED, State.ACCEPTED}),
+    State.MINED: frozenset({State.FINAL, State.FAILED, State.EXPIRED, State.SUBMITTED, State.ACCEPTED}),
 }
 
-_BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
-_BY_KEY = update(batches).where(batches.c.id == bindparam("key"))
-_MINED = ("block_number", "block_hash", "gas_used", "booked", "left_out", "code", "detail")
+_MOST_AT_ONCE = 100
+_IDLE_SECONDS = 0.5  # How soon a send is seen that another process accepted.
+_RETRY_SECONDS = 1.0
+_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
+_IN_A_BLOCK = ("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail")
+_UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash", "signed_at", "cost"))
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """A batch that can be sent now, as this transaction."""
-
-    row: Row[Any]
-    data: bytes
-    publishes: bool
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Why nothing of a batch is booked. Without a code, what is `left_out` says it."""
-
-    code: str | None = None
-    detail: str | None = None
-    left_out: Sequence[Failure] = ()
+def may_become(state: State) -> Any:
+    """The condition that a send's present state allows that one."""
+    return sends.c.state.in_([before for before, after in TRANSITIONS.items() if state in after])
 
 
 class Relayer(threading.Thread):
-    """Takes accepted batches to the chain, and says when one is settled."""
+    """Takes accepted sends to the chain, and says when one is settled."""
 
-    def __init__(self, store: Store, chain: Chain, account: LocalAccount, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain: Chain,
+        accounts: Sequence[LocalAccount],
+        settings: Settings,
+        settled: Callable[[Collection[str]], None],
+    ) -> None:
         super().__init__(name="relayer", daemon=True)
-        self.listeners: list[Callable[[Collection[str]], None]] = []
-        """Are told, in this thread, which batches are settled."""
         self._store = store
         self._chain = chain
         self._node = chain.node
-        self._account = account
+        self._accounts = {str(account.address): account for account in accounts}
         self._settings = settings
+        self._settled = settled
+        acts = Acts()
+        self._kinds: dict[str, Acts] = {**dict.fromkeys(Kind, acts), Kind.CREATE: Creations(chain)}
         self._wake = threading.Event()
         self._stopping = False
-        self._head = -1
-        self._send_after: dict[str, float] = {}
+        self._head: dict[str, Any] | None = None
+        self._moved = False  # A block was reorganised away.
+        self._send_after: dict[str, float] = {}  # By transaction.
+        self._bump_after: dict[str, float] = {}
+        self._gone: set[str] = set()
+        self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
 
     @property
     def address(self) -> str:
-        """The account that sends and pays for the transactions."""
-        return str(self._account.address)
+        """The account that sends and pays for new transactions, or that may do so one day."""
+        return [*self.leases.held, *self._accounts][0]
+
+    @property
+    def keys(self) -> int:
+        """How many processes can send at once."""
+        return len(self._accounts)
 
     def wake(self) -> None:
         """There is work."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends the loop after its present round."""
+        """Ends the loop after its present round, and gives the keys to whoever wants them."""
         self._stopping = True
         self._wake.set()
         if self.is_alive():
@@ -125,321 +123,496 @@ class Relayer(threading.Thread):
     def run(self) -> None:
         """The loop."""
         while not self._stopping:
+            pause = _RETRY_SECONDS
             try:
                 pause = self._round()
             except NodeUnavailable as error:
                 log.warning("the node does not answer", reason=str(error))
-                pause = _RETRY_SECONDS
+            except RpcError as error:
+                log.warning("the node refuses to answer", reason=error.message)
+            except LeaseLost as error:
+                log.warning("another process has the key now", relayer=str(error))
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer", reason=type(error).__name__)
             except Exception:
                 log.exception("the relayer's round failed")
-                pause = _RETRY_SECONDS
             self._wake.wait(pause)
             self._wake.clear()
+        try:
+            self.leases.release()
+        except SQLAlchemyError as error:
+            log.warning("the keys are still leased", reason=type(error).__name__)
 
     def _round(self) -> float:
-        self._claim()
-        under_way = self._store.find(_IS_UNDER_WAY)
+        held = self.leases.renew()
+        if held:
+            self._claim(held[0])
+        under_way = self._replace(self._store.under_way(held))
         sent = self._send(under_way)
-        head = int(self._node.call("eth_blockNumber"), 16)
-        if sent or head != self._head:
+        head = self._node.call("eth_getBlockByNumber", "latest", False)
+        if sent or self._moved or self._head is None or head["hash"] != self._head["hash"]:
+            deep = self._final_block(head)
+            settled = self._settle(under_way, sent, deep)
+            self._moved = self._confirm(deep)
             self._head = head
-            self._confirm(head - self._settings.confirmations)
-            if self._settle(under_way, sent):
-                self._head = -1  # They may be final already.
-                return 0  # And somebody may have waited for one of them.
+            if settled or self._moved:
+                return 0  # Somebody may have waited for one of these.
         return self._settings.poll_seconds if under_way else _IDLE_SECONDS
 
     # --- accepted -> signed, rejected, expired ---
 
-    def _claim(self) -> None:
-        waiting = self._store.find(batches.c.state == State.ACCEPTED, limit=_MOST_AT_ONCE)
+    def _claim(self, signer: str) -> None:
+        waiting = self._store.accepted(_MOST_AT_ONCE)
         if not waiting:
             return
         ready, refusals = self._select(waiting)
         block, count, *estimates = self._node.batch(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
-                ("eth_getTransactionCount", [self.address, "pending"]),
-                *(("eth_estimateGas", [self._call(attempt.data)]) for attempt in ready),
+                ("eth_getTransactionCount", [signer, "pending"]),
+                *(("eth_estimateGas", [self._call(signer, each.data)]) for each in ready),
             ]
         )
         if isinstance(block, RpcError) or isinstance(count, RpcError):
             raise NodeUnavailable("no head")
-        passed: list[tuple[_Attempt, int]] = []
-        reverted: list[tuple[Row[Any], ContractError]] = []
-        for attempt, estimate in zip(ready, estimates, strict=True):
+        passed: list[tuple[Ready, int]] = []
+        reverted: list[tuple[Row[Any], ContractError | None]] = []
+        for each, estimate in zip(ready, estimates, strict=True):
             if not isinstance(estimate, RpcError):
-                passed.append((attempt, int(estimate, 16)))
+                # A calendar word that is emptied meanwhile costs more to write than the estimate says.
+                passed.append((each, int(estimate, 16) * 5 // 4 + 25_000))
             elif estimate.is_revert:
-                reverted.append((attempt.row, decode_revert(estimate.data or b"")))
+                reverted.append((each.row, decode_revert(estimate.data or b"")))
             else:
-                log.warning("preflight failed", batch_id=attempt.row.id, reason=estimate.message)
-        refusals |= self._refusals(reverted)
-        self._refuse(refusals)
+                log.warning("preflight failed", send_id=each.row.id, reason=estimate.message)
+        explained, elsewhere = self._explain(reverted)
+        self._refuse(waiting, refusals | explained)
+        self._store_mined([(row, receipt, None) for row, receipt in elsewhere])
         if passed:
-            self._sign(passed, int(count, 16), int(block["baseFeePerGas"], 16))
+            self._sign(signer, passed, int(count, 16), int(block["baseFeePerGas"], 16))
 
-    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[_Attempt], dict[str, _Refusal]]:
+    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Ready], dict[str, Refusal]]:
         """What can be sent now, and what never can. Of the others each waits for one that is under way."""
-        first = [row for row in waiting if row.publish is not None]
-        answers = self._node.batch([self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first])
-        listings = {row.id: listing for row, listing in zip(first, answers, strict=True)}
-        held: set[object] = set()
-        for row in self._store.find(_IS_UNDER_WAY):
-            held |= _wanted(row, row.publishes)
-        ready: list[_Attempt] = []
-        refusals: dict[str, _Refusal] = {}
+        refusals = {
+            row.id: kinds.EXPIRED for row in waiting if row.expires and row.expires * 1_000_000 < now()
+        }
+        prepared: dict[str, Ready | Refusal] = {}
+        for kind, handler in self._kinds.items():
+            rows = [row for row in waiting if row.kind == kind and row.id not in refusals]
+            if rows:
+                prepared |= handler.prepare(rows)
+        with self._store.read() as db:
+            held = _held(db)
+        ready: list[Ready] = []
         for row in waiting:
-            attempt = _Attempt(row, row.call, publishes=False)
-            if row.deadline * 1_000_000 < now():
-                refusals[row.id] = _Refusal("expired", "It could not be sent in time. Please book again.")
-                continue
-            if row.publish is not None:
-                if isinstance(listings[row.id], RpcError):
-                    continue
-                listing = codec.decode_listing(unhex(listings[row.id]))
-                if to_wei(listing.hourly_rate) != row.hourly_rate:
-                    if listing.nonce != row.listing_nonce:
-                        refusals[row.id] = _Refusal("rate_mismatch", "The tutor has just changed the rate.")
-                        continue
-                    attempt = _Attempt(row, codec.multicall_data([row.publish, row.call]), publishes=True)
-            wanted = _wanted(row, attempt.publishes)
-            if held.isdisjoint(wanted):
-                held |= wanted
-                ready.append(attempt)
+            match prepared.get(row.id):
+                case Ready() as each if kinds.is_free(each.wants, held):
+                    kinds.hold(each.wants, held)
+                    ready.append(each)
+                case Refusal() as refusal:
+                    refusals[row.id] = refusal
         return ready, refusals
 
-    def _refuse(self, refusals: Mapping[str, _Refusal]) -> None:
+    def _refuse(self, rows: Sequence[Row[Any]], refusals: Mapping[str, Refusal]) -> None:
         if not refusals:
             return
         with self._store.write() as db:
-            for batch_id, refusal in refusals.items():
-                mine = (batches.c.id == batch_id) & (batches.c.state == State.ACCEPTED)
-                state = State.EXPIRED if refusal.code == "expired" else State.REJECTED
-                db.execute(update(batches).where(mine).values(state=state, updated_at=now(), **vars(refusal)))
+            for row in rows:
+                if refusal := refusals.get(row.id):
+                    state = State.EXPIRED if refusal.code == "expired" else State.REJECTED
+                    reason = {"code": refusal.code, "detail": refusal.detail}
+                    self._move(db, row, state, reason, self._kinds[row.kind].booked(row, None, refusal))
         self._tell(refusals)
 
-    def _sign(self, passed: Sequence[tuple[_Attempt, int]], count: int, base_fee: int) -> None:
-        """One database transaction claims the batches, allocates their nonces and stores the signed bytes."""
+    def _sign(self, signer: str, passed: Sequence[tuple[Ready, int]], count: int, base_fee: int) -> None:
+        """One database transaction claims the sends, allocates their nonces and stores the signed bytes."""
         settings = self._settings
-        terms: dict[str, Any] = {
-            "type": 2,
-            "chainId": settings.chain_id,
-            "to": self._chain.escrow,
-            "value": 0,
-            "maxFeePerGas": min(2 * base_fee + settings.priority_fee_wei, settings.max_fee_wei),
-            "maxPriorityFeePerGas": min(settings.priority_fee_wei, settings.max_fee_wei),
-        }
-        moment = now()
-        signed: list[dict[str, Any]] = []
-        stored: list[dict[str, Any]] = []
         with self._store.write() as db:
-            ids = [attempt.row.id for attempt, _ in passed]
-            claim = update(batches).where(batches.c.id.in_(ids), batches.c.state == State.ACCEPTED)
-            claimed = set(db.scalars(claim.values(state=State.SIGNED).returning(batches.c.id)))
-            # A nonce that was ever allocated is never free again, so the highest of all counts, not only of
-            # those under way: `count` was asked for before this transaction began.
-            highest = db.scalar(select(func.max(batches.c.nonce)).where(batches.c.signer == self.address))
+            self.leases.fence(db, signer)
+            ids = [each.row.id for each, _ in passed]
+            claim = select(sends.c.id).where(sends.c.id.in_(ids), sends.c.state == State.ACCEPTED)
+            claimed = set(db.scalars(claim.with_for_update(skip_locked=True)))
+            held = _held(db)  # Another process may have signed something since the preflight.
+            left = fees.left_today(db, settings)
+            highest = db.scalar(select(func.max(sends.c.nonce)).where(_signed_by(settings, signer)))
             nonce = count if highest is None else max(count, highest + 1)
-            for attempt, gas in passed:
-                if attempt.row.id not in claimed:
-                    continue  # Another process has it.
-                # A calendar word that is emptied meanwhile costs more to write than the estimate says.
-                fields = {"nonce": nonce, "gas": gas * 5 // 4 + 25_000, "data": attempt.data}
-                transaction = self._account.sign_transaction(terms | fields)
-                sent = {"signer": self.address, "nonce": nonce, "transaction_hash": to_hex(transaction.hash)}
-                row = {"key": attempt.row.id, "publishes": attempt.publishes, "updated_at": moment}
-                signed.append(row | sent)
-                raw = {"hash": to_hex(transaction.hash), "raw": bytes(transaction.raw_transaction)}
-                stored.append(raw | {"batch_id": attempt.row.id, "created_at": moment})
+            for each, gas in passed:
+                if each.row.id not in claimed or not kinds.is_free(each.wants, held):
+                    continue
+                offer = fees.first(settings, base_fee, gas)
+                if offer is None or fees.cost(gas, offer.max_fee) > left:
+                    log.warning("gas costs more than the caps allow", send_id=each.row.id)
+                    continue
+                left -= fees.cost(gas, offer.max_fee)
+                kinds.hold(each.wants, held)
+                terms = {"publishes": each.publishes, "wants": each.wants}
+                self._move(db, each.row, State.SIGNED, {"signer": signer, "nonce": nonce, **terms})
+                self._store_signed(db, each.row.id, signer, nonce, each.data, gas, offer)
                 nonce += 1
-            if signed:
-                db.execute(_BY_KEY, signed)
-                db.execute(insert(transactions), stored)
+
+    def _store_signed(
+        self,
+        db: Connection,
+        send_id: str,
+        signer: str,
+        nonce: int,
+        data: bytes | None,
+        gas: int,
+        offer: Offer,
+    ) -> None:
+        """Signs a transaction and makes it the newest of this send. Without data it only spends the nonce."""
+        fields: dict[str, Any] = {
+            "type": 2,
+            "chainId": self._settings.chain_id,
+            "to": signer if data is None else self._chain.escrow,
+            "value": 0,
+            "data": data or b"",
+            "nonce": nonce,
+            "gas": gas,
+            "maxFeePerGas": offer.max_fee,
+            "maxPriorityFeePerGas": offer.priority_fee,
+        }
+        signed = self._accounts[signer].sign_transaction(fields)
+        stored = {
+            "hash": to_hex(signed.hash),
+            "send_id": send_id,
+            "signer": signer,
+            "nonce": nonce,
+            "raw": bytes(signed.raw_transaction),
+            "gas": gas,
+            "frees": data is None,
+            "created_at": now(),
+        }
+        db.execute(insert(transactions), stored | offer._asdict())
+        newest = {
+            "transaction_hash": stored["hash"],
+            "cost": fees.cost(gas, offer.max_fee),
+            "signed_at": now(),
+        }
+        db.execute(update(sends).where(sends.c.id == send_id).values(newest))
 
     # --- signed -> submitted ---
 
     def _send(self, rows: Sequence[Row[Any]]) -> set[str]:
         """Sends the bytes of what was not sent lately; the ids of what the node has now."""
         clock = time.monotonic()
-        due = [row for row in rows if self._send_after.get(row.id, 0) <= clock]
-        if not due:
-            return set()
-        with self._store.read() as db:
-            hashes = [row.transaction_hash for row in due]
-            query = select(transactions.c.hash, transactions.c.raw).where(transactions.c.hash.in_(hashes))
-            raw = {row.hash: row.raw for row in db.execute(query)}
-        answers = self._node.batch(
-            [("eth_sendRawTransaction", [to_hex(raw[row.transaction_hash])]) for row in due]
-        )
+        due = [row for row in rows if self._send_after.get(row.transaction_hash, 0) <= clock]
+        answers = self._node.batch([("eth_sendRawTransaction", [to_hex(row.raw)]) for row in due])
         sent: set[str] = set()
         for row, answer in zip(due, answers, strict=True):
             line = _line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
             if not isinstance(answer, RpcError):
                 line.info(f"{TAG} Transaction envoyée: {row.transaction_hash}")
             elif not any(known in answer.message.lower() for known in _ALREADY_KNOWN):
-                # "Nonce too low" among others: its receipt will tell; until then it is sent again as it is.
+                # "Nonce too low" among others: its receipt will tell, and until then it is sent again.
                 line.warning("the node did not take the transaction", reason=answer.message)
-                self._send_after[row.id] = clock + _RETRY_SECONDS
+                self._send_after[row.transaction_hash] = clock + _RETRY_SECONDS
                 continue
-            self._send_after[row.id] = clock + self._settings.resend_seconds
+            self._send_after[row.transaction_hash] = clock + self._settings.resend_seconds
             sent.add(row.id)
         return sent
 
+    # --- signed, submitted: replaced ---
+
+    def _replace(self, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Signs what waits too long, or offers too little, again with its nonce; the rows then."""
+        if self._head is None:
+            return rows
+        base_fee, moment, clock = int(self._head["baseFeePerGas"], 16), now(), time.monotonic()
+        patience = self._settings.bump_seconds * 1_000_000
+        due = {
+            row.id: row
+            for row in rows
+            if self._bump_after.get(row.id, 0) <= clock
+            and (moment - row.attempted_at >= patience or base_fee > row.max_fee)
+        }
+        if not due:
+            return rows
+        late = {row.id for row in due.values() if row.frees or self._is_late(row)}
+        return self._sign_again(due, late, base_fee) or rows
+
+    def _is_late(self, row: Row[Any]) -> bool:
+        """Whether the contract refuses it from now on, by the chain's own clock."""
+        return bool(self._head and row.expires and row.expires < int(self._head["timestamp"], 16))
+
+    def _sign_again(
+        self, due: Mapping[str, Row[Any]], late: Collection[str], base_fee: int
+    ) -> Sequence[Row[Any]] | None:
+        market, transfer = self._node.batch([("eth_maxPriorityFeePerGas", []), _transfer(self.address)])
+        tip = 0 if isinstance(market, RpcError) else int(market, 16)
+        spending = 21_000 if isinstance(transfer, RpcError) else int(transfer, 16)
+        changed = False
+        full = {row.id: row for row in self._store.sends(due)}
+        with self._store.write() as db:
+            for signer in sorted({row.signer for row in due.values()}):
+                self.leases.fence(db, signer)
+            left = fees.left_today(db, self._settings)
+            for send_id, row in due.items():
+                gas = spending if send_id in late else row.gas
+                offer = fees.bumped(self._settings, Offer(row.max_fee, row.priority_fee), base_fee, tip, gas)
+                self._bump_after[send_id] = time.monotonic() + self._settings.resend_seconds
+                old_cost = fees.cost(row.gas, row.max_fee)
+                if offer is None or fees.cost(gas, offer.max_fee) - old_cost > left:
+                    _line(row).warning("a replacement would cost more than the caps allow")
+                    continue
+                left -= fees.cost(gas, offer.max_fee) - old_cost
+                data = None if send_id in late else kinds.call_of(full[send_id], publishes=row.publishes)
+                self._store_signed(db, send_id, row.signer, row.nonce, data, gas, offer)
+                _line(row).info("replaced", nonce=row.nonce, max_fee=offer.max_fee, frees=send_id in late)
+                changed = True
+        return self._store.under_way(self.leases.held) if changed else None
+
     # --- signed, submitted -> mined ---
 
-    def _settle(self, rows: Sequence[Row[Any]], sent: Collection[str]) -> bool:
+    def _settle(self, rows: Sequence[Row[Any]], sent: Collection[str], deep: int) -> bool:
         """Looks for the receipts of what is under way. Whether there is one."""
-        receipts = self._receipts(rows)
-        mined = [(row, receipt) for row, receipt in zip(rows, receipts, strict=True) if receipt]
-        refusals = self._refusals(self._replay([pair for pair in mined if pair[1]["status"] != "0x1"]))
-        moment = now()
-        changes = [_mined(row, receipt, refusals.get(row.id), moment) for row, receipt in mined]
-        waiting = [
-            row.id
-            for row, receipt in zip(rows, receipts, strict=True)
-            if receipt is None and row.state == State.SIGNED and row.id in sent
-        ]
-        if changes or waiting:
+        if not rows:
+            return False
+        ids = [row.id for row in rows]
+        with self._store.read() as db:
+            attempts = db.execute(_ATTEMPTS.where(transactions.c.send_id.in_(ids))).all()
+        signers = sorted({row.signer for row in rows})
+        # The counts first: a transaction that is counted has its receipt when it is asked for next.
+        answers = self._node.batch(
+            [
+                *(("eth_getTransactionCount", [signer, hex(deep)]) for signer in signers),
+                *(("eth_getTransactionCount", [signer, "pending"]) for signer in signers),
+                *(("eth_getTransactionReceipt", [attempt.hash]) for attempt in attempts),
+            ]
+        )
+        final, pending = (
+            {s: int(a, 16) for s, a in zip(signers, part, strict=True) if not isinstance(a, RpcError)}
+            for part in (answers[: len(signers)], answers[len(signers) : 2 * len(signers)])
+        )
+        receipts: dict[str, tuple[Receipt, bool]] = {}
+        for attempt, receipt in zip(attempts, answers[2 * len(signers) :], strict=True):
+            if isinstance(receipt, RpcError):
+                raise NodeUnavailable("no receipts")
+            if receipt and (attempt.send_id not in receipts or receipt["status"] == "0x1"):
+                receipts[attempt.send_id] = receipt, attempt.frees
+        self._store_outcomes(receipts)
+        waiting = [row for row in rows if row.id not in receipts]
+        known = [row for row in waiting if row.state == State.SIGNED and row.id in sent]
+        if known:
             with self._store.write() as db:
-                if changes:
-                    db.execute(_BY_KEY, changes)
-                submitted = update(batches).where(batches.c.id.in_(waiting))
-                db.execute(submitted.values(state=State.SUBMITTED, updated_at=moment))
-        for row, _ in mined:
-            self._send_after.pop(row.id, None)
-        self._tell([row.id for row, _ in mined])
-        return bool(mined)
+                for row in known:
+                    self._move(db, row, State.SUBMITTED)
+        self._look_at_nonces(waiting, final, pending)
+        return bool(receipts)
+
+    def _store_outcomes(self, receipts: Mapping[str, tuple[Receipt, bool]]) -> None:
+        """What the receipts mean: done, refused by the contract, or the nonce is spent and nothing else."""
+        if not receipts:
+            return
+        done: list[tuple[Row[Any], Receipt, Refusal | None]] = []
+        reverted: list[tuple[Row[Any], Receipt]] = []
+        for row in self._store.sends(receipts):
+            receipt, frees = receipts[row.id]
+            if receipt["status"] != "0x1":
+                reverted.append((row, receipt))
+            else:
+                done.append((row, receipt, kinds.EXPIRED if frees else None))
+        refusals, elsewhere = self._explain(self._replay(reverted))
+        done += [(row, receipt, refusals[row.id]) for row, receipt in reverted if row.id in refusals]
+        done += [(row, receipt, None) for row, receipt in elsewhere]
+        self._store_mined(done)
+
+    def _store_mined(self, done: Sequence[tuple[Row[Any], Receipt, Refusal | None]]) -> None:
+        if not done:
+            return
+        with self._store.write() as db:
+            for row, receipt, refusal in done:
+                gas_used = int(receipt["gasUsed"], 16)
+                block = {
+                    "transaction_hash": receipt["transactionHash"],
+                    "block_number": int(receipt["blockNumber"], 16),
+                    "block_hash": receipt["blockHash"],
+                    "gas_used": gas_used,
+                    "fee": fees.cost(gas_used, int(receipt["effectiveGasPrice"], 16)),
+                    "succeeded": refusal is None,
+                    "code": refusal and refusal.code,
+                    "detail": refusal and refusal.detail,
+                }
+                booked = self._kinds[row.kind].booked(row, receipt, refusal)
+                self._move(db, row, State.MINED, block, booked)
+        self._tell([row.id for row, _, _ in done])
 
     def _replay(
-        self, reverted: Sequence[tuple[Row[Any], dict[str, Any]]]
+        self, reverted: Sequence[tuple[Row[Any], Receipt]]
     ) -> list[tuple[Row[Any], ContractError | None]]:
         """Why each transaction reverted in its block; None if the node can't tell any more."""
-        calls = []
-        for row, receipt in reverted:
-            data = codec.multicall_data([row.publish, row.call]) if row.publishes else row.call
-            calls.append(("eth_call", [self._call(data), receipt["blockNumber"]]))
+        calls = [
+            (
+                "eth_call",
+                [self._call(row.signer, kinds.call_of(row, publishes=row.publishes)), receipt["blockNumber"]],
+            )
+            for row, receipt in reverted
+        ]
         return [
             (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
             for (row, _), answer in zip(reverted, self._node.batch(calls), strict=True)
         ]
 
-    # --- mined -> final, failed, and back to submitted ---
+    # --- signed, submitted -> accepted ---
 
-    def _confirm(self, deep: int) -> None:
-        """Blocks up to the number `deep` are final. What is no longer in its block is under way again."""
-        rows = self._store.find(batches.c.state == State.MINED, batches.c.block_number <= deep)
-        if not rows:
-            return
-        final: list[str] = []
-        gone: list[str] = []
-        for row, receipt in zip(rows, self._receipts(rows), strict=True):
-            (final if receipt and receipt["blockHash"] == row.block_hash else gone).append(row.id)
-        state = case((batches.c.booked > 0, State.FINAL), else_=State.FAILED)
-        undone = dict.fromkeys(_MINED) | {"state": State.SUBMITTED}
+    def _look_at_nonces(
+        self, rows: Sequence[Row[Any]], final: Mapping[str, int], pending: Mapping[str, int]
+    ) -> None:
+        """Frees what lost its nonce to another transaction, and spends the nonces that nothing will use."""
+        gone = {row.id for row in rows if row.nonce < final.get(row.signer, 0)}
+        if sure := gone & self._gone:  # Seen twice, at two heads: a node may be behind itself.
+            with self._store.write() as db:
+                for row in rows:
+                    if row.id in sure:
+                        _line(row).warning("another transaction took the nonce", nonce=row.nonce)
+                        self._move(db, row, State.ACCEPTED, _UNSIGNED)
+        self._gone = gone
+        lowest = {row.signer: row for row in reversed(rows)}
+        for signer, row in lowest.items():
+            waited = now() - row.attempted_at >= self._settings.bump_seconds * 1_000_000
+            if waited and row.nonce > pending.get(signer, row.nonce):
+                self._fill(signer, pending[signer], row)
+
+    def _fill(self, signer: str, first: int, row: Row[Any]) -> None:
+        """Spends the nonces from the first one up to this row's, as far as they are nobody's."""
+        settings = self._settings
         with self._store.write() as db:
-            db.execute(update(batches).where(batches.c.id.in_(final)).values(state=state, updated_at=now()))
-            db.execute(update(batches).where(batches.c.id.in_(gone)).values(**undone, updated_at=now()))
-        for batch_id in gone:
-            log.warning("the block is gone; the transaction is sent again", batch_id=batch_id)
+            self.leases.fence(db, signer)
+            known = select(sends.c.nonce).where(_signed_by(settings, signer), sends.c.nonce >= first)
+            for nonce in sorted(set(range(first, row.nonce)) - set(db.scalars(known))):
+                offer, gas = Offer(row.max_fee, row.priority_fee), 50_000
+                if fees.cost(gas, offer.max_fee) > fees.left_today(db, settings):
+                    return
+                send_id = f"{Kind.GAP}:{signer}:{nonce}"
+                log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
+                signed: dict[str, Any] = {"state": State.SIGNED, "signer": signer, "nonce": nonce}
+                terms: dict[str, Any] = {
+                    "chain_id": settings.chain_id,
+                    "wants": {},
+                    "expires": now() // 10**6,
+                }
+                self._store.enqueue(db, Kind.GAP, send_id, b"", **terms, **signed)
+                self._store_signed(db, send_id, signer, nonce, None, gas, offer)
+
+    # --- mined -> final, failed, expired, and back ---
+
+    def _final_block(self, head: dict[str, Any]) -> int:
+        """The number of the newest block that is final."""
+        if self._settings.finality == "finalized":
+            [block] = self._node.batch([("eth_getBlockByNumber", ["finalized", False])])
+            if isinstance(block, dict):
+                return int(block["number"], 16)
+        return max(int(head["number"], 16) - self._settings.confirmations, 0)
+
+    def _confirm(self, deep: int) -> bool:
+        """Compares the blocks with the chain's. Those up to `deep` are final. Whether one is gone."""
+        with self._store.read() as db:
+            query = select(sends.c.block_number, sends.c.block_hash).where(sends.c.state == State.MINED)
+            blocks = db.execute(query.distinct()).all()
+        if not blocks:
+            return False
+        answers = self._node.batch([("eth_getBlockByNumber", [hex(block[0]), False]) for block in blocks])
+        if any(isinstance(answer, RpcError) for answer in answers):
+            raise NodeUnavailable("no blocks")
+        kept = {
+            block
+            for block, answer in zip(blocks, answers, strict=True)
+            if answer and answer["hash"] == block[1]
+        }
+        deep_ones = {block.block_hash for block in kept if block.block_number <= deep}
+        gone = {block.block_hash for block in blocks if block not in kept}
+        if not deep_ones and not gone:
+            return False
+        mined = sends.c.state == State.MINED
+        with self._store.write() as db:
+            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(deep_ones))).all():
+                late = State.EXPIRED if row.code == "expired" else State.FAILED
+                self._move(db, row, State.FINAL if row.succeeded else late)
+            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(gone))).all():
+                _line(row).warning("the block is gone")
+                own = db.scalars(_ATTEMPTS.with_only_columns(transactions.c.hash).where(_of_send(row))).all()
+                back = dict.fromkeys(_IN_A_BLOCK)
+                if row.nonce is not None:
+                    sent = row.transaction_hash if row.transaction_hash in own else own[-1]
+                    self._send_after.pop(sent, None)
+                    self._move(db, row, State.SUBMITTED, back | {"transaction_hash": sent}, _NOT_BOOKED)
+                else:
+                    self._move(db, row, State.ACCEPTED, back | _UNSIGNED, _NOT_BOOKED)
+        return bool(gone)
 
     # --- for all of them ---
 
-    def _call(self, data: bytes) -> dict[str, str]:
-        return {"from": self.address, "to": self._chain.escrow, "data": to_hex(data)}
+    @staticmethod
+    def _move(
+        db: Connection,
+        row: Row[Any],
+        state: State,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        batch: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Changes the state, with these columns, if the present one allows it."""
+        this = update(sends).where(sends.c.id == row.id, may_become(state))
+        moved = db.execute(this.values(state=state, updated_at=now(), **values)).rowcount
+        if moved and batch:
+            db.execute(update(batches).where(batches.c.id == row.id).values(batch))
 
-    def _receipts(self, rows: Sequence[Row[Any]]) -> list[dict[str, Any] | None]:
-        answers = self._node.batch([("eth_getTransactionReceipt", [row.transaction_hash]) for row in rows])
-        if any(isinstance(answer, RpcError) for answer in answers):
-            raise NodeUnavailable("no receipts")
-        return answers
-
-    def _refusals(self, reverted: Sequence[tuple[Row[Any], ContractError | None]]) -> dict[str, _Refusal]:
-        """What to say of each error. When slots are at fault the contract names all of them."""
-        checks = self._node.batch([self._chain.check(order_of(row)) for row, _ in reverted])
-        refusals: dict[str, _Refusal] = {}
-        for (row, error), check in zip(reverted, checks, strict=True):
-            codes = [] if isinstance(check, RpcError) else codec.decode_check(unhex(check))[0]
-            left_out = [
-                slots.failure(lesson, slots.CODES[code])
-                for lesson, code in zip(row.lessons, codes, strict=False)
-                if code in slots.CODES
-            ]
-            if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
-                # Not taken any more, if it names none: it was when the contract said so.
-                everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
-                refusals[row.id] = _Refusal(left_out=left_out or everything)
-            elif error is None:
-                refusals[row.id] = _Refusal("reverted", "The contract refused the transaction.")
+    def _explain(
+        self, reverted: Iterable[tuple[Row[Any], ContractError | None]]
+    ) -> tuple[dict[str, Refusal], list[tuple[Row[Any], Receipt]]]:
+        """What to say of each error, and the receipts of those that somebody else sent before."""
+        refusals: dict[str, Refusal] = {}
+        elsewhere: list[tuple[Row[Any], Receipt]] = []
+        by_kind: dict[str, list[tuple[Row[Any], ContractError | None]]] = {}
+        for row, error in reverted:
+            if receipt := self._kinds[row.kind].elsewhere(row, error):
+                elsewhere.append((row, receipt))
             else:
-                refusals[row.id] = _Refusal(_CODES.get(type(error), "refused"), str(error))
-        return refusals
+                by_kind.setdefault(row.kind, []).append((row, error))
+        for kind, pairs in by_kind.items():
+            refusals |= self._kinds[kind].explain(pairs)
+        return refusals, elsewhere
+
+    def _call(self, signer: str, data: bytes) -> dict[str, str]:
+        return {"from": signer, "to": self._chain.escrow, "data": to_hex(data)}
 
     def _tell(self, settled: Collection[str]) -> None:
-        """Logs how these batches ended, and wakes who waits for them."""
+        """Logs how these ended, and wakes who waits for them."""
         if not settled:
             return
-        for row in self._store.find(batches.c.id.in_(settled)):
-            _log_end(row)
-        for listener in self.listeners:
-            listener(settled)
+        for row in self._store.sends(settled):
+            self._send_after.pop(row.transaction_hash, None)
+            self._bump_after.pop(row.id, None)
+            self._kinds[row.kind].log_end(row)
+        self._settled(settled)
 
 
-def _wanted(row: Row[Any], publishes: bool) -> set[object]:
-    """What no two transactions under way may both want: a tutor's time, or to publish a listing."""
-    wanted: set[object] = {
-        (row.tutor, quarter)
-        for start, minutes in slots.order_slots(row.lessons)
-        for quarter in range(start // 900, start // 900 + minutes // 15)
-    }
-    if publishes:
-        wanted.add((row.tutor, row.listing))
-    return wanted
+_ATTEMPTS = select(transactions.c.send_id, transactions.c.hash, transactions.c.frees).order_by(
+    transactions.c.created_at
+)
+_NOT_BOOKED = {"booked": None, "left_out": None}
 
 
-def _mined(row: Row[Any], receipt: dict[str, Any], refusal: _Refusal | None, moment: int) -> dict[str, Any]:
-    """The columns of a batch whose transaction is in a block, refused by the contract or not."""
-    block = {
-        "key": row.id,
-        "state": State.MINED,
-        "updated_at": moment,
-        "block_number": int(receipt["blockNumber"], 16),
-        "block_hash": receipt["blockHash"],
-        "gas_used": int(receipt["gasUsed"], 16),
-    }
-    if refusal is not None:
-        return block | {"booked": 0} | vars(refusal)
-    # The data begin with where the order is, then `booked`. The order is known, and reading it takes long.
-    [booked] = [
-        int(entry["data"][66:130], 16) for entry in receipt["logs"] if entry["topics"][0] == _BOOKINGS_CREATED
-    ]
-    left_out = [
-        slots.failure(lesson, "taken") for place, lesson in enumerate(row.lessons) if not booked >> place & 1
-    ]
-    return block | {"booked": booked} | vars(_Refusal(left_out=left_out))
+def _of_send(row: Row[Any]) -> Any:
+    return transactions.c.send_id == row.id
+
+
+def _signed_by(settings: Settings, signer: str) -> Any:
+    return (sends.c.chain_id == settings.chain_id) & (sends.c.signer == signer)
+
+
+def _held(db: Connection) -> dict[str, int]:
+    """What the sends under way want."""
+    held: dict[str, int] = {}
+    for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
+        kinds.hold(wants, held)
+    return held
+
+
+def _transfer(address: str) -> tuple[str, list[Any]]:
+    return "eth_estimateGas", [{"from": address, "to": address}]
 
 
 def _line(row: Row[Any]) -> Any:
-    return log.bind(batch_id=row.id, request_id=row.request_id)
-
-
-def _log_end(row: Row[Any]) -> None:
-    line = _line(row)
-    failed = failures(row)
-    count = len(row.lessons) + len(row.failures)
-    booked = row.booked or 0
-    if not booked:
-        line.warning(f"{TAG} ❌ Aucune réservation créée: {row.code or failed[0]['code']}")
-        return
-    for place, lesson in enumerate(row.lessons):
-        if booked >> place & 1:
-            number = lesson["index"]
-            line.info(f"{TAG} Création réservation {number}/{count}")
-            on_chain = booking_id(to_bytes32(row.id), place)
-            line.info(f"{TAG} ✅ Réservation {number} créée: {frontend_id(on_chain)}")
-    for failure in failed:
-        line.warning(f"{TAG} ❌ Réservation {failure['index']} refusée: {failure['code']}")
-    if failed:
-        line.warning(f"{TAG} ⚠️ {count - len(failed)} réservations créées sur {count}")
-    else:
-        line.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
+    return log.bind(
+        **{"batch_id" if row.kind == Kind.CREATE else "send_id": row.id}, request_id=row.request_id
+    )

@@ -52,17 +52,28 @@ class Settings(BaseSettings):
 
     mnemonic: SecretStr | None = Field(default=None, description="of the custodial accounts")
     mnemonic_file: Path | None = None
-    relayer: str = Field(default="", description="alias of an Ape account")
-    relayer_mnemonic_index: int | None = Field(default=None, description="local network only")
+    relayer: str = Field(default="", description="aliases of Ape accounts, with commas between them")
+    relayer_mnemonic_index: str | int | None = Field(
+        default=None, description="several, too; local network only"
+    )
+    lease_seconds: float = Field(
+        default=5, gt=0, description="a dead process's relayer key is free after this"
+    )
 
     time_zone: str = "Europe/Paris"
     wait_seconds: float = Field(default=30, ge=0, description="how long a request waits for its block")
     order_seconds: int = Field(default=600, ge=30, description="how long a signed order can be created")
+    finality: Literal["confirmations", "finalized"] = Field(
+        default="confirmations", description="finalized: by the node's tag, where it has one"
+    )
     confirmations: int = Field(default=12, ge=0, description="blocks on top that make a block final")
     poll_seconds: float = Field(default=0.05, gt=0, description="between looks for receipts")
     resend_seconds: float = Field(default=10, gt=0, description="without a receipt, the bytes are sent again")
+    bump_seconds: float = Field(default=30, gt=0, description="not in a block, a transaction is replaced")
     priority_fee_wei: int = Field(default=10**8, ge=0)
-    max_fee_wei: int = Field(default=500 * 10**9, gt=0, description="never offers more per gas")
+    max_fee_wei: int = Field(default=500 * 10**9, gt=0, description="never offers more per gas,")
+    max_cost_wei: int = Field(default=10**18, gt=0, description="nor for a transaction,")
+    max_daily_fee_wei: int = Field(default=10**19, gt=0, description="nor in 24 hours")
     min_relayer_balance_wei: int = Field(default=10**16, ge=0, description="less is not ready")
 
     @property

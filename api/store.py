@@ -6,7 +6,7 @@ microseconds.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Dialect,
     ForeignKey,
@@ -33,6 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    insert,
     make_url,
     select,
 )
@@ -42,7 +42,7 @@ from api import wire
 
 
 class State(StrEnum):
-    """Where a batch stands; relayer.py draws the transitions."""
+    """Where a send stands; relayer.py draws the transitions."""
 
     ACCEPTED = "accepted"
     SIGNED = "signed"
@@ -54,7 +54,17 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
-UNSETTLED = (State.ACCEPTED, State.SIGNED, State.SUBMITTED)
+class Kind(StrEnum):
+    """What a send does. The relayer treats all alike; creations.py has what is particular to the first."""
+
+    CREATE = "create"  # A batch of bookings.
+    ACT = "act"  # What a party does to bookings: confirm, cancel…
+    KEEPER = "keeper"  # Lessons that are due.
+    GAP = "gap"  # Nothing: a nonce that nobody else uses, and that others wait for.
+
+
+UNDER_WAY = (State.SIGNED, State.SUBMITTED)
+UNSETTLED = (State.ACCEPTED, *UNDER_WAY)
 
 
 class Exact(TypeDecorator[Any]):
@@ -119,7 +129,6 @@ batches = Table(
     Column("annonce_id", String(64), nullable=False),
     Column("idempotency_key", String(255), nullable=False),
     Column("request_hash", String(64), nullable=False),
-    Column("request_id", String(64), nullable=False),
     Column("description", Text),
     Column("student_notes", Text),
     Column("lessons", Exact, nullable=False),  # Those of the order, in its order, as slots.Lesson.
@@ -132,39 +141,88 @@ batches = Table(
     Column("allow_partial", Boolean, nullable=False),
     Column("deadline", BigInteger, nullable=False),  # Unix seconds.
     Column("salt", String(66), nullable=False),
-    # What to send
-    Column("call", LargeBinary, nullable=False),  # createBookings…, signed by the student.
-    Column("publish", LargeBinary),  # publish, signed by the tutor, if the listing needed it at that time,
-    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
     # What became of it
-    Column("state", String(16), nullable=False),
-    Column("signer", String(42)),
-    Column("nonce", BigInteger),
-    Column("publishes", Boolean, nullable=False, default=False),
-    Column("transaction_hash", String(66)),
-    Column("block_number", BigInteger),
-    Column("block_hash", String(66)),
-    Column("gas_used", BigInteger),
     Column("booked", BigInteger),  # Bit i: lesson i. Null until a block says so.
     Column("left_out", Exact),  # What the chain did not book of the order, as slots.Failure.
     Column("instant", Boolean, nullable=False),  # Booked lessons are confirmed, not pending.
-    Column("code", String(64)),  # Why nothing was booked,
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
+)
+
+# --- The outbox ---
+
+sends = Table(
+    "sends",
+    metadata,
+    Column("id", String(66), primary_key=True),  # A creation's is the batch's.
+    Column("kind", String(16), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    # What to send
+    Column("call", LargeBinary, nullable=False),  # To the escrow; what it needs to be signed is.
+    Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
+    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
+    Column("wants", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
+    Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
+    # How it is sent
+    Column("state", String(16), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("signer", String(42)),
+    Column("nonce", BigInteger),
+    Column("publishes", Boolean, nullable=False),
+    Column("transaction_hash", String(66)),  # The newest of its transactions, or the one in a block.
+    Column("signed_at", BigInteger),
+    Column("cost", BigInteger),  # At most, in gwei.
+    # What became of it
+    Column("block_number", BigInteger),
+    Column("block_hash", String(66)),
+    Column("gas_used", BigInteger),
+    Column("fee", BigInteger),  # Paid, in gwei.
+    Column("succeeded", Boolean),
+    Column("code", String(64)),  # Why it came to nothing,
     Column("detail", Text),  # and in words.
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
-    UniqueConstraint("signer", "nonce", name="one_batch_per_nonce"),
-    Index("batches_by_state", "state", "created_at"),
+    UniqueConstraint("chain_id", "signer", "nonce", name="one_send_per_nonce"),
+    Index("sends_by_state", "state", "created_at"),
+    Index("sends_by_signing", "signed_at"),
 )
 
 transactions = Table(
-    "transactions",
+    "transactions",  # Every one that was ever signed.
     metadata,
     Column("hash", String(66), primary_key=True),
-    Column("batch_id", String(66), ForeignKey("batches.id"), nullable=False, index=True),
+    Column("send_id", String(66), ForeignKey("sends.id"), nullable=False, index=True),
+    Column("signer", String(42), nullable=False),
+    Column("nonce", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
+    Column("gas", BigInteger, nullable=False),
+    Column("max_fee", BigInteger, nullable=False),
+    Column("priority_fee", BigInteger, nullable=False),
+    Column("frees", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
     Column("created_at", BigInteger, nullable=False),
 )
+
+relayers = Table(
+    "relayers",  # Who may sign with which key.
+    metadata,
+    Column("address", String(42), primary_key=True),
+    Column("owner", String(32), nullable=False),  # A process; empty: none.
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+_SENDS = select(sends, *(c for c in batches.c if c.name not in sends.c)).outerjoin(
+    batches, batches.c.id == sends.c.id
+)
+_BATCHES = _SENDS.where(sends.c.kind == Kind.CREATE)
+_UNDER_WAY = select(
+    *(
+        sends.c[name]
+        for name in ("id", "kind", "request_id", "state", "signer", "nonce", "publishes", "expires")
+    ),
+    sends.c.transaction_hash,
+    *(transactions.c[name] for name in ("raw", "gas", "max_fee", "priority_fee", "frees")),
+    transactions.c.created_at.label("attempted_at"),
+).join(transactions, transactions.c.hash == sends.c.transaction_hash)
 
 
 def now() -> int:
@@ -176,19 +234,24 @@ class Store:
     """The database. Threads may share it."""
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._url = make_url(url)
         options: dict[str, Any] = {}
-        if is_sqlite:
-            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+        if self.is_sqlite:
+            if self._url.database:
+                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             # One connection is the queue of the writers: cheaper and fairer than SQLite's busy waiting.
             options = {"pool_size": 1, "max_overflow": 0}
-        self._writer = create_engine(parsed, **options)
-        self._reader = create_engine(parsed, isolation_level="AUTOCOMMIT", pool_size=8, max_overflow=32)
-        if is_sqlite:
+        self._writer = create_engine(self._url, **options)
+        self._reader = create_engine(self._url, isolation_level="AUTOCOMMIT", pool_size=16, max_overflow=64)
+        if self.is_sqlite:
             event.listen(self._writer, "connect", _set_up_sqlite)
             event.listen(self._reader, "connect", _set_up_sqlite)
             event.listen(self._writer, "begin", _begin_immediate)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self._url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -212,13 +275,64 @@ class Store:
 
     def batch(self, batch_id: str) -> Row[Any] | None:
         """A batch by its key."""
-        return next(iter(self.find(batches.c.id == batch_id)), None)
+        with self.read() as db:
+            return db.execute(_BATCHES.where(sends.c.id == batch_id)).one_or_none()
 
-    def find(self, *criteria: ColumnElement[bool], limit: int | None = None) -> Sequence[Row[Any]]:
-        """The batches that meet all of these, oldest first."""
-        query = select(batches).where(*criteria).order_by(batches.c.created_at).limit(limit)
+    def batch_of_key(self, student_id: str, idempotency_key: str) -> Row[Any] | None:
+        """The batch that a student's idempotency key made."""
+        mine = (batches.c.student_id == student_id) & (batches.c.idempotency_key == idempotency_key)
+        with self.read() as db:
+            return db.execute(_BATCHES.where(mine)).one_or_none()
+
+    # --- The outbox ---
+
+    @staticmethod
+    def enqueue(
+        db: Connection,
+        kind: Kind,
+        send_id: str,
+        call: bytes,
+        *,
+        chain_id: int,
+        wants: Mapping[str, int],
+        expires: int | None = None,
+        request_id: str = "",
+        **more: Any,
+    ) -> None:
+        """Puts a call to the escrow into the outbox, in the caller's transaction; the relayer sends it."""
+        moment = now()
+        row = {
+            "id": send_id,
+            "kind": kind,
+            "request_id": request_id,
+            "call": call,
+            "wants": wants,
+            "expires": expires,
+            "state": State.ACCEPTED,
+            "chain_id": chain_id,
+            "publishes": False,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+        db.execute(insert(sends), row | more)
+
+    def sends(self, send_ids: Collection[str]) -> Sequence[Row[Any]]:
+        """Sends by their ids, each with its batch's columns if it has one."""
+        with self.read() as db:
+            return db.execute(_SENDS.where(sends.c.id.in_(send_ids))).all()
+
+    def accepted(self, limit: int) -> Sequence[Row[Any]]:
+        """The oldest sends that wait for a nonce, each with its batch's columns if it has one."""
+        query = _SENDS.where(sends.c.state == State.ACCEPTED).order_by(sends.c.created_at).limit(limit)
         with self.read() as db:
             return db.execute(query).all()
+
+    def under_way(self, signers: Collection[str]) -> Sequence[Row[Any]]:
+        """What these accounts have signed and no block has, each with its newest transaction."""
+        mine = sends.c.state.in_(UNDER_WAY) & sends.c.signer.in_(signers)
+        query = _UNDER_WAY.where(mine).order_by(sends.c.signer, sends.c.nonce)
+        with self.read() as db:
+            return [*db.execute(query)]
 
     def close(self) -> None:
         """Lets go of the connections."""

@@ -7,6 +7,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -166,25 +167,33 @@ class DevStack:
 
     # --- The shim ---
 
-    def start_shim(self, **settings: object) -> None:
+    def start_shim(self, **settings: object) -> subprocess.Popen[bytes]:
         """Starts the shim, with other settings if wanted, and waits until it is ready."""
-        process = self._run(
-            [sys.executable, "-m", "api", "serve"], self.log_file, self._environment(settings)
-        )
-        self._shim = process
-        _wait_until_answers(
-            process, lambda: httpx.get(f"{self.url}/readyz").raise_for_status(), self.log_file
-        )
+        self._shim = self.start_process(**settings)
+        self.wait_until_ready(self._shim, self.url)
+        return self._shim
+
+    def start_process(self, **settings: object) -> subprocess.Popen[bytes]:
+        """Starts a process of the shim; another one than the first needs a port of its own."""
+        command = [sys.executable, "-m", "api", "serve"]
+        return self._run(command, self.log_file, self._environment(settings))
+
+    def wait_until_ready(self, process: subprocess.Popen[bytes], url: str) -> None:
+        """Waits until the process of the shim says that it is ready."""
+        _wait_until_answers(process, lambda: httpx.get(f"{url}/readyz").raise_for_status(), self.log_file)
 
     def stop_shim(self, *, kill: bool = False) -> None:
         """Stops the shim; `kill` without a chance to finish anything."""
-        if self._shim is None:
-            return
-        if kill:
-            os.killpg(self._shim.pid, signal.SIGKILL)
-        _stop(self._shim)
-        self._processes.remove(self._shim)
-        self._shim = None
+        if self._shim is not None:
+            self.stop_process(self._shim, kill=kill)
+            self._shim = None
+
+    def stop_process(self, process: subprocess.Popen[bytes], *, kill: bool = False) -> None:
+        """Stops what `start_process` started, whether or not it has ended by itself."""
+        if kill and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        _stop(process)
+        self._processes.remove(process)
 
     @property
     def log_file(self) -> Path:
@@ -248,10 +257,13 @@ class DevStack:
         """A bearer token."""
         return mint(user_id, self.settings)
 
-    def client(self, user_id: str | None = None) -> httpx.Client:
-        """An HTTP client of the shim, for a user or for nobody. Closing it is optional."""
+    def client(self, user_id: str | None = None, *, url: str | None = None) -> httpx.Client:
+        """An HTTP client of the shim, or of another process of it, for a user or for nobody.
+
+        Closing it is optional.
+        """
         headers = {"Authorization": f"Bearer {self.token(user_id)}"} if user_id else {}
-        self._clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=60))
+        self._clients.append(httpx.Client(base_url=url or self.url, headers=headers, timeout=60))
         return self._clients[-1]
 
     def mint(self, wallet: str, wei: int) -> None:
@@ -277,10 +289,15 @@ class DevStack:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, and that no outgoing connection will be given meanwhile."""
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311  # below the ephemeral ones
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

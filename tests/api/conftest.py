@@ -17,7 +17,9 @@ from api.models import STUDENT
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[DevStack]:
-    with DevStack(settings={"log_format": "json", "resend_seconds": 0.5, "confirmations": 3}) as stack:
+    with DevStack(
+        settings={"log_format": "json", "resend_seconds": 0.5, "confirmations": 3, "lease_seconds": 1}
+    ) as stack:
         stack.seed()
         yield stack
 

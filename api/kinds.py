@@ -1,0 +1,235 @@
+"""What is particular to a kind of sends: when it can be sent, what its outcome means, what is logged of it.
+
+The relayer itself treats all kinds alike. `Acts` is what most need; `Creations` knows about bookings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
+
+from api import slots
+from api.answers import failures, frontend_id
+from api.chain import Chain, order_of, unhex
+from api.node import NodeUnavailable, RpcError
+from api.slots import Failure
+from creneau import codec
+from creneau.amounts import to_wei
+from creneau.errors import (
+    ContractError,
+    ERC20InsufficientAllowance,
+    ERC20InsufficientBalance,
+    NothingFree,
+    NotListed,
+    OrderExists,
+    OrderExpired,
+    RateMismatch,
+    SlotError,
+)
+from creneau.fields import to_bytes32, to_hex
+from creneau.order import booking_id
+
+log = structlog.get_logger()
+
+TAG = "[CREATE_BATCH_BOOKING]"
+
+Receipt = dict[str, Any]
+
+_LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
+_BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
+_CODES: dict[type[ContractError], str] = {
+    ERC20InsufficientBalance: "insufficient_balance",
+    ERC20InsufficientAllowance: "insufficient_allowance",
+    NotListed: "not_published",
+    OrderExpired: "expired",
+    RateMismatch: "rate_mismatch",
+}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What can be sent now, and what nobody else may want meanwhile."""
+
+    row: Row[Any]
+    wants: Mapping[str, int]
+    publishes: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The call to the escrow."""
+        return call_of(self.row, publishes=self.publishes)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a send came to nothing. Without a code, what a batch has `left_out` says it."""
+
+    code: str | None = None
+    detail: str | None = None
+    left_out: Sequence[Failure] = ()
+
+
+EXPIRED = Refusal("expired", "It could not be sent in time. Please book again.")
+
+
+def call_of(row: Row[Any], *, publishes: bool) -> bytes:
+    """A send's call to the escrow, with the listing's publication before it or not."""
+    return codec.multicall_data([row.publish, row.call]) if publishes else bytes(row.call)
+
+
+class Acts:
+    """Anything that is sent as it is."""
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+        """What can be sent now, and what never can. Any other has to wait."""
+        return {row.id: Ready(row, row.wants) for row in rows}
+
+    def explain(self, reverted: Sequence[tuple[Row[Any], ContractError | None]]) -> dict[str, Refusal]:
+        """What to say of each error; None if the node can't tell it any more."""
+        return {
+            row.id: Refusal("reverted", "The contract refused the transaction.")
+            if error is None
+            else Refusal(_CODES.get(type(error), "refused"), str(error))
+            for row, error in reverted
+        }
+
+    def elsewhere(self, row: Row[Any], error: ContractError | None) -> Receipt | None:  # noqa: ARG002
+        """The receipt of somebody else's transaction that did the same, if the error says so."""
+        return None
+
+    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:  # noqa: ARG002
+        """What else to store of an outcome: columns of `batches`."""
+        return {}
+
+    def log_end(self, row: Row[Any]) -> None:
+        """Logs how it ended."""
+        line = log.bind(
+            send_id=row.id, request_id=row.request_id, kind=row.kind, transaction=row.transaction_hash
+        )
+        if row.succeeded:
+            line.info("done")
+        else:
+            line.warning("came to nothing", code=row.code)
+
+
+class Creations(Acts):
+    """Batches of bookings, each with its row in `batches`."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._node = chain.node
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+        """Publishes the listing first unless that was done meanwhile."""
+        first = [row for row in rows if row.publish is not None]
+        answers = self._node.batch([self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first])
+        listings = {row.id: listing for row, listing in zip(first, answers, strict=True)}
+        prepared: dict[str, Ready | Refusal] = {}
+        for row in rows:
+            prepared[row.id] = Ready(row, row.wants)
+            if row.publish is None:
+                continue
+            if isinstance(listings[row.id], RpcError):
+                del prepared[row.id]
+                continue
+            listing = codec.decode_listing(unhex(listings[row.id]))
+            if to_wei(listing.hourly_rate) != row.hourly_rate:
+                prepared[row.id] = (
+                    Ready(row, row.wants | {f"{row.tutor}/{row.listing}": 1}, publishes=True)
+                    if listing.nonce == row.listing_nonce
+                    else Refusal("rate_mismatch", "The tutor has just changed the rate.")
+                )
+        return prepared
+
+    def explain(self, reverted: Sequence[tuple[Row[Any], ContractError | None]]) -> dict[str, Refusal]:
+        """When slots are at fault the contract names all of them."""
+        checks = self._node.batch([self._chain.check(order_of(row)) for row, _ in reverted])
+        refusals = super().explain(reverted)
+        for (row, error), check in zip(reverted, checks, strict=True):
+            codes = [] if isinstance(check, RpcError) else codec.decode_check(unhex(check))[0]
+            left_out = [
+                slots.failure(lesson, slots.CODES[code])
+                for lesson, code in zip(row.lessons, codes, strict=False)
+                if code in slots.CODES
+            ]
+            if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
+                # Not taken any more, if it names none: it was when the contract said so.
+                everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
+                refusals[row.id] = Refusal(left_out=left_out or everything)
+        return refusals
+
+    def elsewhere(self, row: Row[Any], error: ContractError | None) -> Receipt | None:
+        """The receipt of the transaction that created the batch, whoever sent it."""
+        if not isinstance(error, OrderExists):
+            return None
+        first = max(int(self._node.call("eth_blockNumber"), 16) - _LOOK_BACK, 0)
+        topics = [_BOOKINGS_CREATED, row.id]
+        found = self._node.call(
+            "eth_getLogs", {"address": self._chain.escrow, "fromBlock": hex(first), "topics": topics}
+        )
+        receipt = found and self._node.call("eth_getTransactionReceipt", found[0]["transactionHash"])
+        if not receipt:
+            raise NodeUnavailable("a batch exists, and its event does not")
+        return dict(receipt)
+
+    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:
+        """Which lessons are booked, and why the others are not."""
+        if refusal is not None or receipt is None:
+            return {"booked": None if receipt is None else 0, "left_out": refusal and refusal.left_out}
+        # The data begin with where the order is, then `booked`. The order is known, and long to read.
+        [booked] = [
+            int(entry["data"][66:130], 16)
+            for entry in receipt["logs"]
+            if entry["topics"][:2] == [_BOOKINGS_CREATED, row.id]
+        ]
+        left_out = [
+            slots.failure(lesson, "taken")
+            for place, lesson in enumerate(row.lessons)
+            if not booked >> place & 1
+        ]
+        return {"booked": booked, "left_out": left_out}
+
+    def log_end(self, row: Row[Any]) -> None:
+        """Logs each lesson."""
+        line = log.bind(batch_id=row.id, request_id=row.request_id)
+        failed = failures(row)
+        count = len(row.lessons) + len(row.failures)
+        booked = row.booked or 0
+        if not booked:
+            line.warning(f"{TAG} ❌ Aucune réservation créée: {row.code or failed[0]['code']}")
+            return
+        for place, lesson in enumerate(row.lessons):
+            if booked >> place & 1:
+                number = lesson["index"]
+                line.info(f"{TAG} Création réservation {number}/{count}")
+                on_chain = booking_id(to_bytes32(row.id), place)
+                line.info(f"{TAG} ✅ Réservation {number} créée: {frontend_id(on_chain)}")
+        for failure in failed:
+            line.warning(f"{TAG} ❌ Réservation {failure['index']} refusée: {failure['code']}")
+        if failed:
+            line.warning(f"{TAG} ⚠️ {count - len(failed)} réservations créées sur {count}")
+        else:
+            line.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
+
+
+def quarters(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """A tutor's time, as the contract's calendar has it: each word, and its bits."""
+    words: dict[str, int] = {}
+    for start, minutes in order_slots:
+        for quarter in range(start // 900, start // 900 + minutes // 15):
+            word = f"{tutor}/{quarter // 256}"
+            words[word] = words.get(word, 0) | 1 << quarter % 256
+    return words
+
+
+def is_free(wants: Mapping[str, int], held: Mapping[str, int]) -> bool:
+    """Whether nothing wanted is held."""
+    return not any(bits & held.get(what, 0) for what, bits in wants.items())
+
+
+def hold(wants: Mapping[str, int], held: dict[str, int]) -> None:
+    """Adds what is wanted to what is held."""
+    for what, bits in wants.items():
+        held[what] = held.get(what, 0) | bits

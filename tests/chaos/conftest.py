@@ -1,0 +1,72 @@
+"""What all chaos tests need: stacks whose shim can be killed, on SQLite and on PostgreSQL."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
+
+from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
+from stacks import ChaosStack, Shims
+
+SETTINGS: dict[str, object] = {
+    "log_format": "json",
+    "confirmations": 5,
+    "resend_seconds": 0.5,
+    "wait_seconds": 5,
+}
+
+StackMaker = Callable[..., ChaosStack]
+
+
+@pytest.fixture(scope="session")
+def shims() -> Iterator[Shims]:
+    """Starts shims, and sees to it that at the end no process is left."""
+    with Shims() as shims:
+        yield shims
+    until = time.monotonic() + 5
+    while (left := [group for group in shims.groups if alive(group)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    for group in left:
+        os.killpg(group, signal.SIGKILL)
+    assert not left, f"process groups {left} were left running"
+
+
+def alive(group: int) -> bool:
+    """Whether a process of this group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database; for SQLite the setting that means a file in the data directory."""
+    if request.param == "sqlite":
+        return ""
+    server: PostgreSQL = request.getfixturevalue("postgres")
+    return server.database()
+
+
+@pytest.fixture
+def make_stack(shims: Shims) -> Iterator[StackMaker]:
+    """Makes running stacks, which the end of the test stops; what is no option of theirs is a setting."""
+    with ExitStack() as stacks:
+
+        def make(
+            *, block_time: int | None = None, node_port: int | None = None, **settings: Any
+        ) -> ChaosStack:
+            options = {"block_time": block_time, "node_port": node_port}
+            return stacks.enter_context(ChaosStack(shims, settings=SETTINGS | settings, **options))
+
+        yield make

@@ -1,0 +1,168 @@
+"""The shim, started so that it can be killed at a point that matters, or be given another clock.
+
+The shim itself knows nothing of this: the functions at its borders are wrapped here. What is to happen is
+read from files in the working directory, so that it can be changed while the shim runs:
+
+    kill    "<point> <count>": SIGKILL to the whole process at the count-th time that it gets to the point
+    clock   seconds that its clock is ahead
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, NoReturn
+
+from eth_account.signers.local import LocalAccount
+
+from api import __main__, booking, node, store
+
+POINTS = (
+    "after accept",  # The request is in the outbox, nobody was told.
+    "after claim",  # In the transaction that claims the batch, before it is signed.
+    "after sign",  # In the same transaction, with the signed bytes, before it is committed.
+    "after commit",  # The signed bytes are stored, and not sent.
+    "after broadcast",  # They are sent; nobody stored that they are.
+    "after receipt",  # The node showed the receipt; nobody stored it.
+    "before answer",  # Everything is stored; the client hears nothing.
+)
+
+ACCEPT, CLAIM, SIGN, COMMIT, BROADCAST, RECEIPT, ANSWER = POINTS
+
+_lock = Lock()
+_count = 0
+_armed = ""
+
+
+def reached(point: str) -> None:
+    """Ends the process if it is to be killed here."""
+    global _armed, _count  # noqa: PLW0603  # one process, one plan
+    with _lock:
+        try:
+            plan = Path("kill").read_text()
+        except FileNotFoundError:
+            return
+        if plan != _armed:
+            _armed, _count = plan, 0
+        name, _, number = plan.rpartition(" ")
+        if name != point:
+            return
+        _count += 1
+        if _count < int(number):
+            return
+        # The plan is done, lest the next process is killed as well.
+        with suppress(FileNotFoundError):
+            Path("kill").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ahead() -> float:
+    """How far this process's clock is ahead."""
+    try:
+        return float(Path(os.environ.get("CHAOS_CLOCK", "clock")).read_text() or 0)
+    except FileNotFoundError:
+        return 0.0
+
+
+def _wrap(owner: Any, name: str, *, before: str = "", after: str = "", when: Callable[..., bool]) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before and when(None, *args, **kwargs):
+            reached(before)
+        result = original(*args, **kwargs)
+        if after and when(result, *args, **kwargs):
+            reached(after)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _sends(_: Any, __: Any, calls: Any) -> bool:
+    return any(method == "eth_sendRawTransaction" for method, _ in calls)
+
+
+def _has_receipt(answers: Any, _: Any, calls: Any) -> bool:
+    receipts = [a for (method, _), a in zip(calls, answers, strict=True) if method.endswith("Receipt")]
+    return any(isinstance(receipt, dict) for receipt in receipts)
+
+
+def _settled(_: Any, row: Any, *__: Any) -> bool:
+    return row.state not in store.UNSETTLED
+
+
+def install() -> None:
+    """Wraps the borders."""
+    _wrap(booking.Bookings, "place", after=ACCEPT, when=_always)
+    _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
+    _wrap(node.Node, "batch", before=COMMIT, after=BROADCAST, when=_sends)
+    _wrap(node.Node, "batch", after=RECEIPT, when=_has_receipt)
+    _wrap(booking, "answer", before=ANSWER, when=_settled)
+    real_time, real_time_ns = time.time, time.time_ns
+    time.time = lambda: real_time() + ahead()
+    time.time_ns = lambda: real_time_ns() + int(ahead() * 10**9)
+
+
+def detach_the_log() -> None:
+    """Puts a process between the log and its file, so that a limit on this one's files spares the log."""
+    cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=2)
+    assert cat.stdin is not None
+    os.dup2(cat.stdin.fileno(), 2)
+    cat.stdin.close()  # The copy is the only writing end: the log ends with this process.
+
+
+def serve(folder: str, log: str, environment: dict[str, str]) -> NoReturn:
+    """The shim, in a process that was just forked."""
+    os.setsid()
+    os.chdir(folder)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, target in enumerate((nothing, output, output)):
+        os.dup2(target, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    if "CHAOS_DETACH_LOG" in environment:
+        detach_the_log()
+    sys.argv[1:] = ["serve"]
+    try:
+        __main__.main()
+    except SystemExit as error:
+        os._exit(error.code if isinstance(error.code, int) else 1)
+    except BaseException:  # noqa: BLE001  # it must not come back to the parent's loop
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def main() -> None:
+    """Forks shims on demand, because to import the shim takes much longer than to start it.
+
+    Each line of standard input is a list: the arguments of `serve`, answered by the process's id, or such an
+    id, answered by its exit code as `subprocess` has it, null while it runs.
+    """
+    install()
+    for line in sys.stdin:
+        match json.loads(line):
+            case [int(pid)]:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                answer = os.waitstatus_to_exitcode(status) if found else None
+            case [folder, log, environment]:
+                answer = os.fork()
+                if not answer:
+                    serve(folder, log, environment)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

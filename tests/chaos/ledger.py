@@ -1,0 +1,193 @@
+"""What the students asked for, kept beside the system, and the proof that it and nothing else happened."""
+
+import os
+import random
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date as date_type
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from desk import DAY, EDU, Desk
+from dev_stack import DevStack
+
+from api.answers import frontend_id
+from creneau import codec
+from creneau.codec import BookingsCreated, Transfer
+from creneau.fields import to_bytes32, to_hex
+from creneau.order import booking_id
+
+WAIT = 90
+"""Seconds after which a batch that is not settled counts as lost."""
+
+TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
+
+
+def seed() -> int:
+    """The seed of this run: `CHAOS_SEED`, or a new one. It is printed, and pytest shows it with a failure."""
+    chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"CHAOS_SEED={chosen}")
+    return chosen
+
+
+@dataclass
+class Request:
+    """One key: asked for again and again, it must stay one batch."""
+
+    desk: Desk
+    key: str
+    lessons: list[dict[str, Any]]
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """What it costs, in base units."""
+        return len(self.lessons) * 35 * EDU
+
+    def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
+        """Asks once; None if nobody answers."""
+        client = self.desk.client if url is None else self.desk.stack.client(self.desk.student.id, url=url)
+        given = {"Idempotency-Key": self.key, **{k.title(): v for k, v in headers.items()}}
+        try:
+            answer = client.post(
+                "/api/blockchain/booking/batch", json=self.desk.body(*self.lessons), headers=given
+            )
+        except httpx.HTTPError:
+            return None
+        self.answers.append(answer)
+        assert answer.status_code < 500 or answer.status_code == 503, answer.text
+        return answer
+
+    def settle(self, url: str | None = None) -> dict[str, Any]:
+        """Asks until the batch is in a block, as a client does; the answer's data."""
+        until = time.monotonic() + WAIT
+        last: object = "nobody answers"
+        while time.monotonic() < until:
+            answer = self.ask(url)
+            if answer is not None:
+                last = answer.text
+                if answer.status_code == 200:
+                    data: dict[str, Any] = answer.json()["data"]
+                    return data
+                assert answer.status_code in {202, 503}, answer.text
+            time.sleep(0.1)
+        raise AssertionError(f"{self.key} is not settled: {last}")
+
+
+class Ledger:
+    """Every request made to a stack."""
+
+    def __init__(self, stack: DevStack) -> None:
+        self.stack = stack
+        self.requests: list[Request] = []
+        self._first = int(stack.rpc("eth_blockNumber"), 16) + 1
+        self._at: Counter[str] = Counter()
+
+    def desks(self, count: int, *, balance: int = 100_000) -> list[Desk]:
+        """New students, each at a new tutor's."""
+        return [Desk.of(self.stack, balance=balance) for _ in range(count)]
+
+    def request(self, desk: Desk, count: int = 1) -> Request:
+        """A new key, for the next free lessons at this desk."""
+        lessons = []
+        for _ in range(count):
+            day, place = divmod(self._at[desk.annonce.id], len(TIMES))
+            self._at[desk.annonce.id] += 1
+            date = (date_type.fromisoformat(DAY) + timedelta(days=day)).isoformat()
+            lessons.append({"date": date, "time": TIMES[place], "amount": 35, "duration": 60})
+        made = Request(desk, uuid.uuid4().hex, lessons)
+        self.requests.append(made)
+        return made
+
+    def settle(self, requests: Sequence[Request] | None = None, *, urls: Sequence[str] = ()) -> None:
+        """Asks for all of them until they are in blocks."""
+        wanted = self.requests if requests is None else requests
+        targets: list[str | None] = [urls[i % len(urls)] if urls else None for i in range(len(wanted))]
+        if wanted:
+            with ThreadPoolExecutor(min(16, len(wanted))) as pool:
+                list(pool.map(lambda pair: pair[0].settle(pair[1]), zip(wanted, targets, strict=True)))
+
+    # --- Proof ---
+
+    def prove(self, requests: Sequence[Request] | None = None, *, relayers: Iterable[str] = ()) -> None:
+        """Exactly one batch for each key, debited exactly once, the answer what the chain says, nothing else.
+
+        `requests` are those to compare with; all of the ledger's unless given.
+        """
+        wanted = self.requests if requests is None else requests
+        created, paid, transactions = self._chain()
+        batches: set[bytes] = set()
+        for request in wanted:
+            data = request.settle()
+            batch = to_bytes32(data["batchId"])
+            batches.add(batch)
+            events = created[batch]
+            assert len(events) == 1, f"{request.key}: {len(events)} batches on the chain"
+            self._compare(request, data, *events[0])
+        assert len(batches) == len(wanted), "two keys are one batch"
+        known = {request.desk.student.wallet for request in self.requests}
+        ours = [batch for batch, events in created.items() if events[0][0].student in known]
+        assert len(ours) == len(self.requests), f"{len(ours)} batches, {len(self.requests)} keys"
+        for desk in {request.desk.student.id: request.desk for request in wanted}.values():
+            mine = [request for request in self.requests if request.desk.student.id == desk.student.id]
+            debits = sorted(paid[desk.student.wallet])
+            assert debits == sorted(request.total for request in mine), f"debited {debits}"
+        # No other transaction of a relayer's moves anything: it creates one batch, or it failed, or is empty.
+        senders = {address.lower() for address in relayers}
+        for sent in transactions:
+            if sent["from"] in senders and sent["hash"] not in self._creating:
+                receipt = self.stack.rpc("eth_getTransactionReceipt", sent["hash"])
+                assert receipt["status"] == "0x0" or (sent["input"] == "0x" and sent["value"] == "0x0"), sent
+
+    def _chain(
+        self,
+    ) -> tuple[
+        dict[bytes, list[tuple[BookingsCreated, dict[str, Any]]]], dict[str, list[int]], list[dict[str, Any]]
+    ]:
+        """Batches by id, debits by account, and all transactions since the ledger began."""
+        stack = self.stack
+        head = int(stack.rpc("eth_blockNumber"), 16)
+        created: dict[bytes, list[tuple[BookingsCreated, dict[str, Any]]]] = defaultdict(list)
+        paid: dict[str, list[int]] = defaultdict(list)
+        transactions: list[dict[str, Any]] = []
+        self._creating: set[str] = set()
+        for number in range(self._first, head + 1):
+            transactions += stack.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]
+        span = {"fromBlock": hex(self._first), "toBlock": hex(head)}
+        if self._first <= head:
+            for log in stack.rpc("eth_getLogs", span | {"address": [stack.escrow, stack.edu]}):
+                event = codec.decode_log(log, stack.escrow)
+                if isinstance(event, BookingsCreated):
+                    created[event.batch].append((event, log))
+                    self._creating.add(log["transactionHash"])
+                elif isinstance(event, Transfer) and int(event.source, 16):
+                    paid[event.source].append(event.value)
+        return created, paid, transactions
+
+    def _compare(
+        self, request: Request, data: dict[str, Any], event: BookingsCreated, log: dict[str, Any]
+    ) -> None:
+        """The answer against the chain's event, its receipt and the contract's own record."""
+        stack = self.stack
+        receipt = stack.rpc("eth_getTransactionReceipt", log["transactionHash"])
+        assert receipt["status"] == "0x1"
+        assert data["transactionHash"] == log["transactionHash"]
+        assert data["gasUsed"] == int(receipt["gasUsed"], 16)
+        assert data["totalAmountWei"] == str(event.total) == str(request.total)
+        assert (data["count"], data["failures"]) == (len(request.lessons), None)
+        assert event.booked == (1 << len(request.lessons)) - 1
+        ids = [booking_id(event.batch, place) for place in range(len(request.lessons))]
+        assert [b["blockchainTransactionId"] for b in data["bookings"]] == [to_hex(i) for i in ids]
+        assert [b["id"] for b in data["bookings"]] == [frontend_id(i) for i in ids]
+        assert {b["blockchainStatus"] for b in data["bookings"]} == {"CONFIRMED"}
+        assert event.student == request.desk.student.wallet
+        assert event.tutor == request.desk.tutor.wallet
+        call = {"to": stack.escrow, "data": to_hex(codec.batches_data(event.batch))}
+        record = codec.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
+        assert record.created_at is not None
+        assert record.booked == event.booked

@@ -1,0 +1,130 @@
+"""The whole stack with shims that start quickly, can be killed at a point, and are accounted for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from dev_stack import DevStack
+
+KILLABLE = Path(__file__).with_name("killable.py")
+
+
+class Shims:
+    """One process that has imported the shim and forks those that serve."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        """Every process group that was started."""
+        self._lock = threading.Lock()
+        self._parent = subprocess.Popen(
+            [sys.executable, str(KILLABLE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._parent:
+            assert self._parent.stdin is not None
+            self._parent.stdin.close()
+
+    def tell(self, *line: object) -> Any:
+        """One line to that process; its answer."""
+        with self._lock:
+            assert self._parent.stdin is not None
+            assert self._parent.stdout is not None
+            print(json.dumps(line), file=self._parent.stdin, flush=True)
+            return json.loads(self._parent.stdout.readline())
+
+
+class Forked(subprocess.Popen[bytes]):
+    """A process that another one started for us, with what is used here of a `Popen`."""
+
+    def __init__(self, shims: Shims, *arguments: object) -> None:
+        self._shims = shims
+        self.args = [str(KILLABLE)]
+        self.pid = shims.tell(*arguments)
+        self.returncode = None
+
+    def __del__(self, *_: Any) -> None:
+        """There is nothing to reap: it is not our child."""
+
+    def poll(self) -> int | None:
+        """The exit code, once there is one."""
+        if self.returncode is None:
+            self.returncode = self._shims.tell(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code."""
+        until = time.monotonic() + (timeout or 60)
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("shim", timeout or 60)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """Sends a signal."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+
+class ChaosStack(DevStack):
+    """The whole stack; its shims are forked."""
+
+    def __init__(self, shims: Shims, **options: Any) -> None:
+        super().__init__(**options)
+        self.shims = shims
+
+    def _run(self, command: list[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        if command[1:] != ["-m", "api", "serve"]:
+            process = super()._run(command, log, settings)
+        else:
+            inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+            process = Forked(self.shims, str(self.data_dir), str(log), {**inherited, **settings})
+            self._processes.append(process)
+        self.shims.groups.append(process.pid)
+        return process
+
+    @property
+    def shim(self) -> subprocess.Popen[bytes]:
+        """The process that serves at `url`."""
+        assert self._shim is not None
+        return self._shim
+
+    def restart(self) -> None:
+        """The next process, after the last one has ended or been killed."""
+        self.stop_shim(kill=True)
+        self.start_shim()
+
+    @property
+    def relayers(self) -> list[str]:
+        """Accounts that send transactions for shims: all that the node has but the owner's."""
+        return [self.account(index).address for index in range(1, 10)]
+
+    def arm(self, point: str, count: int = 1) -> Path:
+        """The shim is killed at the count-th time that it gets there."""
+        plan = self.data_dir / "kill"
+        draft = plan.with_suffix(".new")
+        draft.write_text(f"{point} {count}")
+        draft.rename(plan)
+        return plan
+
+    def disarm(self) -> None:
+        """The shim is not killed any more."""
+        (self.data_dir / "kill").unlink(missing_ok=True)
+
+    def was_killed(self, seconds: float = 10) -> bool:
+        """Whether the shim is killed by itself within this time."""
+        try:
+            return self.shim.wait(timeout=seconds) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False

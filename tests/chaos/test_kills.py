@@ -1,0 +1,93 @@
+"""kill -9 at every point, on SQLite and on PostgreSQL: started again and asked again, it is one batch.
+
+`CHAOS_KILLS=200` makes the random part long; `CHAOS_SEED` repeats one.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import StackMaker
+from killable import POINTS
+from ledger import Ledger, Request, seed
+from stacks import ChaosStack
+
+
+def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None:
+    stack = make_stack(database_url=database_url)
+    ledger = Ledger(stack)
+    [desk] = ledger.desks(1)
+    for point in POINTS:
+        request = ledger.request(desk, 2)
+        stack.arm(point)
+        assert request.ask() is None, f"it answered, and was not killed {point}"
+        assert stack.was_killed(), point
+        stack.restart()
+        request.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
+    """Several requests at once, killed anywhere, also while it recovers from the kill before."""
+    chosen = random.Random(seed())
+    wanted = -(-int(os.environ.get("CHAOS_KILLS", "10")) // 2)  # Half of them on each database.
+    stack = make_stack(database_url=database_url)
+    ledger = Ledger(stack)
+    desks = ledger.desks(4)
+    kills: Counter[str] = Counter()
+    while kills.total() < wanted:
+        point = chosen.choice(POINTS)
+        stack.arm(point, chosen.choice((1, 1, 2, 3, 5)))
+        some = [
+            ledger.request(chosen.choice(desks), chosen.randint(1, 3)) for _ in range(chosen.randint(1, 6))
+        ]
+        ask_at_once(some)
+        while stack.was_killed(0.2):
+            kills[point] += 1
+            if again := chosen.random() < 0.3:  # Once more, while it takes up what is left.
+                point = chosen.choice(POINTS)
+                stack.arm(point)
+            start_perhaps_to_be_killed(stack)
+            if again:
+                ask_at_once(some)
+        stack.disarm()  # It did not get there so often.
+        ledger.settle(some)
+    ledger.prove(relayers=stack.relayers)
+    answers = sum(len(request.answers) for request in ledger.requests)
+    print(f"{kills.total()} kills, {len(ledger.requests)} keys, {answers} answers: {dict(kills)}")
+
+
+def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> None:
+    """SIGTERM ends it by itself and soon; what it had accepted goes on with the next one."""
+    stack = make_stack(database_url=database_url)
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(12)]
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(request.ask) for request in requests]
+        time.sleep(0.1)
+        stack.shim.terminate()
+        for future in asked:
+            future.result()
+    assert stack.shim.wait(timeout=15) in {0, -signal.SIGTERM}
+    stack.restart()
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def ask_at_once(requests: Sequence[Request]) -> None:
+    """Each once, whether or not anybody answers."""
+    with ThreadPoolExecutor(len(requests)) as pool:
+        list(pool.map(lambda request: request.ask(), requests))
+
+
+def start_perhaps_to_be_killed(stack: ChaosStack) -> None:
+    """Starts the shim; being killed while it starts is no error, anything else is."""
+    stack.stop_shim()
+    try:
+        stack.start_shim()
+    except RuntimeError:
+        assert stack.was_killed(0)

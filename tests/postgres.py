@@ -1,0 +1,122 @@
+"""A PostgreSQL of the tests' own: the system's binaries, a temporary folder, a socket in it."""
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+ROLE = "creneau"
+
+
+class PostgreSQL:
+    """A server while the context lasts; afterwards neither a process nor a file of it is left."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._folder = Path(tempfile.mkdtemp(prefix="creneau-pg-"))  # Short, because a socket's path is.
+        self._as: dict[str, Any] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if os.geteuid() == 0:  # It refuses to run as root.
+            user, group = _unprivileged()
+            self._as = {"user": user, "group": group, "extra_groups": []}
+            shutil.chown(self._folder, user, group)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        data = self._folder / "data"
+        options = ["--auth=trust", f"--username={ROLE}", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            [self._binaries / "initdb", f"--pgdata={data}", *options],
+            check=True,
+            capture_output=True,
+            cwd=self._folder,
+            **self._as,
+        )
+        # Processes of the shim are killed here, not the machine: what is committed need not reach the disk.
+        settings = {"listen_addresses": "", "fsync": "off", "max_connections": "400"}
+        command = [str(self._binaries / "postgres"), "-D", str(data), "-k", str(self._folder)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (self._folder / "log").open("wb") as log:
+            self._server = subprocess.Popen(
+                command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True, **self._as
+            )
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self._connect().close()
+                break
+            except psycopg.OperationalError:
+                if self._server.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError((self._folder / "log").read_text()) from None
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        """Stops the server and removes its files."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)  # Ends the sessions, then itself.
+            self._server.wait(timeout=30)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def database(self) -> str:
+        """A new database, as SQLAlchemy's URL."""
+        name = f"creneau_{uuid.uuid4().hex}"
+        with self._connect() as connection:
+            connection.autocommit = True
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql+psycopg://{ROLE}@/{name}?host={self._folder}"
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(host=str(self._folder), user=ROLE, dbname="postgres")
+
+
+def _unprivileged() -> tuple[int, int]:
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return user.pw_uid, grp.getgrgid(user.pw_gid).gr_gid
+    raise RuntimeError("no user but root, as whom PostgreSQL does not run")
+
+
+def binaries() -> Path | None:
+    """The folder of the newest server's programs; Debian keeps them off the PATH."""
+    if found := shutil.which("postgres"):
+        return Path(found).resolve().parent
+    folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    return max(folders, key=lambda folder: int(folder.parent.name), default=None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """A server for all tests. Where there is none: skipped on a developer's machine, a failure in CI."""
+    found = binaries()
+    reason = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    if found is None:
+        pytest.skip(reason)
+    with PostgreSQL(found) as server:
+        yield server
