@@ -150,6 +150,8 @@ class Relayer(threading.Thread):
         under_way = self._replace(self._store.under_way(held))
         sent = self._send(under_way)
         head = self._node.call("eth_getBlockByNumber", "latest", False)
+        if head is None:
+            raise NodeUnavailable("no head")
         if sent or self._moved or self._head is None or head["hash"] != self._head["hash"]:
             deep = self._final_block(head)
             settled = self._settle(under_way, sent, deep)
@@ -173,7 +175,7 @@ class Relayer(threading.Thread):
                 *(("eth_estimateGas", [self._call(signer, each.data)]) for each in ready),
             ]
         )
-        if isinstance(block, RpcError) or isinstance(count, RpcError):
+        if not isinstance(block, dict) or isinstance(count, RpcError):
             raise NodeUnavailable("no head")
         passed: list[tuple[Ready, int]] = []
         reverted: list[tuple[Row[Any], ContractError | None]] = []
@@ -395,8 +397,10 @@ class Relayer(threading.Thread):
         known = [row for row in waiting if row.state == State.SIGNED and row.id in sent]
         if known:
             with self._store.write() as db:
-                for row in known:
-                    self._move(db, row, State.SUBMITTED)
+                these = update(sends).where(sends.c.id.in_([row.id for row in known]))
+                db.execute(
+                    these.where(may_become(State.SUBMITTED)).values(state=State.SUBMITTED, updated_at=now())
+                )
         self._look_at_nonces(waiting, final, pending)
         return bool(receipts)
 
@@ -464,6 +468,7 @@ class Relayer(threading.Thread):
             with self._store.write() as db:
                 for row in rows:
                     if row.id in sure:
+                        self.leases.fence(db, row.signer)
                         _line(row).warning("another transaction took the nonce", nonce=row.nonce)
                         self._move(db, row, State.ACCEPTED, _UNSIGNED)
         self._gone = gone
@@ -564,7 +569,12 @@ class Relayer(threading.Thread):
         elsewhere: list[tuple[Row[Any], Receipt]] = []
         by_kind: dict[str, list[tuple[Row[Any], ContractError | None]]] = {}
         for row, error in reverted:
-            if receipt := self._kinds[row.kind].elsewhere(row, error):
+            try:
+                receipt = self._kinds[row.kind].elsewhere(row, error)
+            except (NodeUnavailable, RpcError) as reason:
+                _line(row).warning("it was done, and by which transaction is not known", reason=str(reason))
+                continue
+            if receipt:
                 elsewhere.append((row, receipt))
             else:
                 by_kind.setdefault(row.kind, []).append((row, error))
