@@ -15,6 +15,7 @@ from api.answers import failures, frontend_id
 from api.chain import Chain, order_of, unhex
 from api.node import NodeUnavailable, RpcError
 from api.slots import Failure
+from api.store import Kind
 from creneau import codec
 from creneau.amounts import to_wei
 from creneau.errors import (
@@ -71,6 +72,13 @@ class Refusal:
     left_out: Sequence[Failure] = ()
 
 
+def line(row: Row[Any]) -> Any:
+    """The log, for a line about a send."""
+    return log.bind(
+        **{"batch_id" if row.kind == Kind.CREATE else "send_id": row.id}, request_id=row.request_id
+    )
+
+
 EXPIRED = Refusal("expired", "It could not be sent in time. Please book again.")
 
 
@@ -105,13 +113,11 @@ class Acts:
 
     def log_end(self, row: Row[Any]) -> None:
         """Logs how it ended."""
-        line = log.bind(
-            send_id=row.id, request_id=row.request_id, kind=row.kind, transaction=row.transaction_hash
-        )
+        bound = line(row).bind(kind=row.kind, transaction=row.transaction_hash)
         if row.succeeded:
-            line.info("done")
+            bound.info("done")
         else:
-            line.warning("came to nothing", code=row.code)
+            bound.warning("came to nothing", code=row.code)
 
 
 class Creations(Acts):
@@ -193,25 +199,25 @@ class Creations(Acts):
 
     def log_end(self, row: Row[Any]) -> None:
         """Logs each lesson."""
-        line = log.bind(batch_id=row.id, request_id=row.request_id)
+        bound = line(row)
         failed = failures(row)
         count = len(row.lessons) + len(row.failures)
         booked = row.booked or 0
         if not booked:
-            line.warning(f"{TAG} ❌ Aucune réservation créée: {row.code or failed[0]['code']}")
+            bound.warning(f"{TAG} ❌ Aucune réservation créée: {row.code or failed[0]['code']}")
             return
         for place, lesson in enumerate(row.lessons):
             if booked >> place & 1:
                 number = lesson["index"]
-                line.info(f"{TAG} Création réservation {number}/{count}")
+                bound.info(f"{TAG} Création réservation {number}/{count}")
                 on_chain = booking_id(to_bytes32(row.id), place)
-                line.info(f"{TAG} ✅ Réservation {number} créée: {frontend_id(on_chain)}")
+                bound.info(f"{TAG} ✅ Réservation {number} créée: {frontend_id(on_chain)}")
         for failure in failed:
-            line.warning(f"{TAG} ❌ Réservation {failure['index']} refusée: {failure['code']}")
+            bound.warning(f"{TAG} ❌ Réservation {failure['index']} refusée: {failure['code']}")
         if failed:
-            line.warning(f"{TAG} ⚠️ {count - len(failed)} réservations créées sur {count}")
+            bound.warning(f"{TAG} ⚠️ {count - len(failed)} réservations créées sur {count}")
         else:
-            line.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
+            bound.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
 
 
 def quarters(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:

@@ -10,6 +10,8 @@ from creneau.fields import to_hex
 
 Call = tuple[str, list[Any]]
 
+_MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
+
 MOST_CALLS = 100  # In one HTTP request: nodes limit the length of a batch.
 
 
@@ -36,7 +38,7 @@ class RpcError(Exception):
 class Node:
     """One node, shared by all threads."""
 
-    def __init__(self, url: str, *, timeout: float = 10, connections: int = 32) -> None:
+    def __init__(self, url: str, *, timeout: float = 10, connections: int = 64) -> None:
         self._url = url
         self._http = urllib3.PoolManager(
             maxsize=connections,
@@ -71,9 +73,16 @@ class Node:
         except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
             # Not the error's text: it may name the URL, and that may hold an access key.
             raise NodeUnavailable(type(error).__name__) from None
-        return [
-            RpcError(answer["error"]) if answer.get("error") else answer.get("result") for answer in ordered
-        ]
+        return [_result(method, answer) for (method, _), answer in zip(calls, ordered, strict=True)]
+
+
+def _result(method: str, answer: dict[str, Any]) -> Any:
+    if answer.get("error") is not None:
+        error = answer["error"]
+        return RpcError(error if isinstance(error, dict) else {"message": str(error)})
+    if answer.get("result") is None and method not in _MAY_BE_NULL:
+        return RpcError({"message": "no result"})
+    return answer.get("result")
 
 
 def eth_call(to: str, data: bytes, sender: str | None = None) -> Call:

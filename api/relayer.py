@@ -34,15 +34,15 @@ from typing import Any
 
 import structlog
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import fees, kinds
 from api.chain import Chain
-from api.fees import Offer
 from api.kinds import TAG, Acts, Creations, Ready, Receipt, Refusal
 from api.leases import LeaseLost, Leases
 from api.node import NodeUnavailable, RpcError
+from api.nonces import MOST_SPENT, Nonces
 from api.settings import Settings
 from api.store import UNDER_WAY, Kind, State, Store, batches, now, sends, transactions
 from creneau.errors import ContractError, decode_revert
@@ -95,9 +95,8 @@ class Relayer(threading.Thread):
         self._head: dict[str, Any] | None = None
         self._moved = False  # A block was reorganised away.
         self._send_after: dict[str, float] = {}  # By transaction.
-        self._bump_after: dict[str, float] = {}
-        self._gone: set[str] = set()
         self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
+        self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
 
     @property
     def address(self) -> str:
@@ -147,9 +146,13 @@ class Relayer(threading.Thread):
         held = self.leases.renew()
         if held:
             self._claim(held[0])
-        under_way = self._replace(self._store.under_way(held))
+        under_way = self._store.under_way(held)
+        if self._head is not None:
+            under_way = self._nonces.replace(under_way, self._head)
         sent = self._send(under_way)
         head = self._node.call("eth_getBlockByNumber", "latest", False)
+        if head is None:
+            raise NodeUnavailable("no head")
         if sent or self._moved or self._head is None or head["hash"] != self._head["hash"]:
             deep = self._final_block(head)
             settled = self._settle(under_way, sent, deep)
@@ -166,14 +169,15 @@ class Relayer(threading.Thread):
         if not waiting:
             return
         ready, refusals = self._select(waiting)
-        block, count, *estimates = self._node.batch(
+        block, mined, count, *estimates = self._node.batch(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
+                ("eth_getTransactionCount", [signer, "latest"]),
                 ("eth_getTransactionCount", [signer, "pending"]),
                 *(("eth_estimateGas", [self._call(signer, each.data)]) for each in ready),
             ]
         )
-        if isinstance(block, RpcError) or isinstance(count, RpcError):
+        if not isinstance(block, dict) or isinstance(mined, RpcError) or isinstance(count, RpcError):
             raise NodeUnavailable("no head")
         passed: list[tuple[Ready, int]] = []
         reverted: list[tuple[Row[Any], ContractError | None]] = []
@@ -189,7 +193,8 @@ class Relayer(threading.Thread):
         self._refuse(waiting, refusals | explained)
         self._store_mined([(row, receipt, None) for row, receipt in elsewhere])
         if passed:
-            self._sign(signer, passed, int(count, 16), int(block["baseFeePerGas"], 16))
+            counts = int(mined, 16), int(count, 16)
+            self._sign(signer, passed, counts, int(block["baseFeePerGas"], 16))
 
     def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Ready], dict[str, Refusal]]:
         """What can be sent now, and what never can. Of the others each waits for one that is under way."""
@@ -224,7 +229,9 @@ class Relayer(threading.Thread):
                     self._move(db, row, state, reason, self._kinds[row.kind].booked(row, None, refusal))
         self._tell(refusals)
 
-    def _sign(self, signer: str, passed: Sequence[tuple[Ready, int]], count: int, base_fee: int) -> None:
+    def _sign(
+        self, signer: str, passed: Sequence[tuple[Ready, int]], counts: tuple[int, int], base_fee: int
+    ) -> None:
         """One database transaction claims the sends, allocates their nonces and stores the signed bytes."""
         settings = self._settings
         with self._store.write() as db:
@@ -235,7 +242,10 @@ class Relayer(threading.Thread):
             held = _held(db)  # Another process may have signed something since the preflight.
             left = fees.left_today(db, settings)
             highest = db.scalar(select(func.max(sends.c.nonce)).where(_signed_by(settings, signer)))
-            nonce = count if highest is None else max(count, highest + 1)
+            follows = max(counts[0], 0 if highest is None else highest + 1)
+            nonce = max(counts[1], follows)
+            if nonce > follows + MOST_SPENT:
+                raise NodeUnavailable("a nonce too far ahead")
             for each, gas in passed:
                 if each.row.id not in claimed or not kinds.is_free(each.wants, held):
                     continue
@@ -247,49 +257,8 @@ class Relayer(threading.Thread):
                 kinds.hold(each.wants, held)
                 terms = {"publishes": each.publishes, "wants": each.wants}
                 self._move(db, each.row, State.SIGNED, {"signer": signer, "nonce": nonce, **terms})
-                self._store_signed(db, each.row.id, signer, nonce, each.data, gas, offer)
+                self._nonces.sign(db, each.row.id, signer, nonce, each.data, gas, offer)
                 nonce += 1
-
-    def _store_signed(
-        self,
-        db: Connection,
-        send_id: str,
-        signer: str,
-        nonce: int,
-        data: bytes | None,
-        gas: int,
-        offer: Offer,
-    ) -> None:
-        """Signs a transaction and makes it the newest of this send. Without data it only spends the nonce."""
-        fields: dict[str, Any] = {
-            "type": 2,
-            "chainId": self._settings.chain_id,
-            "to": signer if data is None else self._chain.escrow,
-            "value": 0,
-            "data": data or b"",
-            "nonce": nonce,
-            "gas": gas,
-            "maxFeePerGas": offer.max_fee,
-            "maxPriorityFeePerGas": offer.priority_fee,
-        }
-        signed = self._accounts[signer].sign_transaction(fields)
-        stored = {
-            "hash": to_hex(signed.hash),
-            "send_id": send_id,
-            "signer": signer,
-            "nonce": nonce,
-            "raw": bytes(signed.raw_transaction),
-            "gas": gas,
-            "frees": data is None,
-            "created_at": now(),
-        }
-        db.execute(insert(transactions), stored | offer._asdict())
-        newest = {
-            "transaction_hash": stored["hash"],
-            "cost": fees.cost(gas, offer.max_fee),
-            "signed_at": now(),
-        }
-        db.execute(update(sends).where(sends.c.id == send_id).values(newest))
 
     # --- signed -> submitted ---
 
@@ -300,7 +269,7 @@ class Relayer(threading.Thread):
         answers = self._node.batch([("eth_sendRawTransaction", [to_hex(row.raw)]) for row in due])
         sent: set[str] = set()
         for row, answer in zip(due, answers, strict=True):
-            line = _line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
+            line = kinds.line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
             if not isinstance(answer, RpcError):
                 line.info(f"{TAG} Transaction envoyée: {row.transaction_hash}")
             elif not any(known in answer.message.lower() for known in _ALREADY_KNOWN):
@@ -311,56 +280,6 @@ class Relayer(threading.Thread):
             self._send_after[row.transaction_hash] = clock + self._settings.resend_seconds
             sent.add(row.id)
         return sent
-
-    # --- signed, submitted: replaced ---
-
-    def _replace(self, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-        """Signs what waits too long, or offers too little, again with its nonce; the rows then."""
-        if self._head is None:
-            return rows
-        base_fee, moment, clock = int(self._head["baseFeePerGas"], 16), now(), time.monotonic()
-        patience = self._settings.bump_seconds * 1_000_000
-        due = {
-            row.id: row
-            for row in rows
-            if self._bump_after.get(row.id, 0) <= clock
-            and (moment - row.attempted_at >= patience or base_fee > row.max_fee)
-        }
-        if not due:
-            return rows
-        late = {row.id for row in due.values() if row.frees or self._is_late(row)}
-        return self._sign_again(due, late, base_fee) or rows
-
-    def _is_late(self, row: Row[Any]) -> bool:
-        """Whether the contract refuses it from now on, by the chain's own clock."""
-        return bool(self._head and row.expires and row.expires < int(self._head["timestamp"], 16))
-
-    def _sign_again(
-        self, due: Mapping[str, Row[Any]], late: Collection[str], base_fee: int
-    ) -> Sequence[Row[Any]] | None:
-        market, transfer = self._node.batch([("eth_maxPriorityFeePerGas", []), _transfer(self.address)])
-        tip = 0 if isinstance(market, RpcError) else int(market, 16)
-        spending = 21_000 if isinstance(transfer, RpcError) else int(transfer, 16)
-        changed = False
-        full = {row.id: row for row in self._store.sends(due)}
-        with self._store.write() as db:
-            for signer in sorted({row.signer for row in due.values()}):
-                self.leases.fence(db, signer)
-            left = fees.left_today(db, self._settings)
-            for send_id, row in due.items():
-                gas = spending if send_id in late else row.gas
-                offer = fees.bumped(self._settings, Offer(row.max_fee, row.priority_fee), base_fee, tip, gas)
-                self._bump_after[send_id] = time.monotonic() + self._settings.resend_seconds
-                old_cost = fees.cost(row.gas, row.max_fee)
-                if offer is None or fees.cost(gas, offer.max_fee) - old_cost > left:
-                    _line(row).warning("a replacement would cost more than the caps allow")
-                    continue
-                left -= fees.cost(gas, offer.max_fee) - old_cost
-                data = None if send_id in late else kinds.call_of(full[send_id], publishes=row.publishes)
-                self._store_signed(db, send_id, row.signer, row.nonce, data, gas, offer)
-                _line(row).info("replaced", nonce=row.nonce, max_fee=offer.max_fee, frees=send_id in late)
-                changed = True
-        return self._store.under_way(self.leases.held) if changed else None
 
     # --- signed, submitted -> mined ---
 
@@ -395,9 +314,16 @@ class Relayer(threading.Thread):
         known = [row for row in waiting if row.state == State.SIGNED and row.id in sent]
         if known:
             with self._store.write() as db:
-                for row in known:
-                    self._move(db, row, State.SUBMITTED)
-        self._look_at_nonces(waiting, final, pending)
+                these = update(sends).where(sends.c.id.in_([row.id for row in known]))
+                db.execute(
+                    these.where(may_become(State.SUBMITTED)).values(state=State.SUBMITTED, updated_at=now())
+                )
+        for row in self._nonces.lost(waiting, final):
+            kinds.line(row).warning("another transaction took the nonce", nonce=row.nonce)
+            with self._store.write() as db:
+                self.leases.fence(db, row.signer)
+                self._move(db, row, State.ACCEPTED, _UNSIGNED)
+        self._nonces.fill(waiting, pending)
         return bool(receipts)
 
     def _store_outcomes(self, receipts: Mapping[str, tuple[Receipt, bool]]) -> None:
@@ -453,47 +379,6 @@ class Relayer(threading.Thread):
             for (row, _), answer in zip(reverted, self._node.batch(calls), strict=True)
         ]
 
-    # --- signed, submitted -> accepted ---
-
-    def _look_at_nonces(
-        self, rows: Sequence[Row[Any]], final: Mapping[str, int], pending: Mapping[str, int]
-    ) -> None:
-        """Frees what lost its nonce to another transaction, and spends the nonces that nothing will use."""
-        gone = {row.id for row in rows if row.nonce < final.get(row.signer, 0)}
-        if sure := gone & self._gone:  # Seen twice, at two heads: a node may be behind itself.
-            with self._store.write() as db:
-                for row in rows:
-                    if row.id in sure:
-                        _line(row).warning("another transaction took the nonce", nonce=row.nonce)
-                        self._move(db, row, State.ACCEPTED, _UNSIGNED)
-        self._gone = gone
-        lowest = {row.signer: row for row in reversed(rows)}
-        for signer, row in lowest.items():
-            waited = now() - row.attempted_at >= self._settings.bump_seconds * 1_000_000
-            if waited and row.nonce > pending.get(signer, row.nonce):
-                self._fill(signer, pending[signer], row)
-
-    def _fill(self, signer: str, first: int, row: Row[Any]) -> None:
-        """Spends the nonces from the first one up to this row's, as far as they are nobody's."""
-        settings = self._settings
-        with self._store.write() as db:
-            self.leases.fence(db, signer)
-            known = select(sends.c.nonce).where(_signed_by(settings, signer), sends.c.nonce >= first)
-            for nonce in sorted(set(range(first, row.nonce)) - set(db.scalars(known))):
-                offer, gas = Offer(row.max_fee, row.priority_fee), 50_000
-                if fees.cost(gas, offer.max_fee) > fees.left_today(db, settings):
-                    return
-                send_id = f"{Kind.GAP}:{signer}:{nonce}"
-                log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
-                signed: dict[str, Any] = {"state": State.SIGNED, "signer": signer, "nonce": nonce}
-                terms: dict[str, Any] = {
-                    "chain_id": settings.chain_id,
-                    "wants": {},
-                    "expires": now() // 10**6,
-                }
-                self._store.enqueue(db, Kind.GAP, send_id, b"", **terms, **signed)
-                self._store_signed(db, send_id, signer, nonce, None, gas, offer)
-
     # --- mined -> final, failed, expired, and back ---
 
     def _final_block(self, head: dict[str, Any]) -> int:
@@ -529,7 +414,7 @@ class Relayer(threading.Thread):
                 late = State.EXPIRED if row.code == "expired" else State.FAILED
                 self._move(db, row, State.FINAL if row.succeeded else late)
             for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(gone))).all():
-                _line(row).warning("the block is gone")
+                kinds.line(row).warning("the block is gone")
                 own = db.scalars(_ATTEMPTS.with_only_columns(transactions.c.hash).where(_of_send(row))).all()
                 back = dict.fromkeys(_IN_A_BLOCK)
                 if row.nonce is not None:
@@ -564,7 +449,14 @@ class Relayer(threading.Thread):
         elsewhere: list[tuple[Row[Any], Receipt]] = []
         by_kind: dict[str, list[tuple[Row[Any], ContractError | None]]] = {}
         for row, error in reverted:
-            if receipt := self._kinds[row.kind].elsewhere(row, error):
+            try:
+                receipt = self._kinds[row.kind].elsewhere(row, error)
+            except (NodeUnavailable, RpcError) as reason:
+                kinds.line(row).warning(
+                    "it was done, and by which transaction is not known", reason=str(reason)
+                )
+                continue
+            if receipt:
                 elsewhere.append((row, receipt))
             else:
                 by_kind.setdefault(row.kind, []).append((row, error))
@@ -581,7 +473,6 @@ class Relayer(threading.Thread):
             return
         for row in self._store.sends(settled):
             self._send_after.pop(row.transaction_hash, None)
-            self._bump_after.pop(row.id, None)
             self._kinds[row.kind].log_end(row)
         self._settled(settled)
 
@@ -606,13 +497,3 @@ def _held(db: Connection) -> dict[str, int]:
     for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
         kinds.hold(wants, held)
     return held
-
-
-def _transfer(address: str) -> tuple[str, list[Any]]:
-    return "eth_estimateGas", [{"from": address, "to": address}]
-
-
-def _line(row: Row[Any]) -> Any:
-    return log.bind(
-        **{"batch_id" if row.kind == Kind.CREATE else "send_id": row.id}, request_id=row.request_id
-    )

@@ -147,7 +147,7 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_store_signed", fail)
+        patch.setattr(shim.relayer._nonces, "sign", fail)
         with pytest.raises(OSError, match="no room"):
             shim.relayer._round()
     assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.ACCEPTED, None)
@@ -345,16 +345,20 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     shim = make_shim(bump_seconds=0.3)
     batch_id = place(shim, desk, "09:00")
     count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
-    real = shim.relayer._node.batch
+    real, ahead = shim.relayer._node.batch, [1000]
 
     def lies(calls: Any) -> list[Any]:
         if calls and calls[0][0] == "eth_getBlockByNumber" and len(calls) > 2:
-            block, _, *rest = real(calls)
-            return [block, hex(count + 2), *rest]
+            block, mined, _, *rest = real(calls)
+            return [block, mined, hex(count + ahead[0]), *rest]
         return real(calls)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shim.relayer._node, "batch", lies)
+        with pytest.raises(NodeUnavailable, match="too far ahead"):
+            shim.relayer._round()
+        assert row_of(shim, batch_id).state == State.ACCEPTED
+        ahead[0] = 2
         shim.relayer._round()
     assert row_of(shim, batch_id).nonce == count + 2
     row = work(shim, batch_id, State.MINED)
