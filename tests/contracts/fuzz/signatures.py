@@ -1,0 +1,67 @@
+"""EIP-712 written out by hand, so that the contract's hashes are compared with others than its own."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from coincurve import PrivateKey
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from fuzz.model import Order
+
+_DOMAIN = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+_SLOT = "Slot(uint40 start,uint16 duration)"
+_ORDER = (
+    "Order(address student,address tutor,bytes32 listing,uint96 hourlyRate,bool allowPartial,uint40 deadline,"
+    "bytes32 salt,Slot[] slots)"
+)
+_LISTING = "Listing(address tutor,bytes32 listing,uint96 hourlyRate,bool instant,uint64 nonce)"
+_PERMIT = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+
+Digest = Callable[..., bytes]
+
+
+class Domain:
+    """The digests of one contract on one chain."""
+
+    def __init__(self, name: str, chain_id: int, contract: str) -> None:
+        values = (keccak(text=_DOMAIN), keccak(text=name), keccak(text="1"), chain_id, contract)
+        self._separator = keccak(encode(["bytes32", "bytes32", "bytes32", "uint256", "address"], values))
+        self.order = cache(self._order)
+
+    def _order(self, order: Order) -> bytes:
+        slots = b"".join(_struct(_SLOT, "uint40,uint16", slot) for slot in order.slots)
+        types = "address,address,bytes32,uint96,bool,uint40,bytes32,bytes32"
+        return self._digest(_struct(_ORDER + _SLOT, types, (*order[:7], keccak(slots))))
+
+    def batch(self, order: Order) -> bytes:
+        """The key of an order's batch."""
+        return self.order(order)[:31] + b"\0"
+
+    def listing(self, tutor: str, listing: bytes, rate: int, instant: bool, nonce: int) -> bytes:
+        values = (tutor, listing, rate, instant, nonce)
+        return self._digest(_struct(_LISTING, "address,bytes32,uint96,bool,uint64", values))
+
+    def act(self, act: str, order: Order, lessons: int) -> bytes:
+        """Of confirm, cancel, complete, dispute."""
+        name = f"{act.capitalize()}(bytes32 batch,uint40 lessons)"
+        return self._digest(_struct(name, "bytes32,uint40", (self.batch(order), lessons)))
+
+    def permit(self, owner: str, spender: str, value: int, nonce: int, deadline: int) -> bytes:
+        """Of the token."""
+        values = (owner, spender, value, nonce, deadline)
+        return self._digest(_struct(_PERMIT, "address,address,uint256,uint256,uint256", values))
+
+    def _digest(self, struct: bytes) -> bytes:
+        return keccak(b"\x19\x01" + self._separator + struct)
+
+
+def sign(key: bytes, digest: bytes) -> bytes:
+    """The 65 bytes r, s, v of a signature."""
+    signature = PrivateKey(key).sign_recoverable(digest, hasher=None)
+    return signature[:64] + bytes([27 + signature[64]])
+
+
+def _struct(definition: str, types: str, values: tuple[Any, ...]) -> bytes:
+    return keccak(keccak(text=definition) + encode(types.split(","), values))

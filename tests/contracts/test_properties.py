@@ -1,0 +1,63 @@
+"""The escrow and its model live the same random life; properties 1 to 7 are checked after every step.
+
+`CRENEAU_FUZZ_STEPS` says how many steps at least (2,500), `CRENEAU_FUZZ_SEED` where to begin (1).
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from fuzz.machine import EscrowMachine, report, run
+from fuzz.node import Json, Node
+from fuzz.properties import MOVES
+from fuzz.world import World
+
+CONTRACTS = ("BookingEscrow", "EduToken", "Wallet1271")
+
+
+@pytest.fixture(scope="module")
+def market() -> None:
+    """Instead of the other tests' market, which is on Ape's node."""
+
+
+@pytest.fixture(scope="module")
+def artifacts() -> dict[str, Json]:
+    """The contracts as Ape compiles them."""
+    from ape import project
+
+    found = project.load_contracts()
+    types = {name: found[name].contract_type for name in CONTRACTS}
+    return {
+        name: {
+            "abi": [entry.model_dump(mode="json", by_alias=True) for entry in contract.abi],
+            "bytecode": str(contract.deployment_bytecode.bytecode),
+        }
+        for name, contract in types.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def world(artifacts: dict[str, Json]) -> Iterator[World]:
+    with Node() as node:
+        yield World(node, artifacts)
+
+
+@pytest.mark.timeout(3600)
+def test_contract_and_model_agree_and_every_property_holds(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = int(os.environ.get("CRENEAU_FUZZ_STEPS", "2500"))
+    first_seed = int(os.environ.get("CRENEAU_FUZZ_SEED", "1"))
+
+    class Machine(EscrowMachine):
+        pass
+
+    Machine.world, Machine.tally = world, Counter()
+    try:
+        run(Machine, first_seed, steps)
+    finally:
+        with capsys.disabled():
+            print(f"\n{report(Machine.tally)}\nfrom seed {first_seed}")
+    for kind in (*MOVES, "publish", "create", "accept", "several together"):
+        assert Machine.tally[kind, "done"], f"no {kind} was ever possible: these steps prove little"
