@@ -1,6 +1,6 @@
 """The world of the contract tests: who is who, a published listing, fixed times, and orders in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class Market:
         balance: int = call(self.token.balanceOf, account)
         return balance
 
-    def calendar(self, tutor: Account | None = None) -> set[int]:
+    def calendar(self, tutor: Actor | None = None) -> set[int]:
         """The quarters set in the calendar of the tutor, or of another one, within ten days around `PAGE`."""
         first = PAGE - 4
         words = call(self.escrow.calendar, tutor or self.tutor, first, 9)
@@ -136,3 +136,21 @@ class Market:
         assert [
             call(self.escrow.statusOf, booking_id(batch, index)) for index in range(len(order.slots))
         ] == [live if index in lessons else Status.NONE for index in range(len(order.slots))]
+
+
+TAMPERED: dict[str, Callable[[Order], dict[str, Any]]] = {
+    "student": lambda order: {"student": order.tutor},
+    "tutor": lambda order: {"tutor": order.student},
+    "listing": lambda _: {"listing": b"\1" * 32},
+    "rate": lambda _: {"hourly_rate": from_wei(RATE - 1)},
+    "partial": lambda order: {"allow_partial": not order.allow_partial},
+    "deadline": lambda _: {"deadline": from_unix(DEADLINE + 1)},
+    "salt": lambda _: {"salt": b"\1" * 32},
+    "start": lambda order: {"slots": (slot(1), *order.slots[1:])},
+    "duration": lambda order: {"slots": (slot(0, 75), *order.slots[1:])},
+    "slot added": lambda order: {"slots": (*order.slots, slot(40))},
+    "slot removed": lambda order: {"slots": order.slots[:-1]},
+    "slots swapped": lambda order: {"slots": order.slots[::-1]},
+    "no slots": lambda _: {"slots": ()},
+}
+"""Every way to change one term of an order of several lessons."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import pytest
 from ape import project
@@ -10,16 +9,11 @@ from eth_account.account import Account as Keys
 from eth_account.messages import encode_defunct
 from helpers import Contract, calldata, deploy, key_of, reverts, send, sign
 from market import (
-    DEADLINE,
     NOBODY,
-    RATE,
+    TAMPERED,
     Market,
     slot,
 )
-
-from creneau.amounts import from_wei
-from creneau.fields import from_unix
-from creneau.order import Order
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -40,23 +34,6 @@ def test_anothers_signature_is_not_the_students(market: Market, role: str) -> No
     signature = market.sign(order, getattr(market, role))
     with reverts("NotActor", actor=market.student, sender=market.relayer):
         market.book(order, signature, sender=market.relayer)
-
-
-TAMPERED: dict[str, Callable[[Order], dict[str, Any]]] = {
-    "student": lambda order: {"student": order.tutor},
-    "tutor": lambda order: {"tutor": order.student},
-    "listing": lambda _: {"listing": b"\1" * 32},
-    "rate": lambda _: {"hourly_rate": from_wei(RATE - 1)},
-    "partial": lambda order: {"allow_partial": not order.allow_partial},
-    "deadline": lambda _: {"deadline": from_unix(DEADLINE + 1)},
-    "salt": lambda _: {"salt": b"\1" * 32},
-    "start": lambda order: {"slots": (slot(1), *order.slots[1:])},
-    "duration": lambda order: {"slots": (slot(0, 75), *order.slots[1:])},
-    "slot added": lambda order: {"slots": (*order.slots, slot(40))},
-    "slot removed": lambda order: {"slots": order.slots[:-1]},
-    "slots swapped": lambda order: {"slots": order.slots[::-1]},
-    "no slots": lambda _: {"slots": ()},
-}
 
 
 @pytest.mark.parametrize("field", TAMPERED)

@@ -1,8 +1,8 @@
-"""The constructor, what it fixes, and the arbiter, who can hand over and not leave."""
+"""The constructor, and what it fixes."""
 
 import pytest
 from ape import project
-from helpers import call, deploy, event, reverts, send
+from helpers import call, deploy, reverts
 from market import NOBODY, Market
 
 DAY = 24 * 60 * 60
@@ -44,54 +44,3 @@ def test_it_describes_its_domain(market: Market) -> None:
     fields = b"\x0f"  # name, version, chain id and contract; no salt, no extensions
     domain = (fields, "Creneau", "1", market.domain.chain_id, market.escrow.address, bytes(32), ())
     assert call(market.escrow.eip712Domain) == domain
-
-
-# --- The arbiter ---
-
-
-@pytest.mark.parametrize("role", ["arbiter", "deployer", "stranger"])
-def test_the_place_is_never_empty(market: Market, role: str) -> None:
-    with reverts("ArbiterRequired"):
-        send(market.escrow.renounceOwnership, sender=getattr(market, role))
-    with reverts("ArbiterRequired"):
-        call(market.escrow.renounceOwnership, sender=getattr(market, role))
-    assert call(market.escrow.arbiter) == market.arbiter.address
-
-
-@pytest.mark.parametrize("role", ["deployer", "stranger", "tutor"])
-def test_only_the_arbiter_hands_over(market: Market, role: str) -> None:
-    sender = getattr(market, role)
-    with reverts("OwnableUnauthorizedAccount", account=sender):
-        send(market.escrow.transferOwnership, sender, sender=sender)
-
-
-@pytest.mark.parametrize("role", ["deployer", "stranger", "arbiter"])
-def test_only_the_successor_accepts(market: Market, role: str) -> None:
-    sender = getattr(market, role)
-    with reverts("OwnableUnauthorizedAccount", account=sender):  # nobody was named
-        send(market.escrow.acceptOwnership, sender=sender)
-    send(market.escrow.transferOwnership, market.relayer, sender=market.arbiter)
-    with reverts("OwnableUnauthorizedAccount", account=sender):
-        send(market.escrow.acceptOwnership, sender=sender)
-
-
-def test_the_arbiter_hands_over_in_two_steps(market: Market) -> None:
-    escrow, before, after = market.escrow, market.arbiter, market.stranger
-    people = {"previousOwner": before, "newOwner": after}
-    receipt = send(escrow.transferOwnership, after, sender=before)
-    assert receipt.events == [event(escrow, "OwnershipTransferStarted", **people)]
-    assert (call(escrow.arbiter), call(escrow.pendingOwner)) == (before.address, after.address)
-
-    receipt = send(escrow.acceptOwnership, sender=after)
-    assert receipt.events == [event(escrow, "OwnershipTransferred", **people)]
-    assert (call(escrow.arbiter), call(escrow.pendingOwner)) == (after.address, NOBODY)
-    with reverts("OwnableUnauthorizedAccount", account=before):
-        send(escrow.transferOwnership, before, sender=before)
-
-
-def test_the_arbiter_changes_his_mind(market: Market) -> None:
-    send(market.escrow.transferOwnership, market.stranger, sender=market.arbiter)
-    send(market.escrow.transferOwnership, NOBODY, sender=market.arbiter)
-    with reverts("OwnableUnauthorizedAccount", account=market.stranger):
-        send(market.escrow.acceptOwnership, sender=market.stranger)
-    assert call(market.escrow.arbiter) == market.arbiter.address
