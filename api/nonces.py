@@ -84,20 +84,21 @@ class Nonces:
 
     def replace(self, rows: Sequence[Row[Any]], head: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """Signs what waits too long, or offers too little, again with its nonce; the rows then."""
-        base_fee, moment, clock = int(head["baseFeePerGas"], 16), now(), time.monotonic()
+        base_fee, chain_time = int(head["baseFeePerGas"], 16), int(head["timestamp"], 16)
+        moment, clock = now(), time.monotonic()
         self._bump_after = {send: after for send, after in self._bump_after.items() if after > clock}
-        patience = self._settings.bump_seconds * 1_000_000
-        due = [
-            row
-            for row in rows
-            if row.id not in self._bump_after
-            and (moment - row.attempted_at >= patience or base_fee > row.max_fee)
-        ]
+        # By the chain's own clock the contract refuses from now on what is late.
+        late = {row.id for row in rows if row.frees or (row.expires and row.expires < chain_time)}
+        due: list[Row[Any]] = []
+        for row in rows:
+            waits = moment - row.attempted_at >= self._settings.bump_seconds * 1_000_000
+            # More money helps if a node had it and a block went by without it, not if there are no blocks.
+            passed_over = row.state == State.SUBMITTED and chain_time * 1_000_000 > row.attempted_at
+            if base_fee > row.max_fee or (waits and (passed_over or row.id in late)):
+                due.append(row)
+        due = [row for row in due if row.id not in self._bump_after]
         if not due:
             return rows
-        chain_time = int(head["timestamp"], 16)
-        # The contract refuses from now on what is late, by the chain's own clock.
-        late = {row.id for row in due if row.frees or (row.expires and row.expires < chain_time)}
         self._bump_after |= {row.id: clock + self._settings.resend_seconds for row in due}
         return self._store.under_way(self._leases.held) if self._replaced(due, late, base_fee) else rows
 
