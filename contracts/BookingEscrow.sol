@@ -7,6 +7,7 @@ import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC2
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 
 import {Batch, IBookingEscrow, Listing, Order, Permit, Slot, SlotCode, Status} from "./interfaces/IBookingEscrow.sol";
@@ -23,6 +24,13 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     uint256 private constant MINUTES_PER_QUARTER = 15;
     uint256 private constant MAX_DURATION = 8 * 60;
     uint256 private constant MAX_PERIOD = 365 days;
+    uint256 private constant BPS = 10_000;
+
+    /// @dev Sets of statuses, bit s standing for status s.
+    uint256 private constant PENDING = 1 << uint256(Status.Pending);
+    uint256 private constant CONFIRMED = 1 << uint256(Status.Confirmed);
+    uint256 private constant DISPUTED = 1 << uint256(Status.Disputed);
+
     uint256 private constant NO_PAGE = type(uint256).max;
 
     bytes32 private constant SLOT_TYPEHASH = keccak256("Slot(uint40 start,uint16 duration)");
@@ -31,6 +39,11 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     );
     bytes32 private constant LISTING_TYPEHASH =
         keccak256("Listing(address tutor,bytes32 listing,uint96 hourlyRate,bool instant,uint64 nonce)");
+
+    bytes32 private constant CONFIRM_TYPEHASH = keccak256("Confirm(bytes32 batch,uint40 lessons)");
+    bytes32 private constant CANCEL_TYPEHASH = keccak256("Cancel(bytes32 batch,uint40 lessons)");
+    bytes32 private constant COMPLETE_TYPEHASH = keccak256("Complete(bytes32 batch,uint40 lessons)");
+    bytes32 private constant DISPUTE_TYPEHASH = keccak256("Dispute(bytes32 batch,uint40 lessons)");
 
     /* IMMUTABLES */
 
@@ -209,6 +222,148 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         }
     }
 
+    /* THE LIFE OF A LESSON */
+
+    /// @inheritdoc IBookingEscrow
+    function confirm(Order calldata order, uint40 lessons, bytes calldata signature) external {
+        (bytes32 batch, Batch memory state) = _load(order);
+        _requireActor(order.tutor, _actDigest(CONFIRM_TYPEHASH, batch, lessons), signature);
+        _requireStatus(state, lessons, PENDING);
+        Slot[] calldata slots = order.slots;
+        for (uint256 i; i < slots.length; ++i) {
+            if (!_has(lessons, i)) continue;
+            uint256 start = slots[i].start;
+            require(block.timestamp < start, TooLate(i, start - 1, block.timestamp));
+        }
+
+        state.pending ^= lessons;
+        state.confirmed |= lessons;
+        _batches[batch] = state;
+        emit BookingsConfirmed(batch, lessons);
+    }
+
+    /// @inheritdoc IBookingEscrow
+    function cancel(Order calldata order, uint40 lessons, address by, bytes calldata signature) external {
+        (bytes32 batch, Batch memory state) = _load(order);
+        _requireActor(by, _actDigest(CANCEL_TYPEHASH, batch, lessons), signature);
+        bool isParty = by == order.student || by == order.tutor;
+        _requireStatus(state, lessons, isParty ? PENDING | CONFIRMED | DISPUTED : DISPUTED);
+        if (by != order.tutor) _requireCancellable(order, lessons & ~state.pending, state.disputed);
+
+        state.pending &= ~lessons;
+        state.confirmed &= ~lessons;
+        state.disputed &= ~lessons;
+        state.cancelled |= lessons;
+        _batches[batch] = state;
+        _free(order, lessons);
+        uint256 refund = _amountOf(order, lessons);
+        emit BookingsCancelled(batch, lessons, by, refund);
+
+        _pay(order.student, refund);
+    }
+
+    /// @inheritdoc IBookingEscrow
+    function complete(Order calldata order, uint40 lessons, address by, bytes calldata signature) external {
+        (bytes32 batch, Batch memory state) = _load(order);
+        _requireActor(by, _actDigest(COMPLETE_TYPEHASH, batch, lessons), signature);
+        if (by == order.student) {
+            _requireStatus(state, lessons, PENDING | CONFIRMED | DISPUTED);
+        } else {
+            _requireStatus(state, lessons, CONFIRMED);
+            Slot[] calldata slots = order.slots;
+            for (uint256 i; i < slots.length; ++i) {
+                if (!_has(lessons, i)) continue;
+                (, uint256 end) = _times(slots[i]);
+                _requireAfter(i, end + reviewPeriod);
+            }
+        }
+
+        state.pending &= ~lessons;
+        state.confirmed &= ~lessons;
+        state.disputed &= ~lessons;
+        state.completed |= lessons;
+        _batches[batch] = state;
+        uint256 amount = _amountOf(order, lessons);
+        emit BookingsCompleted(batch, lessons, amount);
+
+        _pay(order.tutor, amount);
+    }
+
+    /// @inheritdoc IBookingEscrow
+    function dispute(Order calldata order, uint40 lessons, bytes calldata signature) external {
+        (bytes32 batch, Batch memory state) = _load(order);
+        _requireActor(order.student, _actDigest(DISPUTE_TYPEHASH, batch, lessons), signature);
+        _requireStatus(state, lessons, CONFIRMED);
+        Slot[] calldata slots = order.slots;
+        for (uint256 i; i < slots.length; ++i) {
+            if (!_has(lessons, i)) continue;
+            (uint256 start, uint256 end) = _times(slots[i]);
+            require(block.timestamp >= start, TooEarly(i, start, block.timestamp));
+            _requireUntil(i, end + reviewPeriod);
+        }
+
+        state.confirmed ^= lessons;
+        state.disputed |= lessons;
+        _batches[batch] = state;
+        emit BookingsDisputed(batch, lessons);
+    }
+
+    /// @inheritdoc IBookingEscrow
+    function resolve(Order calldata order, uint40 lessons, uint16 tutorShareBps) external {
+        require(msg.sender == owner(), NotActor(owner(), msg.sender));
+        require(tutorShareBps <= BPS, ShareTooLarge(tutorShareBps, BPS));
+        (bytes32 batch, Batch memory state) = _load(order);
+        _requireStatus(state, lessons, DISPUTED);
+
+        state.disputed ^= lessons;
+        state.completed |= lessons;
+        _batches[batch] = state;
+        uint256 tutorAmount;
+        uint256 studentAmount;
+        Slot[] calldata slots = order.slots;
+        for (uint256 i; i < slots.length; ++i) {
+            if (!_has(lessons, i)) continue;
+            uint256 amount = _amount(order.hourlyRate, slots[i].duration);
+            uint256 share = amount * tutorShareBps / BPS;
+            tutorAmount += share;
+            studentAmount += amount - share;
+        }
+        emit BookingsResolved(batch, lessons, tutorAmount, studentAmount);
+
+        _pay(order.tutor, tutorAmount);
+        _pay(order.student, studentAmount);
+    }
+
+    /// @dev Gives the quarters of cancelled lessons back to the tutor's calendar. They are set for these lessons alone, so
+    /// clearing them never touches another one.
+    function _free(Order calldata order, uint40 lessons) private {
+        mapping(uint256 => uint256) storage pages = _calendar[order.tutor];
+        uint256 page = NO_PAGE;
+        uint256 word;
+        Slot[] calldata slots = order.slots;
+        for (uint256 i; i < slots.length; ++i) {
+            if (!_has(lessons, i)) continue;
+            Slot calldata slot = slots[i];
+            (uint256 slotPage, uint256 mask, uint256 spill) = _quarters(slot.start, slot.duration);
+            if (slotPage != page) {
+                if (page != NO_PAGE) pages[page] = word;
+                page = slotPage;
+                word = pages[page];
+            }
+            word &= ~mask;
+            if (spill != 0) {
+                pages[page] = word;
+                word = pages[++page] & ~spill;
+            }
+        }
+        pages[page] = word;
+    }
+
+    /// @dev Nothing to pay is not an error: a lesson may be so cheap that its amount rounds to zero.
+    function _pay(address account, uint256 amount) private {
+        if (amount != 0) IERC20(token).safeTransfer(account, amount);
+    }
+
     /* VIEWS */
 
     /// @inheritdoc IBookingEscrow
@@ -233,14 +388,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
 
     /// @inheritdoc IBookingEscrow
     function statusOf(bytes32 bookingId) external view returns (Status) {
-        Batch memory batch = _batches[_batchOf(bookingId)];
-        uint256 lesson = 1 << uint8(uint256(bookingId));
-        if (batch.pending & lesson != 0) return Status.Pending;
-        if (batch.confirmed & lesson != 0) return Status.Confirmed;
-        if (batch.disputed & lesson != 0) return Status.Disputed;
-        if (batch.completed & lesson != 0) return Status.Completed;
-        if (batch.cancelled & lesson != 0) return Status.Cancelled;
-        return Status.None;
+        return _statusOf(_batches[_batchOf(bookingId)], uint8(uint256(bookingId)));
     }
 
     /// @inheritdoc IBookingEscrow
@@ -302,6 +450,58 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         );
     }
 
+    /// @dev The batch of an order that was created. That it exists proves every term of the order.
+    function _load(Order calldata order) private view returns (bytes32 batch, Batch memory state) {
+        batch = _batchOf(_hashOrder(order));
+        state = _batches[batch];
+        require(state.createdAt != 0, UnknownBatch(batch));
+    }
+
+    /// @dev Reverts unless every lesson is in one of the `allowed` statuses, bit s standing for status s.
+    function _requireStatus(Batch memory state, uint40 lessons, uint256 allowed) private pure {
+        require(lessons != 0, NoLessons());
+        uint256 others = lessons;
+        if (allowed & PENDING != 0) others &= ~uint256(state.pending);
+        if (allowed & CONFIRMED != 0) others &= ~uint256(state.confirmed);
+        if (allowed & DISPUTED != 0) others &= ~uint256(state.disputed);
+        if (others != 0) {
+            uint256 i = Math.log2(others & (~others + 1)); // the lowest of them
+            revert WrongStatus(i, _statusOf(state, i), allowed);
+        }
+    }
+
+    /// @dev What a student, or anyone, may cancel of lessons that are confirmed or disputed.
+    function _requireCancellable(Order calldata order, uint40 lessons, uint40 disputed) private view {
+        Slot[] calldata slots = order.slots;
+        for (uint256 i; i < slots.length; ++i) {
+            if (!_has(lessons, i)) continue;
+            (uint256 start, uint256 end) = _times(slots[i]);
+            if (_has(disputed, i)) _requireAfter(i, end + reviewPeriod + arbitrationPeriod);
+            else _requireUntil(i, start - cancelWindow);
+        }
+    }
+
+    function _statusOf(Batch memory state, uint256 i) private pure returns (Status) {
+        if (_has(state.pending, i)) return Status.Pending;
+        if (_has(state.confirmed, i)) return Status.Confirmed;
+        if (_has(state.disputed, i)) return Status.Disputed;
+        if (_has(state.completed, i)) return Status.Completed;
+        if (_has(state.cancelled, i)) return Status.Cancelled;
+        return Status.None;
+    }
+
+    function _has(uint256 lessons, uint256 i) private pure returns (bool) {
+        return lessons & (1 << i) != 0;
+    }
+
+    function _requireUntil(uint256 i, uint256 until) private view {
+        require(block.timestamp <= until, TooLate(i, until, block.timestamp));
+    }
+
+    function _requireAfter(uint256 i, uint256 time) private view {
+        require(block.timestamp > time, TooEarly(i, time + 1, block.timestamp));
+    }
+
     function _requireSlotCount(uint256 count) private pure {
         require(count != 0 && count <= MAX_SLOTS, SlotCount(count, MAX_SLOTS));
     }
@@ -315,16 +515,19 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     function _overlapsEarlier(Slot[] calldata slots, uint256 i, uint40 booked) private pure returns (bool, uint256) {
         (uint256 start, uint256 end) = _times(slots[i]);
         for (uint256 j; j < i; ++j) {
-            if (booked & (1 << j) == 0) continue;
+            if (!_has(booked, j)) continue;
             (uint256 otherStart, uint256 otherEnd) = _times(slots[j]);
             if (start < otherEnd && otherStart < end) return (true, j);
         }
         return (false, 0);
     }
 
+    /// @dev Both factors come from calldata, of 40 and 16 bits.
     function _times(Slot calldata slot) private pure returns (uint256 start, uint256 end) {
         start = slot.start;
-        end = start + uint256(slot.duration) * 1 minutes;
+        unchecked {
+            end = start + uint256(slot.duration) * 1 minutes;
+        }
     }
 
     /// @dev The quarters of a slot as bits of the calendar word `page`, and those that reach into the next word.
@@ -351,7 +554,22 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         }
     }
 
+    /// @dev At most 40 amounts of less than 2^100.
+    function _amountOf(Order calldata order, uint40 lessons) private pure returns (uint256 total) {
+        Slot[] calldata slots = order.slots;
+        uint256 hourlyRate = order.hourlyRate;
+        for (uint256 i; i < slots.length; ++i) {
+            unchecked {
+                if (_has(lessons, i)) total += _amount(hourlyRate, slots[i].duration);
+            }
+        }
+    }
+
     /* HASHES */
+
+    function _actDigest(bytes32 typehash, bytes32 batch, uint40 lessons) private view returns (bytes32) {
+        return _hashTypedDataV4(keccak256(abi.encode(typehash, batch, lessons)));
+    }
 
     function _batchOf(bytes32 digest) private pure returns (bytes32) {
         return digest & ~bytes32(uint256(0xff));

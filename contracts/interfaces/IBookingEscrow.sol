@@ -143,6 +143,25 @@ interface IBookingEscrow {
     /// @notice The order allows to leave out slots that were taken, and all of its `slots` slots were.
     error NothingFree(uint256 slots);
 
+    /// @notice No batch has these terms: the order given is not, to the letter, one that was created.
+    error UnknownBatch(bytes32 batch);
+
+    /// @notice An act names at least one lesson.
+    error NoLessons();
+
+    /// @notice Lesson `index` is `actual`; this act of this actor takes a status of the set `allowed`, bit s standing for
+    /// status s.
+    error WrongStatus(uint256 index, Status actual, uint256 allowed);
+
+    /// @notice For lesson `index` this was possible until `until`, and it is `timestamp` now.
+    error TooLate(uint256 index, uint256 until, uint256 timestamp);
+
+    /// @notice For lesson `index` this becomes possible at `from`, and it is `timestamp` now.
+    error TooEarly(uint256 index, uint256 from, uint256 timestamp);
+
+    /// @notice The tutor's share is `actual` basis points, and may be at most `max`.
+    error ShareTooLarge(uint256 actual, uint256 max);
+
     /// @notice The token given to the constructor is an account without code.
     error TokenWithoutCode(address token);
 
@@ -168,6 +187,24 @@ interface IBookingEscrow {
         bytes32 indexed batch, address indexed student, address indexed tutor, Order order, uint40 booked, uint256 total
     );
 
+    /// @notice The tutor agreed to these lessons.
+    event BookingsConfirmed(bytes32 indexed batch, uint40 lessons);
+
+    /// @notice Lessons were called off.
+    /// @param by Who called them off: the student, the tutor, or anyone once the time for arbitration is over.
+    /// @param refund What the student got back, in base units of the token.
+    event BookingsCancelled(bytes32 indexed batch, uint40 lessons, address indexed by, uint256 refund);
+
+    /// @notice Lessons are over.
+    /// @param amount What the tutor got, in base units of the token.
+    event BookingsCompleted(bytes32 indexed batch, uint40 lessons, uint256 amount);
+
+    /// @notice The student contests these lessons.
+    event BookingsDisputed(bytes32 indexed batch, uint40 lessons);
+
+    /// @notice The arbiter decided. Both amounts are in base units of the token.
+    event BookingsResolved(bytes32 indexed batch, uint40 lessons, uint256 tutorAmount, uint256 studentAmount);
+
     /* ACTS */
 
     /// @notice Sets the rate of a listing, and whether its lessons need no confirmation. Lessons already booked keep
@@ -192,6 +229,34 @@ interface IBookingEscrow {
     function createBookingsWithPermit(Order calldata order, bytes calldata signature, Permit calldata permit)
         external
         returns (bytes32 batch, uint40 booked);
+
+    /// @notice Pending lessons become confirmed. Possible before they start.
+    /// @dev Like every act below it takes the order's terms and a set of its lessons, bit i standing for slot i, and does
+    /// all of them or none.
+    /// @param signature Of the order's tutor, for `Confirm(batch,lessons)`, unless he is the sender.
+    function confirm(Order calldata order, uint40 lessons, bytes calldata signature) external;
+
+    /// @notice Lessons become cancelled, their money goes back to the student and their time is free again.
+    /// @dev The tutor may at any time before they are completed. The student may at any time while they are pending, and
+    /// until `cancelWindow` before the start once they are confirmed. Anyone may once they have been disputed and the time
+    /// for arbitration is over: after `end + reviewPeriod + arbitrationPeriod`.
+    /// @param by The actor: sender, or signer of `Cancel(batch,lessons)`.
+    function cancel(Order calldata order, uint40 lessons, address by, bytes calldata signature) external;
+
+    /// @notice Lessons become completed and their money goes to the tutor.
+    /// @dev The student may at any time. Anyone may once they are confirmed and the time to dispute them is over: after
+    /// `end + reviewPeriod`.
+    /// @param by The actor: sender, or signer of `Complete(batch,lessons)`.
+    function complete(Order calldata order, uint40 lessons, address by, bytes calldata signature) external;
+
+    /// @notice Confirmed lessons become disputed. Possible from their start until `end + reviewPeriod`.
+    /// @param signature Of the order's student, for `Dispute(batch,lessons)`, unless he is the sender.
+    function dispute(Order calldata order, uint40 lessons, bytes calldata signature) external;
+
+    /// @notice Disputed lessons become completed and their money is split. Only the arbiter may, as the sender.
+    /// @param tutorShareBps The tutor's share in basis points, at most 10,000. It is taken of each lesson's amount and
+    /// rounded down; the student gets the rest.
+    function resolve(Order calldata order, uint40 lessons, uint16 tutorShareBps) external;
 
     /* VIEWS */
 
