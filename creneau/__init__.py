@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from creneau.amounts import DECIMALS, format_edu, from_wei, lesson_amount, to_wei
 from creneau.booking import Batch, BatchState, Booking, Listing, SlotCode, Status
-from creneau.errors import ContractError, CreneauError, SlotError, decode_revert
+from creneau.errors import ContractError, CreneauError, LessonError, SlotError, decode_revert
 from creneau.order import (
     MAX_SLOTS,
     Domain,
     Order,
     Permit,
     Slot,
+    act_typed_data,
     batch_of,
     booking_id,
     index_of,
@@ -45,6 +46,7 @@ __all__ = [
     "ContractError",
     "CreneauError",
     "Domain",
+    "LessonError",
     "Listing",
     "Order",
     "Permit",
@@ -52,6 +54,7 @@ __all__ = [
     "SlotCode",
     "SlotError",
     "Status",
+    "act_typed_data",
     "batch_of",
     "booking_id",
     "decode_revert",

@@ -5,7 +5,7 @@ back, and raise `ValueError` for what is no answer to that call.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, cached_property
@@ -33,6 +33,9 @@ PAGE = 256 * QUARTER
 """What one word of a calendar stands for."""
 
 ContractName = Literal["BookingEscrow", "EduToken"]
+
+Terms = Order | tuple[Any, ...]
+"""An order, or what `as_abi` gives of it: an order on chain may name times that no datetime can tell."""
 
 
 # --- The packaged ABI ---
@@ -112,6 +115,38 @@ def publish_data(
     The signature is the tutor's for the listing; he needs none if he sends it himself.
     """
     return call_data("BookingEscrow", "publish", tutor, listing, hourly_rate_wei, instant, signature)
+
+
+def confirm_data(order: Terms, lessons: int, signature: bytes = b"") -> bytes:
+    """`confirm`. Like the acts below it takes a set of the order's lessons, bit i standing for slot i.
+
+    The signature is the tutor's for `Confirm`; he needs none if he sends it himself.
+    """
+    return call_data("BookingEscrow", "confirm", _terms(order), lessons, signature)
+
+
+def cancel_data(order: Terms, lessons: int, by: str, signature: bytes = b"") -> bytes:
+    """`cancel`. The signature is `by`'s for `Cancel`, who needs none if he sends it himself."""
+    return call_data("BookingEscrow", "cancel", _terms(order), lessons, by, signature)
+
+
+def complete_data(order: Terms, lessons: int, by: str, signature: bytes = b"") -> bytes:
+    """`complete`. The signature is `by`'s for `Complete`, who needs none if he sends it himself."""
+    return call_data("BookingEscrow", "complete", _terms(order), lessons, by, signature)
+
+
+def dispute_data(order: Terms, lessons: int, signature: bytes = b"") -> bytes:
+    """`dispute`. The signature is the student's for `Dispute`; he needs none if he sends it himself."""
+    return call_data("BookingEscrow", "dispute", _terms(order), lessons, signature)
+
+
+def resolve_data(order: Terms, lessons: int, tutor_share_bps: int) -> bytes:
+    """`resolve`, which only the arbiter can send. The tutor's share is in basis points."""
+    return call_data("BookingEscrow", "resolve", _terms(order), lessons, tutor_share_bps)
+
+
+def _terms(order: Terms) -> tuple[Any, ...]:
+    return order.as_abi() if isinstance(order, Order) else order
 
 
 def multicall_data(calls: Sequence[bytes]) -> bytes:
@@ -281,6 +316,51 @@ class BookingsCreated:
 
 
 @dataclass(frozen=True)
+class BookingsConfirmed:
+    """The tutor agreed to these lessons; `lessons` is their set, as in the events below."""
+
+    batch: bytes
+    lessons: int
+
+
+@dataclass(frozen=True)
+class BookingsCancelled:
+    """Lessons were called off, and the student got `refund` base units back."""
+
+    batch: bytes
+    lessons: int
+    by: str
+    refund: int
+
+
+@dataclass(frozen=True)
+class BookingsCompleted:
+    """Lessons are over, and the tutor got `amount` base units."""
+
+    batch: bytes
+    lessons: int
+    amount: int
+
+
+@dataclass(frozen=True)
+class BookingsDisputed:
+    """The student contests these lessons."""
+
+    batch: bytes
+    lessons: int
+
+
+@dataclass(frozen=True)
+class BookingsResolved:
+    """The arbiter decided; the amounts are in base units."""
+
+    batch: bytes
+    lessons: int
+    tutor_amount: int
+    student_amount: int
+
+
+@dataclass(frozen=True)
 class Transfer:
     """A token moved `value` base units. `token` is the contract that says so."""
 
@@ -290,7 +370,9 @@ class Transfer:
     token: str
 
 
-Event = ListingPublished | BookingsCreated | Transfer
+Act = BookingsConfirmed | BookingsCancelled | BookingsCompleted | BookingsDisputed | BookingsResolved
+"""What happens to lessons once they are booked."""
+Event = ListingPublished | BookingsCreated | Act | Transfer
 
 
 def _topic(contract: ContractName, name: str) -> bytes:
@@ -304,6 +386,38 @@ BOOKINGS_CREATED = _topic("BookingEscrow", "BookingsCreated")
 TRANSFER = _topic("EduToken", "Transfer")
 
 _ORDER = "(address,address,bytes32,uint96,bool,uint40,bytes32,(uint40,uint16)[])"
+_ESCROW_EVENTS: dict[bytes, tuple[list[str], Callable[..., Event]]] = {
+    LISTING_PUBLISHED: (
+        ["uint96", "bool", "uint64"],
+        lambda topics, *values: ListingPublished(_account(topics[1]), topics[2], *values),
+    ),
+    BOOKINGS_CREATED: (
+        [_ORDER, "uint40", "uint256"],
+        lambda topics, *values: BookingsCreated(topics[1], _account(topics[2]), _account(topics[3]), *values),
+    ),
+    _topic("BookingEscrow", "BookingsConfirmed"): (
+        ["uint40"],
+        lambda topics, lessons: BookingsConfirmed(topics[1], lessons),
+    ),
+    _topic("BookingEscrow", "BookingsCancelled"): (
+        ["uint40", "uint256"],
+        lambda topics, lessons, refund: BookingsCancelled(topics[1], lessons, _account(topics[2]), refund),
+    ),
+    _topic("BookingEscrow", "BookingsCompleted"): (
+        ["uint40", "uint256"],
+        lambda topics, *values: BookingsCompleted(topics[1], *values),
+    ),
+    _topic("BookingEscrow", "BookingsDisputed"): (
+        ["uint40"],
+        lambda topics, lessons: BookingsDisputed(topics[1], lessons),
+    ),
+    _topic("BookingEscrow", "BookingsResolved"): (
+        ["uint40", "uint256", "uint256"],
+        lambda topics, *values: BookingsResolved(topics[1], *values),
+    ),
+}
+ESCROW_TOPICS = tuple(_ESCROW_EVENTS)
+"""The first topics of all the escrow's events that are listed here, for filters."""
 
 
 def decode_log(log: Mapping[str, Any], escrow: str) -> Event | None:
@@ -320,15 +434,10 @@ def decode_log(log: Mapping[str, Any], escrow: str) -> Event | None:
         topics[0] == TRANSFER and len(topics) == 3 and len(data) == 32
     ):  # An NFT's has four topics and no data.
         return Transfer(_account(topics[1]), _account(topics[2]), int.from_bytes(data, "big"), address)
-    if address != to_address(escrow):
+    if address != to_address(escrow) or topics[0] not in _ESCROW_EVENTS:
         return None
-    if topics[0] == LISTING_PUBLISHED:
-        rate, instant, nonce = decode(["uint96", "bool", "uint64"], data)
-        return ListingPublished(_account(topics[1]), topics[2], rate, instant, nonce)
-    if topics[0] == BOOKINGS_CREATED:
-        terms, booked, total = decode([_ORDER, "uint40", "uint256"], data)
-        return BookingsCreated(topics[1], _account(topics[2]), _account(topics[3]), terms, booked, total)
-    return None
+    types, event = _ESCROW_EVENTS[topics[0]]
+    return event(topics, *decode(types, data))
 
 
 def decode_logs(logs: Iterable[Mapping[str, Any]], escrow: str) -> list[Event]:

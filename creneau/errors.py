@@ -7,10 +7,12 @@
     ├── TransactionFailed           reverted in its block, and the node can't say why any more
     └── ContractError               the contract or the token refused
         ├── NotActor, StudentIsTutor, OrderExpired, SlotCount, OrderExists, NotListed, RateMismatch,
-        │   NothingFree, TokenWithoutCode, PeriodTooLong, ArbiterRequired,
-        │   OwnableInvalidOwner, OwnableUnauthorizedAccount
+        │   NothingFree, UnknownBatch, NoLessons, ShareTooLarge, TokenWithoutCode, PeriodTooLong,
+        │   ArbiterRequired, OwnableInvalidOwner, OwnableUnauthorizedAccount
         ├── SlotError               one slot is at fault
         │   └── SlotInPast, SlotMisaligned, SlotDuration, SlotTaken, SlotOverlap
+        ├── LessonError             one lesson does not allow the act
+        │   └── WrongStatus, TooLate, TooEarly
         ├── TokenError
         │   └── ERC20InsufficientBalance, ERC20InsufficientAllowance, SafeERC20FailedOperation,
         │       ERC20InvalidApprover, ERC20InvalidReceiver, ERC20InvalidSender, ERC20InvalidSpender,
@@ -24,7 +26,7 @@
 
 A contract error has the Solidity error's name, and its arguments as attributes in snake case, as the chain
 has them: unix seconds, minutes, base units, indexes from zero. Its text is a sentence for people, with dates,
-EDU, and slots counted from one ("the 2nd slot").
+EDU, and slots and lessons counted from one ("the 2nd slot").
 """
 
 # ruff: noqa: N818  # the names are Solidity's
@@ -38,6 +40,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
 from creneau.amounts import format_edu
+from creneau.booking import Status
 from creneau.fields import from_unix, to_address, to_hex
 from creneau.strict_abi import decode
 
@@ -109,18 +112,11 @@ def decode_revert(data: bytes) -> ContractError:
 
 
 class _Words(Formatter):
-    """Formats a sentence's arguments: `time` of seconds, `edu` of base units, `nth` of an index, `hex`."""
+    """Formats a sentence's arguments: the specs are those of `_FORMATS`, and Python's."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        match format_spec:
-            case "time":
-                return _time(value)
-            case "edu":
-                return f"{format_edu(value)} EDU"
-            case "nth":
-                return _nth(value)
-            case "hex":
-                return to_hex(value)
+        if format_spec in _FORMATS:
+            return _FORMATS[format_spec](value)
         return str(super().format_field(value, format_spec))
 
 
@@ -135,6 +131,20 @@ def _nth(index: int) -> str:
     number = index + 1
     suffix = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def _status(status: int) -> str:
+    return Status(status).name.lower() if 0 < status < len(Status) else "not booked"
+
+
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    "time": _time,
+    "edu": lambda wei: f"{format_edu(wei)} EDU",
+    "nth": _nth,
+    "status": _status,
+    "statuses": lambda bits: " or ".join(_status(bit) for bit in range(bits.bit_length()) if bits >> bit & 1),
+    "hex": to_hex,
+}
 
 
 # --- The escrow's ---
@@ -206,6 +216,26 @@ class NothingFree(ContractError):
     """The order allows to leave out slots that were taken, and all of its `slots` slots were."""
 
     slots: int
+
+
+@_solidity("UnknownBatch(bytes32)", "There is no batch {batch:hex}: no order with these terms was created.")
+class UnknownBatch(ContractError):
+    """No batch has these terms: the order given is not, to the letter, one that was created."""
+
+    batch: bytes
+
+
+@_solidity("NoLessons()", "No lesson was named.")
+class NoLessons(ContractError):
+    """An act names at least one lesson."""
+
+
+@_solidity("ShareTooLarge(uint256,uint256)", "A share has at most {max} basis points; this one has {actual}.")
+class ShareTooLarge(ContractError):
+    """The tutor's share is `actual` basis points, and may be at most `max`."""
+
+    actual: int
+    max: int
 
 
 @_solidity("TokenWithoutCode(address)", "There is no token contract at {token}.")
@@ -301,6 +331,49 @@ class SlotOverlap(SlotError):
     """Slot `index` overlaps slot `other`, an earlier one of the same order."""
 
     other: int
+
+
+# --- One lesson's ---
+
+
+@dataclass(eq=False)
+class LessonError(ContractError):
+    """The lesson `index`, from zero, does not allow the act."""
+
+    index: int
+
+
+@_solidity(
+    "WrongStatus(uint256,uint8,uint256)",
+    "The {index:nth} lesson is {actual:status}; for this it must be {allowed:statuses}.",
+)
+class WrongStatus(LessonError):
+    """Lesson `index` has the status `actual`; the act takes one of the set `allowed`, bit s for status s."""
+
+    actual: int
+    allowed: int
+
+
+@_solidity(
+    "TooLate(uint256,uint256,uint256)",
+    "For the {index:nth} lesson this was possible until {until:time}; it is {timestamp:time} now.",
+)
+class TooLate(LessonError):
+    """For lesson `index` this was possible `until`, and it is `timestamp` now (unix seconds)."""
+
+    until: int
+    timestamp: int
+
+
+@_solidity(
+    "TooEarly(uint256,uint256,uint256)",
+    "For the {index:nth} lesson this becomes possible at {from_:time}; it is {timestamp:time} now.",
+)
+class TooEarly(LessonError):
+    """For lesson `index` this becomes possible at `from_`, and it is `timestamp` now (unix seconds)."""
+
+    from_: int
+    timestamp: int
 
 
 # --- The token's ---

@@ -10,7 +10,7 @@ import secrets
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -114,6 +114,7 @@ _LISTING_TYPES = {
         {"name": "nonce", "type": "uint64"},
     ],
 }
+_ACT_FIELDS = [{"name": "batch", "type": "bytes32"}, {"name": "lessons", "type": "uint40"}]
 _PERMIT_TYPES = {
     **_DOMAIN_TYPE,
     "Permit": [
@@ -182,6 +183,21 @@ def listing_typed_data(  # noqa: PLR0917  # in the order of the signed struct
             "instant": instant,
             "nonce": nonce,
         },
+    }
+
+
+def act_typed_data(
+    domain: Domain, act: Literal["Confirm", "Cancel", "Complete", "Dispute"], batch: bytes, lessons: int
+) -> dict[str, Any]:
+    """What an actor signs to have lessons of a batch confirmed, cancelled, completed or disputed for him.
+
+    `lessons` is their set, bit i standing for the order's slot i.
+    """
+    return {
+        "types": {**_DOMAIN_TYPE, act: _ACT_FIELDS},
+        "primaryType": act,
+        "domain": domain.typed_data(),
+        "message": {"batch": to_hex(to_bytes32(batch)), "lessons": lessons},
     }
 
 

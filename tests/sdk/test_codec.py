@@ -15,7 +15,16 @@ from strategies import addresses, orders, words
 
 from creneau import Listing, Order, Permit, SlotCode, Status, codec
 from creneau.booking import BatchState
-from creneau.codec import BookingsCreated, ListingPublished, Transfer
+from creneau.codec import (
+    BookingsCancelled,
+    BookingsCompleted,
+    BookingsConfirmed,
+    BookingsCreated,
+    BookingsDisputed,
+    BookingsResolved,
+    ListingPublished,
+    Transfer,
+)
 from creneau.errors import UnreadableOrder
 from creneau.fields import from_unix, to_address
 
@@ -76,6 +85,31 @@ def test_publish_data() -> None:
     assert data == selector(f"publish({','.join(types)})") + encode(
         types, [TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65]
     )
+
+
+@given(orders(), st.integers(0, 2**40 - 1), st.binary(max_size=100))
+def test_acts_on_lessons(order: Order, lessons: int, signature: bytes) -> None:
+    terms = order.as_abi()
+    for data, name, more, values in (
+        (codec.confirm_data(order, lessons, signature), "confirm", ["bytes"], [signature]),
+        (codec.dispute_data(order, lessons, signature), "dispute", ["bytes"], [signature]),
+        (
+            codec.cancel_data(order, lessons, TUTOR, signature),
+            "cancel",
+            ["address", "bytes"],
+            [TUTOR, signature],
+        ),
+        (
+            codec.complete_data(order, lessons, TUTOR, signature),
+            "complete",
+            ["address", "bytes"],
+            [TUTOR, signature],
+        ),
+        (codec.resolve_data(order, lessons, 2500), "resolve", ["uint16"], [2500]),
+    ):
+        types = [ORDER, "uint40", *more]
+        assert data == selector(f"{name}({','.join(types)})") + encode(types, [terms, lessons, *values])
+    assert codec.confirm_data(terms, lessons) == codec.confirm_data(order, lessons)
 
 
 @given(st.lists(st.binary(max_size=70), max_size=5))
@@ -218,6 +252,56 @@ def test_listing_published() -> None:
     }
     assert codec.decode_log(log, ESCROW) == ListingPublished(TUTOR, b"\3" * 32, 35, True, 4)
     assert codec.decode_log(log, TOKEN) is None
+
+
+BATCH = b"\x07" * 31 + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("signature", "topics", "types", "values", "event"),
+    [
+        ("BookingsConfirmed(bytes32,uint40)", [], ["uint40"], [5], BookingsConfirmed(BATCH, 5)),
+        (
+            "BookingsCancelled(bytes32,uint40,address,uint256)",
+            [account(TUTOR)],
+            ["uint40", "uint256"],
+            [5, 7],
+            BookingsCancelled(BATCH, 5, TUTOR, 7),
+        ),
+        (
+            "BookingsCompleted(bytes32,uint40,uint256)",
+            [],
+            ["uint40", "uint256"],
+            [5, 7],
+            BookingsCompleted(BATCH, 5, 7),
+        ),
+        ("BookingsDisputed(bytes32,uint40)", [], ["uint40"], [5], BookingsDisputed(BATCH, 5)),
+        (
+            "BookingsResolved(bytes32,uint40,uint256,uint256)",
+            [],
+            ["uint40", "uint256", "uint256"],
+            [5, 7, 8],
+            BookingsResolved(BATCH, 5, 7, 8),
+        ),
+    ],
+)
+def test_acts(
+    signature: str, topics: list[bytes], types: list[str], values: list[int], event: codec.Act
+) -> None:
+    log = {
+        "address": ESCROW,
+        "topics": [keccak(text=signature), BATCH, *topics],
+        "data": encode(types, values),
+    }
+    assert codec.decode_log(log, ESCROW) == event
+    assert codec.decode_log(log, TOKEN) is None
+    assert log["topics"][0] in codec.ESCROW_TOPICS
+
+
+def test_the_escrow_s_topics_are_all_but_the_library_s() -> None:
+    library = {"OwnershipTransferStarted", "OwnershipTransferred", "EIP712DomainChanged"}
+    names = {entry["name"] for entry in codec.abi("BookingEscrow") if entry["type"] == "event"} - library
+    assert len(codec.ESCROW_TOPICS) == len(names) == 7
 
 
 @given(addresses(), addresses(), st.integers(0, 2**256 - 1))

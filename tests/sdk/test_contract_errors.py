@@ -15,6 +15,7 @@ from creneau import errors
 from creneau.codec import abi
 from creneau.errors import (
     ContractError,
+    LessonError,
     Panicked,
     Reverted,
     SlotError,
@@ -59,6 +60,29 @@ CASES: list[tuple[str, list[Any], str]] = [
     ("SlotTaken", [21, 2**40 - 1], "The 22nd slot, at unix time 1099511627775, is already taken."),
     ("SlotOverlap", [39, 12], "The 40th slot overlaps the 13th one of the same order."),
     ("NothingFree", [3], "Every slot is already taken."),
+    (
+        "UnknownBatch",
+        [WORD],
+        f"There is no batch 0x{WORD.hex()}: no order with these terms was created.",
+    ),
+    ("NoLessons", [], "No lesson was named."),
+    (
+        "WrongStatus",
+        [1, 4, 0b1110],
+        "The 2nd lesson is completed; for this it must be pending or confirmed or disputed.",
+    ),
+    ("WrongStatus", [0, 0, 0b10], "The 1st lesson is not booked; for this it must be pending."),
+    (
+        "TooLate",
+        [2, NINE, NINE + 1],
+        "For the 3rd lesson this was possible until 2030-05-06 09:00 UTC; it is 2030-05-06 09:00:01 UTC now.",
+    ),
+    (
+        "TooEarly",
+        [3, NINE + 60, NINE],
+        "For the 4th lesson this becomes possible at 2030-05-06 09:01 UTC; it is 2030-05-06 09:00 UTC now.",
+    ),
+    ("ShareTooLarge", [10_001, 10_000], "A share has at most 10000 basis points; this one has 10001."),
     ("TokenWithoutCode", [ONE], f"There is no token contract at {ONE}."),
     ("PeriodTooLong", [2, 1], "A period lasts at most 1 seconds; this one lasts 2."),
     ("ArbiterRequired", [], "The arbiter can hand over to another account, but can't leave the place empty."),
@@ -114,7 +138,7 @@ def test_every_error_of_the_contracts_is_one_of_these() -> None:
 @pytest.mark.parametrize("entry", DECLARED.values(), ids=DECLARED)
 def test_attributes_have_the_names_of_the_arguments(entry: dict[str, Any]) -> None:
     names = [field.name for field in fields(getattr(errors, entry["name"]))]
-    renamed = {"str": "text"}  # A type's name in Python.
+    renamed = {"str": "text", "from": "from_"}  # A type's name and a keyword in Python.
     assert names == [renamed.get(each["name"], snake(each["name"])) for each in entry["inputs"]]
 
 
@@ -129,6 +153,7 @@ def test_families() -> None:
         return {name for name in DECLARED if issubclass(getattr(errors, name), base)}
 
     assert members(SlotError) == {name for name in DECLARED if name.startswith("Slot")} - {"SlotCount"}
+    assert members(LessonError) == {"WrongStatus", "TooLate", "TooEarly"}
     assert members(TokenError) == {
         name for name in DECLARED if "ERC2" in name or name == "InvalidAccountNonce"
     }

@@ -3,11 +3,12 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import ape
 import pytest
 from eth_account.messages import _hash_eip191_message, encode_typed_data
+from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from creneau import (
     Order,
     Permit,
     Slot,
+    act_typed_data,
     batch_of,
     booking_id,
     codec,
@@ -256,6 +258,16 @@ def test_typed_data_is_ready_for_json() -> None:
         ]["value"],
     ]
     assert texts == [str(35 * 10**18), str(35 * 10**18), str(2**256 - 1)]
+
+
+@pytest.mark.parametrize("act", ["Confirm", "Cancel", "Complete", "Dispute"])
+def test_act_typed_data(act: Literal["Confirm", "Cancel", "Complete", "Dispute"]) -> None:
+    domain, batch = Domain(1, "0x" + "44" * 20), b"\5" * 31 + b"\0"
+    message = json.loads(json.dumps(act_typed_data(domain, act, batch, 2**40 - 1)))
+    signable = encode_typed_data(full_message=message)
+    typehash = keccak(text=f"{act}(bytes32 batch,uint40 lessons)")
+    assert signable.header == domain.separator
+    assert signable.body == keccak(typehash + batch + (2**40 - 1).to_bytes(32, "big"))
 
 
 def test_permit_from_signature() -> None:
