@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,8 @@ def node(request: pytest.FixtureRequest) -> Iterator[Web3]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
+        # It prints reverts with all their data, and stands still once the pipe is full.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Web3(HTTPProvider(f"http://{address}"))
         process.terminate()
 
