@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 import creneau
-from api import booking, problems
+from api import problems, routes
 from api.booking import Bookings
 from api.chain import Chain
 from api.custody import Custodian, MnemonicCustodian, relayer_account
@@ -40,12 +40,11 @@ class Shim:
         self.store = Store(settings.database)
         self.store.migrate()
         self.directory = directory or TableDirectory(self.store, self.custodian)
-        self.relayer = Relayer(
-            self.store, self.chain, account, settings, lambda ids: self.bookings.settled(ids)
-        )
+        self.relayer = Relayer(self.store, self.chain, account, settings)
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
         )
+        self.relayer.listeners.append(self.bookings.settled)
 
     def close(self) -> None:
         """Stops, after what is just being done."""
@@ -83,7 +82,7 @@ class Shim:
             return {"node": {"ok": False, "reason": type(error).__name__}}
         return {
             "node": {"ok": chain_id == hex(settings.chain_id), "chainId": chain_id},
-            "contract": {"ok": code not in {"0x", None}, "address": self.chain.escrow},
+            "contract": {"ok": isinstance(code, str) and code != "0x", "address": self.chain.escrow},
             # A local node mines on demand, so its head may be of any age.
             "head": {"ok": settings.is_local or age <= settings.max_head_age_seconds, "ageSeconds": age},
             "relayer": {
@@ -112,7 +111,7 @@ def create_app(shim: Shim) -> FastAPI:
     )
     app.state.shim = shim
     app.add_middleware(RequestLog)
-    app.include_router(booking.router)
+    app.include_router(routes.router)
     problems.install(app)
 
     @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process answers")

@@ -34,6 +34,8 @@ def user_of(token: str, settings: Settings) -> str:
     except jwt.InvalidTokenError:
         raise _refused("invalid_token", "Your session is not valid. Please sign in again.") from None
     user = claims.get(settings.jwt_user_claim)
+    if isinstance(user, int) and not isinstance(user, bool):
+        user = str(user)
     if not isinstance(user, str) or not ID_PATTERN.fullmatch(user):
         raise _refused("invalid_token", "Your session names no user. Please sign in again.")
     return user

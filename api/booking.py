@@ -1,7 +1,7 @@
 """Booking: from a request to a signed order in the outbox, and from there to the answer.
 
-Everything is checked once: who asks and from whom, each lesson, and in one round trip to the node what the chain
-has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
+Everything is checked once: who asks and from whom, each lesson, and in one round trip to the node what the
+chain has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
 """
 
 import asyncio
@@ -10,30 +10,26 @@ import hashlib
 import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 from zoneinfo import ZoneInfo
 
 import anyio.to_thread
 import structlog
 from eth_utils.crypto import keccak
-from fastapi import APIRouter, Body, Header, Path, Request
 from sqlalchemy import Row, insert
 from sqlalchemy.exc import IntegrityError
-from starlette.responses import Response
 
-from api import models, slots
-from api.answers import answer, lessons, nothing_booked, refusal
-from api.auth import CurrentUser
+from api import slots
+from api.answers import lessons, nothing_booked
 from api.chain import Chain, Facts
 from api.custody import Custodian
 from api.directory import Annonce, Directory, User
-from api.models import CreateBatchBookingData, CreateBookingData
+from api.models import CreateBatchBookingData
 from api.problems import Problem
 from api.relayer import TAG
 from api.settings import Settings
 from api.store import UNSETTLED, State, Store, batches, now
-from api.wire import ExactResponse, ExactRoute
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
 from creneau.booking import SlotCode
 from creneau.fields import from_unix, to_hex, to_unix
@@ -42,7 +38,7 @@ from creneau.order import Order, Slot, listing_id
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0  # How soon a batch is noticed that another process settled.
-_THREADS = 64
+_THREADS = 32
 
 _Result = TypeVar("_Result")
 
@@ -94,7 +90,8 @@ class Bookings:
         event = self._waiting.setdefault(batch_id, asyncio.Event())
         while True:
             row = await self.in_thread(self._store.batch, batch_id)
-            assert row is not None
+            if row is None:
+                raise LookupError(batch_id)
             left = until - asyncio.get_running_loop().time()
             if row.state not in UNSETTLED or left <= 0:
                 return row
@@ -130,13 +127,13 @@ class Bookings:
             raise
 
     def _known(self, student_id: str, key: str, request_hash: str) -> str | None:
-        row = self._store.batch_of_key(student_id, key)
-        if row is None:
-            return None
-        if row.request_hash != request_hash:
-            message = "This key was already used for another request."
-            raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
-        return str(row.id)
+        mine = (batches.c.student_id == student_id, batches.c.idempotency_key == key)
+        for row in self._store.find(*mine):
+            if row.request_hash != request_hash:
+                message = "This key was already used for another request."
+                raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+            return str(row.id)
+        return None
 
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
@@ -169,7 +166,7 @@ class Bookings:
         if not fitting or (failures and not request.allow_partial):
             raise nothing_booked(failures)
 
-        # The chain's clock decides; one that lags (a local node mines only on demand) is taken as the world's.
+        # The chain's clock decides, unless it lags: a local node mines only on demand.
         deadline = max(to_unix(moment), facts.timestamp) + self._settings.order_seconds
         fitting_slots = tuple(Slot.of(*slot) for slot in slots.order_slots(fitting))
         order = order.model_copy(update={"deadline": from_unix(deadline), "slots": fitting_slots})
@@ -235,126 +232,29 @@ class Bookings:
         return student, tutor, annonce
 
     def _can_pay(self, facts: Facts, total: int, count: int) -> None:
+        price = f"The price of {lessons(count)} is {format_edu(total)} EDU"
         if facts.balance < total:
-            raise Problem(
-                409,
-                "insufficient_balance",
-                f"{lessons(count).capitalize()} cost {format_edu(total)} EDU, and you have "
-                f"{format_edu(facts.balance)} EDU. Nothing was booked.",
-                neededWei=str(total),
-                availableWei=str(facts.balance),
-            )
+            message = f"{price}, and you have {format_edu(facts.balance)} EDU. Nothing was booked."
+            needed, available = str(total), str(facts.balance)
+            raise Problem(409, "insufficient_balance", message, neededWei=needed, availableWei=available)
         if facts.allowance < total and facts.permit_nonce is None:
-            raise Problem(
-                409,
-                "insufficient_allowance",
-                f"The booking contract may take {format_edu(facts.allowance)} EDU of yours, and "
-                f"{format_edu(total)} EDU are needed. Nothing was booked.",
-            )
+            message = f"{price}, and the contract may take {format_edu(facts.allowance)} EDU of yours."
+            raise Problem(409, "insufficient_allowance", f"{message} Nothing was booked.")
 
     def _signed(self, order: Order, student: User, tutor: User, facts: Facts) -> tuple[bytes, bytes | None]:
         """The student's call, and the tutor's if the listing has to be published with it."""
+        published = to_wei(facts.listing.hourly_rate)
+        right = published == order.hourly_rate_wei
         if student.custody_index is None:
             message = "Your account has a wallet of its own, which has to sign. Nothing was booked."
             raise Problem(409, "signature_required", message)
+        if not right and tutor.custody_index is None and not published:
+            message = "The tutor has not published this annonce yet. Nothing was booked."
+            raise Problem(409, "not_published", message)
+        if not right and tutor.custody_index is None:
+            rates = f"{format_edu(published)} EDU an hour, not {format_edu(order.hourly_rate_wei)} EDU"
+            raise Problem(409, "rate_mismatch", f"The tutor has published {rates}. Nothing was booked.")
         call = self._chain.create_call(order, self._custodian, student.custody_index, facts)
-        published = to_wei(facts.listing.hourly_rate)
-        if published == order.hourly_rate_wei:
+        if right or tutor.custody_index is None:
             return call, None
-        if tutor.custody_index is not None:
-            return call, self._chain.publish_call(order, self._custodian, tutor.custody_index, facts.listing)
-        if not published:
-            raise Problem(
-                409, "not_published", "The tutor has not published this annonce yet. Nothing was booked."
-            )
-        rates = f"{format_edu(published)} EDU an hour, not {format_edu(order.hourly_rate_wei)} EDU"
-        raise Problem(409, "rate_mismatch", f"The tutor has published {rates}. Nothing was booked.")
-
-
-router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
-
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern="^[ -~]{1,255}$",
-        description="The same key and body are the same batch, however often they are sent.",
-    ),
-]
-Prefer = Annotated[str | None, Header(description="`respond-async`: do not wait for the block.")]
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": models.BatchAnswer, "description": "In a block"},
-    202: {
-        "model": models.BatchAnswer,
-        "description": "On its way",
-        "headers": {
-            "Location": {"schema": {"type": "string"}, "description": "Where to ask for the batch"},
-            "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
-        },
-    },
-    **models.problems([401, 403, 409, 413, 422, 503]),
-}
-
-
-@router.post(
-    "/booking/batch",
-    operation_id="createBatchBookings",
-    summary="Book several lessons in one transaction",
-    responses=_ACCEPTED,
-)
-async def create_batch_bookings(
-    request: Request,
-    student: CurrentUser,
-    data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
-    idempotency_key: Key = None,
-    prefer: Prefer = None,
-) -> Response:
-    """Books every lesson that can be booked, and answers when they are in a block."""
-    return await _book(request, student, data, idempotency_key, prefer)
-
-
-@router.post("/booking", operation_id="createBooking", summary="Book one lesson", responses=_ACCEPTED)
-async def create_booking(
-    request: Request,
-    student: CurrentUser,
-    data: Annotated[CreateBookingData, Body(openapi_examples=models.BOOKING_EXAMPLES)],
-    idempotency_key: Key = None,
-    prefer: Prefer = None,
-) -> Response:
-    """A batch of one."""
-    return await _book(request, student, data.as_batch(), idempotency_key, prefer)
-
-
-@router.get(
-    "/booking/batch/{batchId}",
-    operation_id="getBatch",
-    summary="What became of a batch",
-    responses={
-        200: {"model": models.BatchAnswer, "description": "For its student or its tutor"},
-        **models.problems([401, 404, 422]),
-    },
-)
-async def get_batch(
-    request: Request,
-    user: CurrentUser,
-    batch_id: Annotated[str, Path(alias="batchId", pattern="^0x[0-9a-f]{64}$")],
-) -> Response:
-    """State, transaction, bookings and failures."""
-    bookings: Bookings = request.app.state.shim.bookings
-    return ExactResponse(answer(await bookings.batch(batch_id, user)))
-
-
-async def _book(
-    request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
-) -> Response:
-    bookings: Bookings = request.app.state.shim.bookings
-    settings: Settings = request.app.state.shim.settings
-    batch_id = await bookings.in_thread(bookings.place, student, data, key, request.state.request_id)
-    asynchronous = "respond-async" in (prefer or "").lower()
-    row = await bookings.wait(batch_id, 0 if asynchronous else settings.wait_seconds)
-    if row.state in UNSETTLED:
-        headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
-        return ExactResponse(answer(row), 202, headers=headers)
-    if not row.booked:
-        raise refusal(row)
-    return ExactResponse(answer(row))
+        return call, self._chain.publish_call(order, self._custodian, tutor.custody_index, facts.listing)

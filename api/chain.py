@@ -8,7 +8,7 @@ from eth_utils.crypto import keccak
 from sqlalchemy import Row
 
 from api.custody import Custodian
-from api.node import Call, Node, RpcError, eth_call
+from api.node import Call, Node, NodeUnavailable, RpcError, eth_call
 from api.slots import order_slots
 from creneau import codec
 from creneau.amounts import from_wei
@@ -79,7 +79,7 @@ class Chain:
         )
         for result in (block, codes, listing, balance, allowance):
             if isinstance(result, RpcError):
-                raise result
+                raise NodeUnavailable(result.message)
         known = not isinstance(permit_nonce, RpcError) and len(permit_nonce) == 66
         return Facts(
             codes=codec.decode_check(unhex(codes))[0],

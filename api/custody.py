@@ -1,7 +1,7 @@
 """Who signs: custodial accounts for students and tutors, and the relayer's own account.
 
-A custodian gives the same signature that a wallet would, over the digest of the same typed data, so a key store
-in hardware or a service of somebody else's fits as well.
+A custodian gives the same signature that a wallet would, over the digest of the same typed data, so a key
+store in hardware or a service of somebody else's fits as well.
 """
 
 import json

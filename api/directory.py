@@ -5,8 +5,10 @@ from typing import Any, Protocol
 
 from sqlalchemy import Row, func, insert, or_, select
 
+from api import models
 from api.custody import Custodian
 from api.store import Store, annonces, users
+from creneau.amounts import to_wei
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ class TableDirectory:
     def _row(self, query: Any) -> Row[Any] | None:
         with self._store.read() as db:
             return db.execute(query).one_or_none()
+
+
+def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
+    """The demonstration's student, tutor and annonce, created unless they are there."""
+    student = directory.create_user(models.STUDENT, "student")
+    tutor = directory.create_user(models.TUTOR, "tutor", profile_id=models.TUTOR_PROFILE)
+    title = "Cours de Deep Learning avancé"
+    annonce = Annonce(models.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris")
+    directory.create_annonce(annonce)
+    return student, tutor, annonce
 
 
 def _user(row: Row[Any] | None) -> User | None:

@@ -43,7 +43,7 @@ def configure(style: Literal["console", "json"]) -> None:
 
 
 class RequestLog:
-    """ASGI middleware: gives each request its id, the client's `X-Request-ID` if it is one, and logs its end."""
+    """ASGI middleware: gives each request its id, or takes the client's `X-Request-ID`, and logs its end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,6 @@
-"""What is sent and answered, as the existing frontend knows it; names and examples are the API's documentation."""
+"""What is sent and answered, as the existing frontend knows it. Names and examples are its documentation."""
 
 import re
-from collections.abc import Iterable
 from datetime import date, time
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -81,6 +80,7 @@ Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 
 STUDENT = "d755226e-bb7b-4bec-9af0-e578da8362dc"
 TUTOR = "d085706f-9304-4011-a28a-08fd871afe4f"
+TUTOR_PROFILE = "7c1f6a52-3e0d-4b8a-9a57-2f64c8d1b0e3"
 ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
 
 
@@ -89,12 +89,12 @@ class _Model(BaseModel):
 
 
 class SlotData(_Model):
-    """A lesson's day and time in the request's time zone, its price in EDU and its length in minutes."""
+    """A lesson: day and time in the request's time zone, price in EDU, length in minutes."""
 
     date: Day = Field(examples=["2035-03-05"])
     time: Clock = Field(examples=["09:00"])
     amount: Edu = Field(
-        description="Rate × duration, exact or rounded to two decimals; a number or a decimal string.",
+        description="Hourly rate times duration, exact or rounded to cents; a number or a decimal string.",
         examples=[35],
     )
     duration: StrictInt = 60
@@ -230,50 +230,35 @@ class ProblemAnswer(_Model):
     batch_id: str | None = None
 
 
-def problems(statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documentation of a route's refusals."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
-    return {status: {"description": "Refused", "content": content} for status in statuses}
+    return {status: {"description": "Refused", "model": ProblemAnswer} for status in statuses}
 
 
+def _slot(day: str, clock: str, amount: object, duration: int) -> dict[str, object]:
+    return {"date": day, "time": clock, "amount": amount, "duration": duration}
+
+
+_PARTIES = {"tutorId": TUTOR, "annonceId": ANNONCE}
 BATCH_EXAMPLES: dict[str, Any] = {
     "twoLessons": {
         "summary": "Two consecutive lessons, as the booking page sends them",
         "value": {
-            "tutorId": TUTOR,
-            "annonceId": ANNONCE,
-            "bookings": [
-                {"date": "2035-03-05", "time": "09:00", "amount": 35, "duration": 60},
-                {"date": "2035-03-05", "time": "10:00", "amount": 35, "duration": 60},
-            ],
+            **_PARTIES,
+            "bookings": [_slot("2035-03-05", "09:00", 35, 60), _slot("2035-03-05", "10:00", 35, 60)],
             "studentNotes": "Réseaux de neurones, chapitre 3",
         },
     },
     "allOrNothing": {
         "summary": "All or nothing, in another time zone, amounts as text",
         "value": {
-            "tutorId": TUTOR,
-            "annonceId": ANNONCE,
-            "bookings": [
-                {"date": "2035-03-06", "time": "14:30", "amount": "52.5", "duration": 90},
-                {"date": "2035-03-07", "time": "14:30", "amount": "17.50", "duration": 30},
-            ],
+            **_PARTIES,
+            "bookings": [_slot("2035-03-06", "14:30", "52.5", 90), _slot("2035-03-07", "14:30", "17.50", 30)],
             "timeZone": "America/Montreal",
             "allowPartial": False,
         },
     },
 }
 BOOKING_EXAMPLES: dict[str, Any] = {
-    "oneLesson": {
-        "summary": "One lesson",
-        "value": {
-            "tutorId": TUTOR,
-            "annonceId": ANNONCE,
-            "date": "2035-03-08",
-            "time": "18:00",
-            "amount": 70,
-            "duration": 120,
-            "studentNotes": "",
-        },
-    }
+    "oneLesson": {"summary": "One lesson", "value": _PARTIES | _slot("2035-03-08", "18:00", 70, 120)}
 }

@@ -36,7 +36,7 @@ class RpcError(Exception):
 class Node:
     """One node, shared by all threads."""
 
-    def __init__(self, url: str, *, timeout: float = 10, connections: int = 64) -> None:
+    def __init__(self, url: str, *, timeout: float = 10, connections: int = 32) -> None:
         self._url = url
         self._http = urllib3.PoolManager(
             maxsize=connections,
@@ -72,7 +72,7 @@ class Node:
             # Not the error's text: it may name the URL, and that may hold an access key.
             raise NodeUnavailable(type(error).__name__) from None
         return [
-            RpcError(answer["error"]) if "error" in answer else answer.get("result") for answer in ordered
+            RpcError(answer["error"]) if answer.get("error") else answer.get("result") for answer in ordered
         ]
 
 

@@ -83,7 +83,18 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem."""
+    """Makes every error of the application a problem, in its documentation too."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for operation in (method for path in document["paths"].values() for method in path.values()):
+            for status, answer in operation["responses"].items():
+                if status >= "400" and (content := answer.get("content", {}).pop("application/json", None)):
+                    answer["content"]["application/problem+json"] = content
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> ExactResponse:

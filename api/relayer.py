@@ -6,14 +6,14 @@
         ├──> rejected           └─────────────┘                 its block was reorganised away
         └──> expired
 
-`accepted` to `signed` is one database transaction: it allocates the nonce, signs, and stores the bytes. Only
-then are they sent. From there on the only act is to send the same bytes again, until a receipt says what became
-of them. A batch never gets another nonce, and no status is inferred from memory: whoever starts the loop finds
-the work in the table.
+`accepted` to `signed` is one database transaction: it allocates the nonce, signs, and stores the bytes.
+Only then are they sent. From there on the only act is to send the same bytes again, until a receipt says
+what became of them. A batch never gets another nonce, and no status is inferred from memory: whoever starts
+the loop finds the work in the table.
 
-An order that wants a slot, or publishes a listing, that a transaction under way also wants, waits for that one's
-block. So a race is decided by the preflight of the loser, which costs nobody anything, and of fifty first
-bookings of one listing the first publishes it for all.
+An order that wants a slot, or publishes a listing, that a transaction under way also wants, waits for that
+one's block. So a race is decided by the preflight of the loser, which costs nobody anything, and of fifty
+first bookings of one listing the first publishes it for all.
 """
 
 import threading
@@ -56,7 +56,7 @@ TAG = "[CREATE_BATCH_BOOKING]"
 _MOST_AT_ONCE = 100
 _IDLE_SECONDS = 0.5  # How soon a batch is seen that another process accepted.
 _RETRY_SECONDS = 1.0
-_UNDER_WAY = (State.SIGNED, State.SUBMITTED)
+_IS_UNDER_WAY = batches.c.state.in_([State.SIGNED, State.SUBMITTED])
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 _CODES: dict[type[ContractError], str] = {
     ERC20InsufficientBalance: "insufficient_balance",
@@ -92,21 +92,15 @@ class _Refusal:
 class Relayer(threading.Thread):
     """Takes accepted batches to the chain, and says when one is settled."""
 
-    def __init__(
-        self,
-        store: Store,
-        chain: Chain,
-        account: LocalAccount,
-        settings: Settings,
-        settled: Callable[[Collection[str]], None],
-    ) -> None:
+    def __init__(self, store: Store, chain: Chain, account: LocalAccount, settings: Settings) -> None:
         super().__init__(name="relayer", daemon=True)
+        self.listeners: list[Callable[[Collection[str]], None]] = []
+        """Are told, in this thread, which batches are settled."""
         self._store = store
         self._chain = chain
         self._node = chain.node
         self._account = account
         self._settings = settings
-        self._settled = settled
         self._wake = threading.Event()
         self._stopping = False
         self._head = -1
@@ -144,20 +138,21 @@ class Relayer(threading.Thread):
 
     def _round(self) -> float:
         self._claim()
-        under_way = self._store.in_state(_UNDER_WAY)
+        under_way = self._store.find(_IS_UNDER_WAY)
         sent = self._send(under_way)
         head = int(self._node.call("eth_blockNumber"), 16)
         if sent or head != self._head:
             self._head = head
             self._confirm(head - self._settings.confirmations)
             if self._settle(under_way, sent):
-                return 0  # Somebody may have waited for one of these.
+                self._head = -1  # They may be final already.
+                return 0  # And somebody may have waited for one of them.
         return self._settings.poll_seconds if under_way else _IDLE_SECONDS
 
     # --- accepted -> signed, rejected, expired ---
 
     def _claim(self) -> None:
-        waiting = self._store.in_state([State.ACCEPTED], _MOST_AT_ONCE)
+        waiting = self._store.find(batches.c.state == State.ACCEPTED, limit=_MOST_AT_ONCE)
         if not waiting:
             return
         ready, refusals = self._select(waiting)
@@ -190,7 +185,7 @@ class Relayer(threading.Thread):
         answers = self._node.batch([self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first])
         listings = {row.id: listing for row, listing in zip(first, answers, strict=True)}
         held: set[object] = set()
-        for row in self._store.in_state(_UNDER_WAY):
+        for row in self._store.find(_IS_UNDER_WAY):
             held |= _wanted(row, row.publishes)
         ready: list[_Attempt] = []
         refusals: dict[str, _Refusal] = {}
@@ -283,7 +278,7 @@ class Relayer(threading.Thread):
             if not isinstance(answer, RpcError):
                 line.info(f"{TAG} Transaction envoyée: {row.transaction_hash}")
             elif not any(known in answer.message.lower() for known in _ALREADY_KNOWN):
-                # "Nonce too low" among others: its receipt will tell, and until then it is sent again as it is.
+                # "Nonce too low" among others: its receipt will tell; until then it is sent again as it is.
                 line.warning("the node did not take the transaction", reason=answer.message)
                 self._send_after[row.id] = clock + _RETRY_SECONDS
                 continue
@@ -333,7 +328,7 @@ class Relayer(threading.Thread):
 
     def _confirm(self, deep: int) -> None:
         """Blocks up to the number `deep` are final. What is no longer in its block is under way again."""
-        rows = self._store.mined(deep)
+        rows = self._store.find(batches.c.state == State.MINED, batches.c.block_number <= deep)
         if not rows:
             return
         final: list[str] = []
@@ -384,9 +379,10 @@ class Relayer(threading.Thread):
         """Logs how these batches ended, and wakes who waits for them."""
         if not settled:
             return
-        for row in self._store.batches(settled):
+        for row in self._store.find(batches.c.id.in_(settled)):
             _log_end(row)
-        self._settled(settled)
+        for listener in self.listeners:
+            listener(settled)
 
 
 def _wanted(row: Row[Any], publishes: bool) -> set[object]:

@@ -16,7 +16,7 @@ from creneau.fields import Address
 LOCAL_CHAINS = frozenset({31337, 1337})
 TIME_ZONES = frozenset(available_timezones())
 
-DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"
+DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"  # noqa: S105  # it is public
 DEVELOPMENT_CUSTODY = "abandon " * 11 + "about"
 DEVELOPMENT_ACCOUNTS = "test " * 11 + "junk"  # What local nodes fund.
 
@@ -39,7 +39,6 @@ class Settings(BaseSettings):
     rpc_url: str = "http://127.0.0.1:8545"
     chain_id: int = 31337
     escrow: Address | None = None
-    deployment_block: int = 0
     max_head_age_seconds: int = Field(default=300, description="older is not ready")
 
     data_dir: Path = Path(".data")

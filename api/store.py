@@ -6,7 +6,7 @@ microseconds.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Dialect,
     ForeignKey,
@@ -175,24 +176,19 @@ class Store:
     """The database. Threads may share it."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         options: dict[str, Any] = {}
-        if self.is_sqlite:
-            if self._url.database:
-                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        if is_sqlite:
+            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
             # One connection is the queue of the writers: cheaper and fairer than SQLite's busy waiting.
             options = {"pool_size": 1, "max_overflow": 0}
-        self._writer = create_engine(self._url, **options)
-        self._reader = create_engine(self._url, isolation_level="AUTOCOMMIT", pool_size=16, max_overflow=64)
-        if self.is_sqlite:
+        self._writer = create_engine(parsed, **options)
+        self._reader = create_engine(parsed, isolation_level="AUTOCOMMIT", pool_size=8, max_overflow=32)
+        if is_sqlite:
             event.listen(self._writer, "connect", _set_up_sqlite)
             event.listen(self._reader, "connect", _set_up_sqlite)
             event.listen(self._writer, "begin", _begin_immediate)
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
-        return self._url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -216,31 +212,13 @@ class Store:
 
     def batch(self, batch_id: str) -> Row[Any] | None:
         """A batch by its key."""
-        with self.read() as db:
-            return db.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
+        return next(iter(self.find(batches.c.id == batch_id)), None)
 
-    def batches(self, batch_ids: Collection[str]) -> Sequence[Row[Any]]:
-        """Batches by their keys."""
-        with self.read() as db:
-            return db.execute(select(batches).where(batches.c.id.in_(batch_ids))).all()
-
-    def batch_of_key(self, student_id: str, idempotency_key: str) -> Row[Any] | None:
-        """The batch that a student's idempotency key made."""
-        mine = (batches.c.student_id == student_id) & (batches.c.idempotency_key == idempotency_key)
-        with self.read() as db:
-            return db.execute(select(batches).where(mine)).one_or_none()
-
-    def in_state(self, states: Sequence[State], limit: int | None = None) -> Sequence[Row[Any]]:
-        """The batches in these states, oldest first."""
-        query = select(batches).where(batches.c.state.in_(states)).order_by(batches.c.created_at).limit(limit)
+    def find(self, *criteria: ColumnElement[bool], limit: int | None = None) -> Sequence[Row[Any]]:
+        """The batches that meet all of these, oldest first."""
+        query = select(batches).where(*criteria).order_by(batches.c.created_at).limit(limit)
         with self.read() as db:
             return db.execute(query).all()
-
-    def mined(self, up_to: int) -> Sequence[Row[Any]]:
-        """The batches in blocks up to this number that are not final yet."""
-        deep = (batches.c.state == State.MINED) & (batches.c.block_number <= up_to)
-        with self.read() as db:
-            return db.execute(select(batches).where(deep)).all()
 
     def close(self) -> None:
         """Lets go of the connections."""

@@ -26,7 +26,7 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("nested too deeply, or a number too large") from None
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any) -> str:  # noqa: PLR0911  # one for each type
     """The value as JSON, a `Decimal` as a plain number. Refuses floats."""
     if value is None:
         return "null"

@@ -29,7 +29,7 @@ has them: unix seconds, minutes, base units, indexes from zero. Its text is a se
 EDU, and slots and lessons counted from one ("the 2nd slot").
 """
 
-# ruff: noqa: N818  # the names are Solidity's
+# the names are Solidity's
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

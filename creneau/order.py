@@ -164,7 +164,7 @@ def _domain(name: str, version: str, chain_id: int, contract: str) -> dict[str, 
     return {"name": name, "version": version, "chainId": chain_id, "verifyingContract": contract}
 
 
-def listing_typed_data(  # noqa: PLR0917  # in the order of the signed struct
+def listing_typed_data(  # in the order of the signed struct
     domain: Domain, tutor: str, listing: bytes, hourly_rate_wei: int, instant: bool, nonce: int
 ) -> dict[str, Any]:
     """What a tutor signs to have a listing published for him; `nonce` is the listing's present one.
@@ -201,7 +201,7 @@ def act_typed_data(
     }
 
 
-def permit_typed_data(  # noqa: PLR0917  # in the order of the signed structs
+def permit_typed_data(  # in the order of the signed structs
     token_name: str,
     token_version: str,
     chain_id: int,

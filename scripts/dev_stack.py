@@ -26,10 +26,9 @@ import httpx
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from api import models
 from api.auth import mint
 from api.custody import MnemonicCustodian, relayer_account
-from api.directory import Annonce, TableDirectory, User
+from api.directory import Annonce, TableDirectory, User, seed
 from api.settings import Settings
 from api.store import Store
 from creneau import codec
@@ -38,7 +37,6 @@ from creneau.deployment import deploy, send_by_web3
 from creneau.fields import to_hex
 
 ROOT = Path(__file__).parents[1]
-TUTOR_PROFILE = "7c1f6a52-3e0d-4b8a-9a57-2f64c8d1b0e3"
 OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.
 
 
@@ -276,16 +274,6 @@ class DevStack:
     def _token_view(self, function: str, *args: object) -> int:
         call = {"to": self.edu, "data": to_hex(codec.call_data("EduToken", function, *args))}
         return int(self.rpc("eth_call", call, "latest"), 16)
-
-
-def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
-    """Creates the people and the annonce of the demonstration, unless they are there."""
-    student = directory.create_user(models.STUDENT, "student")
-    tutor = directory.create_user(models.TUTOR, "tutor", profile_id=TUTOR_PROFILE)
-    title = "Cours de Deep Learning avancé"
-    annonce = Annonce(models.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris")
-    directory.create_annonce(annonce)
-    return student, tutor, annonce
 
 
 def free_port() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from time import monotonic, sleep
 from typing import Any, TypeAlias
 
 import pytest
@@ -33,7 +34,7 @@ GAS = 10_000_000
 # --- Sending and calling ---
 
 
-class Reverted(Exception):  # noqa: N818  # the word for it
+class Reverted(Exception):  # the word for it
     """A call or a transaction reverted with `data`."""
 
     def __init__(self, data: bytes) -> None:
@@ -86,7 +87,7 @@ def send_data(
     """Sends a transaction with these bytes. Raises `Reverted` with what it reverted with."""
     if at is not None:
         rpc("evm_setNextBlockTimestamp", at)
-    receipt = rpc("eth_sendTransactionSync", _transaction(to, data, sender) | {"value": hex(value)})
+    receipt = _receipt_of(rpc("eth_sendTransaction", _transaction(to, data, sender) | {"value": hex(value)}))
     timestamp: int = receipt["blockTimestamp"]
     if at not in {None, timestamp}:
         raise RuntimeError(f"mined at {timestamp}, not at {at}")
@@ -100,6 +101,17 @@ def send_data(
             raise RuntimeError(f"failed, but did not revert: {trace['error']}")
         raise Reverted(bytes.fromhex(trace.get("output", "0x")[2:]))
     return Receipt(receipt["contractAddress"], int(receipt["gasUsed"], 16), timestamp, receipt["logs"])
+
+
+def _receipt_of(transaction_hash: str) -> dict[str, Any]:
+    """Waits for the block, which the node mines a moment after it has answered."""
+    deadline = monotonic() + 20
+    while monotonic() < deadline:
+        receipt: dict[str, Any] | None = rpc("eth_getTransactionReceipt", transaction_hash)
+        if receipt:
+            return receipt
+        sleep(0.001)
+    raise RuntimeError(f"{transaction_hash} was not mined")
 
 
 def call(function: Any, *arguments: Any, sender: Actor | None = None, at: int | None = None) -> Any:
@@ -278,11 +290,6 @@ def sign(account: Account, typed_data: dict[str, Any]) -> bytes:
 def key_of(account: Account) -> str:
     """The private key of a test account."""
     return str(account.private_key)  # type: ignore[attr-defined]  # not every account has it at hand
-
-
-def sign_order(escrow: Contract, order: Order, account: Account) -> bytes:
-    """An account's signature of an order."""
-    return sign(account, order.typed_data(domain_of(escrow)))
 
 
 def sign_listing(escrow: Contract, account: Account, *terms: Any) -> bytes:

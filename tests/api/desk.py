@@ -1,4 +1,4 @@
-"""What a test of the shim works with: a student and a tutor who meet over HTTP, and what the chain saw of it."""
+"""What a test of the shim works with: a student at a tutor's annonce, and what the chain saw of it."""
 
 import json
 import time
@@ -31,11 +31,10 @@ def slot(time: str, amount: object = 35, duration: int = 60, day: str = DAY) -> 
     return {"date": day, "time": time, "amount": amount, "duration": duration}
 
 
-def clock_change(month: int, zone_days: int = 0) -> date:
-    """The next day in that month (3 or 10) on which Europe's clocks change: its last Sunday."""
-    year = datetime.now(UTC).year + 1
-    last = date(year, month, 31)
-    return last - timedelta(days=(last.weekday() + 1) % 7 - zone_days)
+def clock_change(month: int) -> date:
+    """The day in that month (3 or 10) of next year on which Europe's clocks change: its last Sunday."""
+    last = date(datetime.now(UTC).year + 1, month, 31)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
 
 
 @dataclass

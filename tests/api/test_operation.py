@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from api.app import Shim, create_app
 from api.custody import relayer_account
 from api.directory import Annonce, Directory, User
+from api.models import TUTOR
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 ESCROW = "0x" + "11" * 20
@@ -61,7 +63,7 @@ def counted(stack: DevStack, tmp_path: Path) -> Iterator[tuple[str, CountingDire
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
-        pass
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{settings.port}", directory
     server.should_exit = True
     thread.join()
@@ -228,7 +230,9 @@ def test_a_token_is_minted_for_the_local_network_only(stack: DevStack, desk: Des
     assert "local network only" in refused.stderr
 
 
-def test_the_tables_are_made_by_migrations(tmp_path: Path) -> None:
-    assert run(tmp_path, "migrate", data_dir=tmp_path / "data").returncode == 0
+def test_the_tables_are_made_by_migrations_and_seeded_once(tmp_path: Path) -> None:
     assert run(tmp_path, "migrate", data_dir=tmp_path / "data").returncode == 0
     assert (tmp_path / "data" / "creneau.db").exists()
+    seeded = run(tmp_path, "seed", data_dir=tmp_path / "data").stdout
+    assert seeded.count(TUTOR) == 2
+    assert run(tmp_path, "seed", data_dir=tmp_path / "data").stdout == seeded

@@ -1,5 +1,6 @@
 """The relayer when it does not go smoothly: what happens between a batch's acceptance and its final block."""
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import update
 
 from api.app import Shim
 from api.models import CreateBatchBookingData
-from api.store import State, batches
+from api.store import UNSETTLED, State, batches
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
 
@@ -110,7 +111,7 @@ def test_a_transaction_that_the_node_forgot_is_sent_again_as_it_was(stack: DevSt
         sent = wait_for(desk, location, "submitted")["transactionHash"]
         assert stack.rpc("anvil_dropTransaction", sent) == sent
         while stack.rpc("eth_getTransactionByHash", sent) is None:
-            pass
+            time.sleep(0.01)
     assert wait_for(desk, location, "mined", "final")["transactionHash"] == sent
     assert desk.balance() == 965 * EDU
 
@@ -123,7 +124,7 @@ def test_a_block_that_is_reorganised_away_costs_nothing(stack: DevStack, desk: D
     stack.rpc("anvil_mine", "0x4")
     location = f"{BATCH}/{data['batchId']}"
     while stack.rpc("eth_getTransactionReceipt", data["transactionHash"]) is None:
-        pass
+        time.sleep(0.01)
     stack.rpc("anvil_mine", "0x4")
     assert wait_for(desk, location, "final")["transactionHash"] == data["transactionHash"]
     assert desk.balance() == 965 * EDU
@@ -166,8 +167,9 @@ def settle(shim: Shim, *batch_ids: str) -> list[Any]:
     shim.relayer.start()
     while True:
         rows = [shim.store.batch(batch_id) for batch_id in batch_ids]
-        if all(row and row.state not in {"accepted", "signed", "submitted"} for row in rows):
+        if all(row and row.state not in UNSETTLED for row in rows):
             return rows
+        time.sleep(0.01)
 
 
 def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Shim) -> None:

@@ -8,7 +8,7 @@ from market import NOW, Market
 
 
 @pytest.fixture(autouse=True, scope="module")
-def market(  # noqa: PLR0917  # everybody
+def market(  # everybody
     raw_escrow: Contract,
     token: Contract,
     deployer: Account,

@@ -6,7 +6,7 @@ import pytest
 from helpers import call_data, calldata, reverts, send_data
 from market import Market, slot
 
-from creneau.order import Order
+from creneau.order import Order, Permit
 
 # The words of `createBookings(order, signature)` as encoders write them, counted after the selector.
 ORDER, SIGNATURE = 0, 1
@@ -79,6 +79,25 @@ def test_check_refuses_dirty_slots(market: Market, order: Order, word: int) -> N
     words[word - 1] |= 1 << 255
     with reverts(None):
         call_data(market.escrow, data_of(data[:4], words))
+
+
+@pytest.mark.parametrize(("word", "bits"), [(0, 160), (2, 96), (3, 1)], ids=["tutor", "rate", "instant"])
+def test_publish_refuses_dirty_bits(market: Market, word: int, bits: int) -> None:
+    data = calldata(market.escrow.publish, market.tutor, bytes(32), 1, True, b"")
+    words = words_of(data)
+    words[word] |= 1 << bits
+    with reverts(None):
+        send_data(market.escrow, data_of(data[:4], words), sender=market.tutor)
+
+
+def test_a_permit_with_dirty_bits_is_not_ignored(market: Market, order: Order) -> None:
+    permit = Permit(value=0, deadline=0, v=0, r=bytes(32), s=bytes(32))
+    data = calldata(market.escrow.createBookingsWithPermit, order, b"", permit)
+    words = words_of(data)
+    words[4] |= 1 << 8  # v, after the two offsets, the value and the deadline
+    with reverts(None):
+        send_data(market.escrow, data_of(data[:4], words), sender=market.student)
+    market.assert_booked(send_data(market.escrow, data, sender=market.student), order)
 
 
 def with_junk_between(words: list[int]) -> list[int]:

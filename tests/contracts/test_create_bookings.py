@@ -35,7 +35,9 @@ def test_the_deadline_is_the_last_second(market: Market) -> None:
     market.assert_booked(market.book(order, at=NOW + 600), order)
 
 
-def test_an_order_is_created_once(market: Market) -> None:
+@pytest.mark.parametrize("instant", [True, False])
+def test_an_order_is_created_once(market: Market, instant: bool) -> None:
+    market.publish(instant=instant)
     order = market.order(slot(0), slot(8))
     market.book(order)
     with reverts("OrderExists", batch=order.batch_id(market.domain)):
