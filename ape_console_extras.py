@@ -9,14 +9,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from creneau import BookingEscrow, Order, Slot, Status, format_edu, listing_id
+from creneau import Act, BookingEscrow, Order, Role, Slot, Status, format_edu, listing_id
 from creneau.codec import abi
 
 __all__ = [
     "UTC",
+    "Act",
     "BookingEscrow",
     "Decimal",
     "Order",
+    "Role",
     "Slot",
     "Status",
     "datetime",

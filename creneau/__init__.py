@@ -5,6 +5,8 @@
     escrow = BookingEscrow("0x…")
     batch = escrow.create_bookings(tutor, annonce_id, [Slot(start=…, duration=…)], sender=student)
     batch.bookings, batch.left_out, batch.total
+    batch.bookings[0].cancellable_until
+    escrow.cancel(batch, [0], sender=student).to_student
 
 Models, amounts, hashes and the ABI codec need no node. `BookingEscrow` works on the network that Ape is
 connected to, and is imported when it is first asked for, so that services that talk to a node themselves do
@@ -14,7 +16,21 @@ without Ape.
 from typing import TYPE_CHECKING, Any
 
 from creneau.amounts import DECIMALS, format_edu, from_wei, lesson_amount, to_wei
-from creneau.booking import Batch, BatchState, Booking, Listing, SlotCode, Status
+from creneau.booking import (
+    FOREVER,
+    Act,
+    Batch,
+    BatchState,
+    Booking,
+    Listing,
+    Outcome,
+    Periods,
+    Role,
+    SlotCode,
+    Status,
+    Window,
+    windows,
+)
 from creneau.errors import ContractError, CreneauError, LessonError, SlotError, decode_revert
 from creneau.order import (
     MAX_SLOTS,
@@ -38,7 +54,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DECIMALS",
+    "FOREVER",
     "MAX_SLOTS",
+    "Act",
     "Batch",
     "BatchState",
     "Booking",
@@ -49,11 +67,15 @@ __all__ = [
     "LessonError",
     "Listing",
     "Order",
+    "Outcome",
+    "Periods",
     "Permit",
+    "Role",
     "Slot",
     "SlotCode",
     "SlotError",
     "Status",
+    "Window",
     "act_typed_data",
     "batch_of",
     "booking_id",
@@ -66,6 +88,7 @@ __all__ = [
     "listing_typed_data",
     "permit_typed_data",
     "to_wei",
+    "windows",
 ]
 
 

@@ -1,0 +1,213 @@
+"""An escrow on the network that Ape is connected to: how it is asked, sent to, and what a receipt tells.
+
+The only module that imports Ape, with escrow.py, which says what the escrow can do. Ape chooses the network,
+signs and sends; reads go straight to its node, because Ape's own view calls take many times as long and do
+not decode reverts. Whatever is sent is tried as an `eth_call` first, so that a refusal costs no gas and is
+raised as the contract's own error.
+"""
+
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, cast
+
+from ape import chain
+from ape.api import AccountAPI, ReceiptAPI
+from ape.api.address import BaseAddress
+from ape.exceptions import ContractLogicError, SignatureError
+from ape_ethereum.provider import Web3Provider
+from eth_account.messages import encode_typed_data
+from web3 import Web3
+
+from creneau import codec
+from creneau.amounts import from_wei
+from creneau.booking import Act, Batch, BatchState, Listing, Outcome, Periods
+from creneau.codec import (
+    BookingsCancelled,
+    BookingsCompleted,
+    BookingsConfirmed,
+    BookingsCreated,
+    BookingsDisputed,
+    BookingsResolved,
+    ListingPublished,
+    Transfer,
+)
+from creneau.errors import BatchNotFound, TransactionFailed
+from creneau.fields import from_unix, to_address, to_bytes32, to_hex
+from creneau.node import call
+from creneau.order import Domain
+
+Who = str | BaseAddress
+"""An address, or an Ape account."""
+
+Result = Listing | Batch | Outcome
+"""What an event tells: a listing was published, a batch created, or an act done to lessons."""
+
+NOBODY = "0x" + "00" * 20
+
+
+class Connection:
+    """The escrow at an address; `deployment_block` is where searches for events begin."""
+
+    def __init__(self, address: str, deployment_block: int = 0) -> None:
+        self.address = to_address(address)
+        self.deployment_block = deployment_block
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
+
+    # --- What it is ---
+
+    @cached_property
+    def domain(self) -> Domain:
+        """The EIP-712 domain that orders, listings and acts are signed in."""
+        return Domain(chain.chain_id, self.address)
+
+    @cached_property
+    def token(self) -> str:
+        """The address of the ERC-20 that lessons are paid in."""
+        return to_address(self._ask("token")[0])
+
+    @cached_property
+    def periods(self) -> Periods:
+        """Until when lessons can be cancelled, disputed and resolved."""
+        names = ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
+        return Periods(*(timedelta(seconds=self._ask(name)[0]) for name in names))
+
+    @property
+    def arbiter(self) -> str:
+        """The address of the account that resolves disputes."""
+        return to_address(self._ask("arbiter")[0])
+
+    @property
+    def pending_arbiter(self) -> str | None:
+        """The account that the arbiter hands over to, once it accepts."""
+        address = self._ask("pendingOwner")[0]
+        return None if address == NOBODY else to_address(address)
+
+    def now(self) -> datetime:
+        """The timestamp of the latest block."""
+        return from_unix(self._web3.eth.get_block("latest")["timestamp"])
+
+    def batch(self, batch: bytes | str) -> Batch:
+        """A batch by its key, as it stands now. Raises `BatchNotFound`.
+
+        Looks for the order from the deployment block on.
+        """
+        key = to_bytes32(batch)
+        logs = self._web3.eth.get_logs(
+            {
+                "address": Web3.to_checksum_address(self.address),
+                "topics": [to_hex(codec.BOOKINGS_CREATED), to_hex(key)],
+                "fromBlock": self.deployment_block,
+            }
+        )
+        if not logs:
+            raise BatchNotFound(f"There is no batch {to_hex(key)} in {self.address}.")
+        event = cast(BookingsCreated, codec.decode_log(cast(dict[str, Any], logs[0]), self.address))
+        return self._batch(event, bytes(logs[0]["transactionHash"]), logs[0]["blockNumber"], None)
+
+    # --- The node ---
+
+    @property
+    def _web3(self) -> Web3:
+        return cast(Web3Provider, chain.provider).web3
+
+    def _call(self, data: bytes) -> bytes:
+        return call(self._web3, self.address, data)
+
+    def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
+        data = codec.call_data("BookingEscrow", function, *args)
+        return codec.decode_result("BookingEscrow", function, self._call(data))
+
+    def _ask_token(self, function: str, *args: Any) -> tuple[Any, ...]:
+        data = codec.call_data("EduToken", function, *args)
+        return codec.decode_result("EduToken", function, call(self._web3, self.token, data))
+
+    def _send(self, data: bytes, sender: AccountAPI, *, to: str | None = None) -> ReceiptAPI:
+        to = to or self.address
+        call(self._web3, to, data, sender=sender.address)
+        ecosystem = chain.provider.network.ecosystem
+        transaction = ecosystem.create_transaction(sender=sender.address, receiver=to, data=data)
+        try:
+            return sender.call(transaction)
+        except ContractLogicError as error:
+            call(self._web3, to, data, sender=sender.address)
+            raise TransactionFailed(str(error)) from error
+
+    # --- What a receipt tells ---
+
+    def _results(self, receipt: ReceiptAPI, batch: Batch | None = None) -> list[Result]:
+        """What the escrow's events tell, in order. If it is known, `batch` is what acts are about."""
+        return [
+            self._result(event, receipt, batch)
+            for event in codec.decode_logs(receipt.logs, self.address)
+            if not isinstance(event, Transfer)
+        ]
+
+    def _result(
+        self, event: ListingPublished | BookingsCreated | codec.Act, receipt: ReceiptAPI, batch: Batch | None
+    ) -> Result:
+        transaction_hash = to_bytes32(receipt.txn_hash)
+        if isinstance(event, ListingPublished):
+            return Listing(from_wei(event.hourly_rate), event.instant, event.nonce)
+        if isinstance(event, BookingsCreated):
+            return self._batch(event, transaction_hash, receipt.block_number, receipt.gas_used)
+        act, to_student, to_tutor = _effect(event)
+        return Outcome(
+            act=act,
+            batch=self.batch(event.batch) if batch is None else self._again(batch),
+            lessons=event.lessons,
+            to_student=from_wei(to_student),
+            to_tutor=from_wei(to_tutor),
+            transaction_hash=transaction_hash,
+            block_number=receipt.block_number,
+            gas_used=receipt.gas_used,
+        )
+
+    def _batch(
+        self, event: BookingsCreated, transaction_hash: bytes, block_number: int, gas_used: int | None
+    ) -> Batch:
+        created = Batch(
+            id=event.batch,
+            order=event.order,
+            periods=self.periods,
+            booked=event.booked,
+            transaction_hash=transaction_hash,
+            block_number=block_number,
+            gas_used=gas_used,
+        )
+        return self._again(created)
+
+    def _again(self, batch: Batch) -> Batch:
+        """The batch as it stands now."""
+        state: BatchState = codec.decode_batch(self._call(codec.batches_data(batch.id)))
+        changing = ("confirmed", "disputed", "completed", "cancelled", "created_at")
+        return batch.model_copy(update={name: getattr(state, name) for name in changing})
+
+
+def _effect(event: codec.Act) -> tuple[Act, int, int]:
+    """The act that an event tells of, and what the student and the tutor got, in base units."""
+    match event:
+        case BookingsConfirmed():
+            return Act.CONFIRM, 0, 0
+        case BookingsCancelled():
+            return Act.CANCEL, event.refund, 0
+        case BookingsCompleted():
+            return Act.COMPLETE, 0, event.amount
+        case BookingsDisputed():
+            return Act.DISPUTE, 0, 0
+        case BookingsResolved():
+            return Act.RESOLVE, event.student_amount, event.tutor_amount
+
+
+def address_of(who: Who) -> str:
+    """The address of an account."""
+    return to_address(str(who))
+
+
+def sign(account: AccountAPI, typed_data: dict[str, Any]) -> bytes:
+    """The account's signature of typed data. Raises Ape's `SignatureError` if it is refused."""
+    signature = account.sign_message(encode_typed_data(full_message=typed_data))
+    if signature is None:
+        raise SignatureError("The account did not sign.")
+    return bytes(signature.encode_rsv())
