@@ -1,4 +1,4 @@
-"""`python -m api serve | migrate | token --user ID`; the settings come from the environment."""
+"""`python -m api serve | migrate | seed | token --user ID`; the settings come from the environment."""
 
 import argparse
 import sys
@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from api import auth, logs
 from api.app import Shim, create_app
 from api.chain import WrongChain
+from api.custody import MnemonicCustodian
+from api.directory import TableDirectory, seed
 from api.node import NodeUnavailable
 from api.settings import Settings
 from api.store import Store
@@ -41,6 +43,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=5,  # Who still waits for a block can ask again: the batch goes on.
     )
     _Server(config, shim).run()
 
@@ -51,6 +54,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the shim")
     commands.add_parser("migrate", help="bring the database to this version")
+    commands.add_parser("seed", help="create the people and the annonce of the demonstration")
     token = commands.add_parser("token", help="print a bearer token (local network only)")
     token.add_argument("--user", required=True, metavar="ID")
     args = parser.parse_args()
@@ -61,6 +65,11 @@ def main() -> None:
                 serve(settings)
             case "migrate":
                 Store(settings.database).migrate()
+            case "seed":
+                store = Store(settings.database)
+                store.migrate()
+                for entry in seed(TableDirectory(store, MnemonicCustodian(settings.custody_mnemonic))):
+                    print(entry)
             case "token":
                 print(auth.mint(args.user, settings))
     except ValidationError as error:
