@@ -134,13 +134,14 @@ def expected_events(
 ) -> list[Event]:
     """The events of an act: its own, then a transfer to everyone who gets something."""
     to_tutor, to_student = payments(act, order, lessons, share)
-    name, details = {
+    named: dict[str, tuple[str, dict[str, Any]]] = {
         "confirm": ("BookingsConfirmed", {}),
         "cancel": ("BookingsCancelled", {"by": by, "refund": to_student}),
         "complete": ("BookingsCompleted", {"amount": to_tutor}),
         "dispute": ("BookingsDisputed", {}),
         "resolve": ("BookingsResolved", {"tutorAmount": to_tutor, "studentAmount": to_student}),
-    }[act]
+    }
+    name, details = named[act]
     batch = order.batch_id(market.domain)
     transfers = [
         event(market.token, "Transfer", **{"from": market.escrow, "to": account, "value": amount})
