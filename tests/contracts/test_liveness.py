@@ -2,11 +2,9 @@
 
 import pytest
 from acts import ARBITRATION, MONTH, REVIEW, done, end_of, in_every_status, sign_act, undone
-from helpers import Account, Actor
 from market import PAGE, Market, slot
 
 from creneau.booking import Status
-from creneau.order import Order
 
 LAST = end_of(slot(40, page=PAGE + 1))
 """No lesson ends later."""
@@ -21,16 +19,6 @@ FIRST = {
     Status.DISPUTED: end_of(slot(0)) + REVIEW + ARBITRATION + 1,
 }
 """The first second at which it is possible whatever the others do; a pending lesson has no first."""
-
-
-def get_out(market: Market, order: Order, status: Status, by: Account, at: int, sender: Actor | None) -> None:
-    act, _ = WAYS[status]
-    how = (
-        {}
-        if sender is None
-        else {"signature": sign_act(market, act, order, 1 << status, by), "sender": sender}
-    )
-    done(market, act, order, 1 << status, by, at=at, **how)
 
 
 @pytest.mark.parametrize("late", [0, MONTH, 100 * 12 * MONTH])
