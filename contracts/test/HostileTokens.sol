@@ -52,6 +52,13 @@ contract NoReturnToken {
         balanceOf[to] += amount;
         emit Transfer(from, to, amount);
     }
+
+    function transfer(address to, uint256 amount) external {
+        require(amount <= balanceOf[msg.sender]);
+        balanceOf[msg.sender] -= amount;
+        balanceOf[to] += amount;
+        emit Transfer(msg.sender, to, amount);
+    }
 }
 
 /// @notice Accepts calls of functions that it does not have, like WETH: every `permit` seems to work and gives nothing.
@@ -89,10 +96,41 @@ contract ReentrantToken is ERC20, ERC20Permit {
         return super.transferFrom(from, to, amount);
     }
 
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        _reenter();
+        return super.transfer(to, amount);
+    }
+
     function _reenter() private {
         if (target == address(0)) return;
         address once = target;
         delete target;
         (succeeded, answer) = once.call(data);
+    }
+}
+
+/// @notice Pays nobody on its list, like USDC: such a transfer reverts, or moves nothing and returns false.
+contract BlockingToken is ERC20 {
+    error Blocked(address account);
+
+    bool private immutable _silent;
+    mapping(address account => bool) public blocked;
+
+    constructor(bool silent) ERC20("Blocking", "BL") {
+        _silent = silent;
+    }
+
+    function mint(address account, uint256 amount) external {
+        _mint(account, amount);
+    }
+
+    function setBlocked(address account, bool blocked_) external {
+        blocked[account] = blocked_;
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        if (!blocked[to]) return super.transfer(to, amount);
+        require(_silent, Blocked(to));
+        return false;
     }
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from helpers import Account, Actor, Event, Receipt, call, event, rpc, send, sign
+from helpers import Account, Actor, Event, Receipt, call, event, plain, rpc, send, sign
 from market import PAGE, RATE, Market, quarters_of, slot
 
 from creneau.booking import Status
@@ -94,7 +94,9 @@ def done(
 ) -> Receipt:
     """Does it, and checks the events, each lesson's status, the calendar and everybody's money."""
     batch = order.batch_id(market.domain)
-    people = [order.tutor, order.student, market.escrow, market.relayer, market.stranger, market.arbiter]
+    payees = [order.tutor, order.student, plain(market.escrow)]
+    others = [plain(account) for account in (market.relayer, market.stranger, market.arbiter)]
+    people = payees + [account for account in others if account not in payees]
     calendar = market.calendar(order.tutor)
     money = [market.balance(account) for account in people]
     created, *sets = call(market.escrow.batches, batch)
@@ -103,13 +105,14 @@ def done(
 
     to_tutor, to_student = payments(act, order, lessons, share)
     assert receipt.events == expected_events(market, act, order, lessons, by, share=share)
-    sets = [others & ~lessons for others in sets]
+    sets = [kept & ~lessons for kept in sets]
     sets[TARGETS[act] - 1] |= lessons
     assert call(market.escrow.batches, batch) == (created, *sets)
     if act == "cancel":
         calendar -= quarters_of(order.slots[index] for index in lessons_of(order, lessons))
     assert market.calendar(order.tutor) == calendar
-    moved = [to_tutor, to_student, -to_tutor - to_student, 0, 0, 0]
+    moved = [to_tutor, to_student, -to_tutor - to_student]
+    moved += [0] * (len(people) - len(moved))
     assert [market.balance(account) for account in people] == [
         had + got for had, got in zip(money, moved, strict=True)
     ]
@@ -121,8 +124,7 @@ def payments(act: str, order: Order, lessons: int, share: int = 10_000) -> tuple
     amounts = [order.amounts_wei[index] for index in lessons_of(order, lessons)]
     if act in {"confirm", "dispute"}:
         return 0, 0
-    if act == "cancel":
-        share = 0
+    share = {"cancel": 0, "complete": 10_000}.get(act, share)
     shares = [amount * share // 10_000 for amount in amounts]
     return sum(shares), sum(amounts) - sum(shares)
 
@@ -132,13 +134,14 @@ def expected_events(
 ) -> list[Event]:
     """The events of an act: its own, then a transfer to everyone who gets something."""
     to_tutor, to_student = payments(act, order, lessons, share)
-    name, details = {
+    named: dict[str, tuple[str, dict[str, Any]]] = {
         "confirm": ("BookingsConfirmed", {}),
         "cancel": ("BookingsCancelled", {"by": by, "refund": to_student}),
         "complete": ("BookingsCompleted", {"amount": to_tutor}),
         "dispute": ("BookingsDisputed", {}),
         "resolve": ("BookingsResolved", {"tutorAmount": to_tutor, "studentAmount": to_student}),
-    }[act]
+    }
+    name, details = named[act]
     batch = order.batch_id(market.domain)
     transfers = [
         event(market.token, "Transfer", **{"from": market.escrow, "to": account, "value": amount})

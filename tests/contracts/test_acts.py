@@ -18,7 +18,19 @@ from acts import (
     sign_act,
 )
 from ape import project
-from helpers import Account, Actor, Contract, calldata, deploy, reverts, send, send_data, sign
+from helpers import (
+    Account,
+    Actor,
+    Contract,
+    call,
+    call_data,
+    calldata,
+    deploy,
+    reverts,
+    send,
+    send_data,
+    sign,
+)
 from market import LISTING, NOBODY, RATE, TAMPERED, Market, slot
 
 from creneau.booking import Status
@@ -115,7 +127,31 @@ def test_dirty_bits_are_refused(market: Market, act: str) -> None:
     assert send_data(market.escrow, data, sender=by, at=at).logs
 
 
+@pytest.mark.parametrize("act", TARGETS)
+def test_slots_with_dirty_bits_are_other_slots(market: Market, act: str) -> None:
+    order, at = prepared(market, act)
+    by = actor_of(market, act)
+    data, view = calldata(*act_call(market, act, order, ALL, by)), calldata(market.escrow.batchOf, order)
+    clean = order.slots[1].start_unix.to_bytes(32)
+    for bit in (40, 255):
+        dirty = (order.slots[1].start_unix | 1 << bit).to_bytes(32)
+        batch = call_data(market.escrow, view.replace(clean, dirty))
+        assert batch != order.batch_id(market.domain)
+        with reverts("UnknownBatch", batch=batch):
+            send_data(market.escrow, data.replace(clean, dirty), sender=by)
+    assert send_data(market.escrow, data, sender=by, at=at).logs
+
+
 # --- The lessons ---
+
+
+def test_every_status_is_told(market: Market) -> None:
+    """What the tests below begin with: lesson i has status i."""
+    order = in_every_status(market)
+    batch = order.batch_id(market.domain)
+    told = [call(market.escrow.statusOf, batch[:31] + bytes([index])) for index in (*range(7), 39, 40, 255)]
+    assert told == [*Status, 0, 0, 0, 0]
+    assert call(market.escrow.batches, batch)[1:] == tuple(1 << index for index in range(1, 6))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

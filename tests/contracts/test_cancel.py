@@ -1,5 +1,7 @@
 """`cancel`: by whom and until when, and the time that it gives back. The rest is in `test_acts`."""
 
+from typing import Any
+
 import pytest
 from acts import (
     ALL,
@@ -38,7 +40,10 @@ def test_a_student_does_not_cancel_late(market: Market, late: int) -> None:
 
 def test_a_students_signature_does_not_stop_the_clock(market: Market) -> None:
     order = booked(market, instant=True)
-    how = {"signature": sign_act(market, "cancel", order, 0b1, market.student), "sender": market.tutor}
+    how: dict[str, Any] = {
+        "signature": sign_act(market, "cancel", order, 0b1, market.student),
+        "sender": market.tutor,
+    }
     with undone(), reverts("TooLate", index=0, until=UNTIL, timestamp=UNTIL + 1):
         do(market, "cancel", order, 0b1, market.student, at=UNTIL + 1, **how)
     done(market, "cancel", order, 0b1, market.student, at=UNTIL, **how)

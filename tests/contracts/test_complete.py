@@ -1,5 +1,7 @@
 """`complete`: by whom and from when, and what it pays. The rest is in `test_acts`."""
 
+from typing import Any
+
 import pytest
 from acts import ALL, MONTH, REVIEW, booked, disputed, do, done, end_of, sign_act, undone
 from helpers import reverts
@@ -29,7 +31,10 @@ def test_anyone_completes_a_reviewed_lesson(market: Market, role: str, late: int
 @pytest.mark.parametrize("role", ["tutor", "stranger"])
 def test_a_signature_does_not_turn_the_clock(market: Market, role: str) -> None:
     order, by = booked(market, instant=True), getattr(market, role)
-    how = {"signature": sign_act(market, "complete", order, 0b1, by), "sender": market.relayer}
+    how: dict[str, Any] = {
+        "signature": sign_act(market, "complete", order, 0b1, by),
+        "sender": market.relayer,
+    }
     with undone(), reverts("TooEarly", index=0, **{"from": OVER + 1, "timestamp": OVER}):
         do(market, "complete", order, 0b1, by, at=OVER, **how)
     done(market, "complete", order, 0b1, by, at=OVER + 1, **how)

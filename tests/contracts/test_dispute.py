@@ -1,5 +1,7 @@
 """`dispute`: from when and until when. The rest is in `test_acts`."""
 
+from typing import Any
+
 import pytest
 from acts import ALL, CANCEL_WINDOW, MONTH, REVIEW, booked, do, done, end_of, sign_act, undone
 from helpers import reverts
@@ -41,7 +43,10 @@ def test_the_review_begins_at_the_end(market: Market, minutes: int) -> None:
 
 def test_a_signature_does_not_stop_the_clock(market: Market) -> None:
     order = booked(market, instant=True)
-    how = {"signature": sign_act(market, "dispute", order, 0b1, market.student), "sender": market.relayer}
+    how: dict[str, Any] = {
+        "signature": sign_act(market, "dispute", order, 0b1, market.student),
+        "sender": market.relayer,
+    }
     with undone(), reverts("TooEarly", index=0, **{"from": START, "timestamp": START - 1}):
         do(market, "dispute", order, 0b1, market.student, at=START - 1, **how)
     with undone(), reverts("TooLate", index=0, until=UNTIL, timestamp=UNTIL + 1):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from acts import MONTH, do, end_of, sign_act
 from ape import project
 from eth_utils.crypto import keccak
 from helpers import Contract, Receipt, deploy, rpc, send, sign_permit
@@ -19,13 +20,22 @@ from market import DEADLINE, PAGE, RATE, Market, slot
 from creneau.order import Order, Permit
 
 TABLE = Path(__file__).with_name("gas.json")
+TEN = 2**10 - 1
 LESSONS = [1, 2, 5, 10, 20, 40]
 BUDGETS = {
     "2 lessons": 88_000,
     "10 lessons": 103_000,
     "40 lessons": 168_000,
     "10 lessons, relayed": 112_000,
+    "10 lessons, relayed, later permit": 132_000,
+    "confirm 10, relayed": 52_000,
+    "complete 10, relayed": 70_000,
+    "complete 10, by a keeper": 70_000,
+    "cancel 10 confirmed, by the student, relayed": 84_000,
+    "cancel 10 pending, by the tutor, relayed": 84_000,
 }
+CODE_BUDGET = 24_576 * 8 // 10
+"""A fifth of what a contract's code may measure is left."""
 
 
 def lessons(market: Market, count: int) -> Order:
@@ -92,6 +102,33 @@ def partly_taken(market: Market) -> Receipt:
     return market.book(lessons(market, 10))
 
 
+def ten(market: Market, instant: bool) -> Order:
+    """Ten lessons that are booked or confirmed, beside another one; the tutor has been paid before."""
+    open_word(market)
+    market.mint(market.tutor, RATE)
+    market.publish(instant=instant)
+    order = lessons(market, 10)
+    market.book(order)
+    return order
+
+
+def acted(act: str, role: str, *, instant: bool) -> Callable[[Market], Receipt]:
+    """An act on all ten, by signature."""
+
+    def perform(market: Market) -> Receipt:
+        order, by = ten(market, instant), getattr(market, role)
+        signature = sign_act(market, act, order, TEN, by)
+        return do(market, act, order, TEN, by, signature=signature, sender=market.relayer)
+
+    return perform
+
+
+def kept(market: Market) -> Receipt:
+    """Nobody's signature: the lessons are over."""
+    order = ten(market, instant=True)
+    return do(market, "complete", order, TEN, market.relayer, at=end_of(order.slots[-1]) + MONTH)
+
+
 CASES: dict[str, Callable[[Market], Receipt]] = {
     **{f"{count} lesson{'s' if count > 1 else ''}": sent(count) for count in LESSONS},
     "1 lesson, new calendar word": fresh_word,
@@ -100,6 +137,11 @@ CASES: dict[str, Callable[[Market], Receipt]] = {
     "10 lessons, relayed": relayed,
     "10 lessons, relayed, first permit": relayed_with_permit(0),
     "10 lessons, relayed, later permit": relayed_with_permit(1),
+    "confirm 10, relayed": acted("confirm", "tutor", instant=False),
+    "complete 10, relayed": acted("complete", "student", instant=True),
+    "complete 10, by a keeper": kept,
+    "cancel 10 confirmed, by the student, relayed": acted("cancel", "student", instant=True),
+    "cancel 10 pending, by the tutor, relayed": acted("cancel", "tutor", instant=False),
     "publish": lambda market: market.publish(listing=keccak(text="new")),
     "publish again": lambda market: market.publish(2 * RATE),
 }
@@ -140,3 +182,8 @@ def test_gas_is_what_the_table_says(measured: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", BUDGETS)
 def test_gas_is_within_its_budget(measured: dict[str, int], name: str) -> None:
     assert measured[name] <= BUDGETS[name]
+
+
+def test_the_code_leaves_room(fixed_market: Market) -> None:
+    code = bytes.fromhex(rpc("eth_getCode", fixed_market.escrow.address, "latest")[2:])
+    assert 0 < len(code) <= CODE_BUDGET

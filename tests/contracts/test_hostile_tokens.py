@@ -1,34 +1,16 @@
 """Tokens that misbehave: they can refuse a batch, and can't break the accounts."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from ape import project
-from ape.contracts.base import ContractContainer
-from helpers import Reverted, call, calldata, deploy, event, reverts, send, sign_listing, sign_permit
+from helpers import call, calldata, event, reverts, send, sign_listing, sign_permit
 from market import DEADLINE, LISTING, RATE, Market, quarters_of, slot
+from tokens import WEALTH, assert_callback_failed, funded_market_in, market_in, reenter_with
 
 from creneau.order import Order, Permit
 
-WEALTH = 100 * RATE
 NO_PERMIT = Permit(value=WEALTH, deadline=DEADLINE, v=27, r=b"\1" * 32, s=b"\1" * 32)
-
-
-def market_in(market: Market, container: ContractContainer, *arguments: Any) -> Market:
-    """The same people, with an escrow for another token."""
-    token = deploy(container, *arguments, sender=market.deployer)
-    escrow = deploy(project.BookingEscrow, token, market.arbiter, 1, 2, 3, sender=market.deployer)
-    other = replace(market, token=token, escrow=escrow)
-    other.publish()
-    return other
-
-
-def funded_market_in(market: Market, container: ContractContainer) -> Market:
-    other = market_in(market, container)
-    other.mint(other.student, WEALTH)
-    other.approve(WEALTH)
-    return other
 
 
 def assert_untouched(market: Market, order: Order) -> None:
@@ -97,17 +79,6 @@ def test_a_token_without_permits_leaves_it_to_the_allowance(market: Market, name
 @pytest.fixture
 def reentrant(market: Market) -> Market:
     return funded_market_in(market, project.ReentrantToken)
-
-
-def reenter_with(market: Market, data: bytes) -> None:
-    send(market.token.reenterWith, market.escrow, data, sender=market.deployer)
-
-
-def assert_callback_failed(market: Market, name: str, **arguments: Any) -> None:
-    """The token kept what its callback reverted with."""
-    assert call(market.token.succeeded) is False
-    with reverts(name, **arguments):
-        raise Reverted(call(market.token.answer))
 
 
 def test_the_same_order_is_not_created_in_its_own_transfer(reentrant: Market) -> None:
