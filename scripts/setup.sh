@@ -20,8 +20,8 @@ npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 step "Python packages (requirements.lock); the first time takes a minute or two"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+.venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 
 # The native programs, not npm's wrapper scripts: stopping a wrapper leaves the node running.
 for tool in anvil forge; do

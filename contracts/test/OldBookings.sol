@@ -6,8 +6,8 @@ import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol
 
 /// @title OldBookings
 /// @notice The old way, for comparison only: one approval and one call for each lesson, each stored as one record with
-/// the fields of the old system's request (tutor, annonce, date and time, duration, amount, the frontend's id). It
-/// guards nothing that `BookingEscrow` guards, so its gas is a lower bound of what the old way really cost.
+/// the fields of the old system's request (tutor, annonce, date and time, duration, amount, the frontend's id). It keeps
+/// no lists and guards nothing that `BookingEscrow` guards, so its gas is a lower bound of what the old way cost.
 contract OldBookings {
     using SafeERC20 for IERC20;
 
@@ -36,8 +36,6 @@ contract OldBookings {
     IERC20 public immutable token;
     uint256 public count;
     mapping(uint256 id => Booking) public bookings;
-    mapping(address student => uint256[] ids) public bookingsOfStudent;
-    mapping(address tutor => uint256[] ids) public bookingsOfTutor;
 
     constructor(IERC20 token_) {
         token = token_;
@@ -65,8 +63,6 @@ contract OldBookings {
             createdAt: block.timestamp,
             status: Status.Pending
         });
-        bookingsOfStudent[msg.sender].push(id);
-        bookingsOfTutor[tutor].push(id);
         token.safeTransferFrom(msg.sender, address(this), amount);
         emit BookingCreated(id, frontendId, msg.sender, tutor, amount);
     }

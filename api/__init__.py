@@ -1,0 +1,1 @@
+"""The shim: one HTTP request becomes one transaction. `python -m api serve` runs it."""

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
+
+// Tokens for the tests of `BookingEscrow`, each of which behaves badly in one way. Anyone may mint them.
+
+/// @notice Moves nothing and returns false, as the oldest tokens do instead of reverting.
+contract FalseToken {
+    function transferFrom(address, address, uint256) external pure returns (bool) {
+        return false;
+    }
+}
+
+/// @notice Reverts every transfer, with a reason of its own or without any.
+contract RevertingToken {
+    error TransferRefused(address from, address to, uint256 amount);
+
+    bool private immutable _silent;
+
+    constructor(bool silent) {
+        _silent = silent;
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external view returns (bool) {
+        require(!_silent);
+        revert TransferRefused(from, to, amount);
+    }
+}
+
+/// @notice Returns nothing, like USDT, and reverts without a reason. It works. It has no `permit`.
+contract NoReturnToken {
+    event Transfer(address indexed from, address indexed to, uint256 value);
+
+    mapping(address account => uint256) public balanceOf;
+    mapping(address owner => mapping(address spender => uint256)) public allowance;
+
+    function mint(address account, uint256 amount) external {
+        balanceOf[account] += amount;
+        emit Transfer(address(0), account, amount);
+    }
+
+    function approve(address spender, uint256 amount) external {
+        allowance[msg.sender][spender] = amount;
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external {
+        require(amount <= allowance[from][msg.sender] && amount <= balanceOf[from]);
+        allowance[from][msg.sender] -= amount;
+        balanceOf[from] -= amount;
+        balanceOf[to] += amount;
+        emit Transfer(from, to, amount);
+    }
+}
+
+/// @notice Accepts calls of functions that it does not have, like WETH: every `permit` seems to work and gives nothing.
+contract PhantomPermitToken is NoReturnToken {
+    fallback() external {}
+}
+
+/// @notice Makes a call that was set before, once, in the midst of the next transfer or permit, and keeps its outcome.
+contract ReentrantToken is ERC20, ERC20Permit {
+    address public target;
+    bytes public data;
+    bool public succeeded;
+    bytes public answer;
+
+    constructor() ERC20("Reentrant", "RE") ERC20Permit("Reentrant") {}
+
+    function mint(address account, uint256 amount) external {
+        _mint(account, amount);
+    }
+
+    function reenterWith(address target_, bytes calldata data_) external {
+        (target, data) = (target_, data_);
+    }
+
+    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        public
+        override
+    {
+        super.permit(owner, spender, value, deadline, v, r, s);
+        _reenter();
+    }
+
+    function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
+        _reenter();
+        return super.transferFrom(from, to, amount);
+    }
+
+    function _reenter() private {
+        if (target == address(0)) return;
+        address once = target;
+        delete target;
+        (succeeded, answer) = once.call(data);
+    }
+}

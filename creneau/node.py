@@ -1,0 +1,27 @@
+"""Calls to a node by web3, with reverts as the contract's errors."""
+
+from typing import Any
+
+from web3 import Web3
+from web3.exceptions import ContractLogicError
+
+from creneau.errors import decode_revert
+from creneau.fields import to_hex
+
+
+def call(web3: Web3, to: str | None, data: bytes, *, sender: str | None = None) -> bytes:
+    """What a call returns now; `to` is None for the creation of a contract.
+
+    Raises the `ContractError` that it reverts with.
+    """
+    transaction: dict[str, Any] = {"data": to_hex(data)}
+    if to is not None:
+        transaction["to"] = to
+    if sender is not None:
+        transaction["from"] = sender
+    try:
+        return bytes(web3.eth.call(transaction))  # type: ignore[arg-type]  # has no required keys
+    except ContractLogicError as error:
+        # Some nodes give no data, or text, where nothing was returned.
+        reverted = error.data if isinstance(error.data, str) and error.data.startswith("0x") else "0x"
+        raise decode_revert(bytes.fromhex(reverted[2:])) from None

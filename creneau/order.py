@@ -1,0 +1,396 @@
+"""The order: what a student asks for, and its EIP-712 hash.
+
+Outside, times are aware datetimes, lengths are timedeltas and money is Decimal EDU; inside the hash and the
+ABI they are unix seconds, minutes and base units. A model refuses what the contract's types can't hold. It
+does not refuse what the contract's rules refuse (a slot in the past, one that is not aligned, a wrong rate):
+the contract says that, with its reason, through `check` or an error.
+"""
+
+import secrets
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, NamedTuple, Self
+
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from creneau.amounts import from_wei, lesson_amount, to_wei
+from creneau.fields import (
+    Address,
+    Bytes32,
+    Minutes,
+    Rate,
+    Timestamp,
+    from_unix,
+    to_address,
+    to_bytes32,
+    to_hex,
+    to_unix,
+)
+
+MAX_SLOTS = 40
+"""The contract's limit on the slots of one order. A batch's sets of lessons have 40 bits."""
+
+DOMAIN_NAME = "Creneau"
+DOMAIN_VERSION = "1"
+
+
+# --- Identifiers ---
+
+
+def listing_id(annonce_id: str) -> bytes:
+    """The contract's key of a listing: keccak256 of the annonce id's UTF-8 text, whatever its form."""
+    return keccak(text=annonce_id)
+
+
+def booking_id(batch: bytes, index: int) -> bytes:
+    """The id of lesson `index` (from zero) of a batch: the batch's key with the index in its last byte.
+
+    Raises `ValueError` for an index that is not one of the contract's, or a key that is not a batch's.
+    """
+    batch = to_bytes32(batch)
+    if batch[31]:
+        raise ValueError("a batch's key ends in a zero byte")
+    if not 0 <= index < MAX_SLOTS:
+        raise ValueError(f"an index is from 0 to {MAX_SLOTS - 1}")
+    return batch[:31] + bytes([index])
+
+
+def batch_of(booking: bytes) -> bytes:
+    """The key of the batch that a booking id names."""
+    return to_bytes32(booking)[:31] + b"\0"
+
+
+def index_of(booking: bytes) -> int:
+    """The place in its batch, from zero, that a booking id names."""
+    return to_bytes32(booking)[31]
+
+
+# --- Typed data ---
+
+
+def _word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def _address_word(address: str) -> bytes:
+    return bytes(12) + bytes.fromhex(address[2:])
+
+
+_DOMAIN_TYPE = {
+    "EIP712Domain": [
+        {"name": "name", "type": "string"},
+        {"name": "version", "type": "string"},
+        {"name": "chainId", "type": "uint256"},
+        {"name": "verifyingContract", "type": "address"},
+    ]
+}
+_ORDER_TYPES = {
+    **_DOMAIN_TYPE,
+    "Order": [
+        {"name": "student", "type": "address"},
+        {"name": "tutor", "type": "address"},
+        {"name": "listing", "type": "bytes32"},
+        {"name": "hourlyRate", "type": "uint96"},
+        {"name": "allowPartial", "type": "bool"},
+        {"name": "deadline", "type": "uint40"},
+        {"name": "salt", "type": "bytes32"},
+        {"name": "slots", "type": "Slot[]"},
+    ],
+    "Slot": [
+        {"name": "start", "type": "uint40"},
+        {"name": "duration", "type": "uint16"},
+    ],
+}
+_LISTING_TYPES = {
+    **_DOMAIN_TYPE,
+    "Listing": [
+        {"name": "tutor", "type": "address"},
+        {"name": "listing", "type": "bytes32"},
+        {"name": "hourlyRate", "type": "uint96"},
+        {"name": "instant", "type": "bool"},
+        {"name": "nonce", "type": "uint64"},
+    ],
+}
+_PERMIT_TYPES = {
+    **_DOMAIN_TYPE,
+    "Permit": [
+        {"name": "owner", "type": "address"},
+        {"name": "spender", "type": "address"},
+        {"name": "value", "type": "uint256"},
+        {"name": "nonce", "type": "uint256"},
+        {"name": "deadline", "type": "uint256"},
+    ],
+}
+
+_DOMAIN_TYPEHASH = keccak(
+    text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+_SLOT_TYPEHASH = keccak(text="Slot(uint40 start,uint16 duration)")
+_ORDER_TYPEHASH = keccak(
+    text=(
+        "Order(address student,address tutor,bytes32 listing,uint96 hourlyRate,bool allowPartial,"
+        "uint40 deadline,bytes32 salt,Slot[] slots)Slot(uint40 start,uint16 duration)"
+    )
+)
+
+
+class Domain(NamedTuple):
+    """The EIP-712 domain of one escrow: name `Creneau`, version `1`, and these."""
+
+    chain_id: int
+    contract: str
+
+    @property
+    def separator(self) -> bytes:
+        """The domain's hash. Raises `ValueError` if the contract is not an address."""
+        return _separator(self.chain_id, self.contract)
+
+    def typed_data(self) -> dict[str, Any]:
+        """The domain as the `domain` of a typed data message."""
+        return _domain(DOMAIN_NAME, DOMAIN_VERSION, self.chain_id, self.contract)
+
+
+@lru_cache(maxsize=64)
+def _separator(chain_id: int, contract: str) -> bytes:
+    name, version = keccak(text=DOMAIN_NAME), keccak(text=DOMAIN_VERSION)
+    return keccak(_DOMAIN_TYPEHASH + name + version + _word(chain_id) + _address_word(to_address(contract)))
+
+
+def _domain(name: str, version: str, chain_id: int, contract: str) -> dict[str, Any]:
+    return {"name": name, "version": version, "chainId": chain_id, "verifyingContract": contract}
+
+
+def listing_typed_data(  # in the order of the signed struct
+    domain: Domain, tutor: str, listing: bytes, hourly_rate_wei: int, instant: bool, nonce: int
+) -> dict[str, Any]:
+    """What a tutor signs to have a listing published for him; `nonce` is the listing's present one.
+
+    JSON-ready for `eth_signTypedData_v4`, like every typed data here: integers that JavaScript would round
+    are text.
+    """
+    return {
+        "types": _LISTING_TYPES,
+        "primaryType": "Listing",
+        "domain": domain.typed_data(),
+        "message": {
+            "tutor": to_address(tutor),
+            "listing": to_hex(to_bytes32(listing)),
+            "hourlyRate": str(hourly_rate_wei),
+            "instant": instant,
+            "nonce": nonce,
+        },
+    }
+
+
+def permit_typed_data(  # in the order of the signed structs
+    token_name: str,
+    token_version: str,
+    chain_id: int,
+    token: str,
+    owner: str,
+    spender: str,
+    value: int,
+    nonce: int,
+    deadline: int,
+) -> dict[str, Any]:
+    """What a student signs to allow `spender` to take `value` base units (EIP-2612).
+
+    The token takes the permit until `deadline`, in unix seconds; `nonce` is the owner's present one.
+    """
+    return {
+        "types": _PERMIT_TYPES,
+        "primaryType": "Permit",
+        "domain": _domain(token_name, token_version, chain_id, to_address(token)),
+        "message": {
+            "owner": to_address(owner),
+            "spender": to_address(spender),
+            "value": str(value),
+            "nonce": str(nonce),
+            "deadline": str(deadline),
+        },
+    }
+
+
+# --- Models ---
+
+
+class Slot(BaseModel):
+    """A lesson's time, half open: from `start` until just before `end`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: Timestamp
+    duration: Minutes
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        try:
+            _ = self.end
+        except OverflowError:
+            raise ValueError("a slot ends by the year 9999") from None
+        return self
+
+    @classmethod
+    def of(cls, start_unix: int, minutes: int) -> Self:
+        """The slot that starts at a unix time, in seconds.
+
+        Raises `ValueError` for a time that a datetime can't tell.
+        """
+        return cls(start=from_unix(start_unix), duration=timedelta(minutes=minutes))
+
+    @property
+    def end(self) -> datetime:
+        """When the lesson is over."""
+        return self.start + self.duration
+
+    @property
+    def start_unix(self) -> int:
+        """The start in unix seconds."""
+        return to_unix(self.start)
+
+    @property
+    def minutes(self) -> int:
+        """The duration in minutes."""
+        return self.duration // timedelta(minutes=1)
+
+
+class Order(BaseModel):
+    """The terms of one batch of lessons: the contract's `Order`.
+
+    `hourly_rate` is in EDU, and must equal what the tutor published. With `allow_partial` slots that were
+    taken meanwhile are left out; without, it is all or nothing. `deadline` is the last second at which the
+    order may be created. The same terms with the same `salt` are the same order, which the contract creates
+    once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    student: Address
+    tutor: Address
+    listing: Bytes32
+    hourly_rate: Rate
+    allow_partial: bool = True
+    deadline: Timestamp
+    salt: Bytes32 = Field(default_factory=lambda: HexBytes(secrets.token_bytes(32)))
+    slots: tuple[Slot, ...]
+
+    @classmethod
+    def from_abi(cls, terms: tuple[Any, ...]) -> Self:
+        """The order that `as_abi` gave. Raises `ValueError` if it has a time that a datetime can't tell."""
+        student, tutor, listing, rate, allow_partial, deadline, salt, slots = terms
+        return cls(
+            student=student,
+            tutor=tutor,
+            listing=listing,
+            hourly_rate=from_wei(rate),
+            allow_partial=allow_partial,
+            deadline=from_unix(deadline),
+            salt=salt,
+            slots=tuple(Slot.of(start, minutes) for start, minutes in slots),
+        )
+
+    @property
+    def hourly_rate_wei(self) -> int:
+        """The rate in base units."""
+        return to_wei(self.hourly_rate)
+
+    @property
+    def amounts_wei(self) -> list[int]:
+        """The price of each slot in base units, rounded down as the contract does."""
+        rate = self.hourly_rate_wei
+        return [lesson_amount(rate, slot.minutes) for slot in self.slots]
+
+    @property
+    def amounts(self) -> list[Decimal]:
+        """The price of each slot in EDU."""
+        return [from_wei(wei) for wei in self.amounts_wei]
+
+    @property
+    def total(self) -> Decimal:
+        """The price in EDU if every slot is booked: the sum of the amounts."""
+        return from_wei(sum(self.amounts_wei))
+
+    def as_abi(self) -> tuple[Any, ...]:
+        """The contract's `Order` as the ABI codec takes it."""
+        return (
+            self.student,
+            self.tutor,
+            self.listing,
+            self.hourly_rate_wei,
+            self.allow_partial,
+            to_unix(self.deadline),
+            self.salt,
+            [(slot.start_unix, slot.minutes) for slot in self.slots],
+        )
+
+    def typed_data(self, domain: Domain) -> dict[str, Any]:
+        """What the student signs, whole, as `eth_signTypedData_v4` takes it."""
+        return {
+            "types": _ORDER_TYPES,
+            "primaryType": "Order",
+            "domain": domain.typed_data(),
+            "message": {
+                "student": self.student,
+                "tutor": self.tutor,
+                "listing": to_hex(self.listing),
+                "hourlyRate": str(self.hourly_rate_wei),
+                "allowPartial": self.allow_partial,
+                "deadline": to_unix(self.deadline),
+                "salt": to_hex(self.salt),
+                "slots": [{"start": slot.start_unix, "duration": slot.minutes} for slot in self.slots],
+            },
+        }
+
+    def digest(self, domain: Domain) -> bytes:
+        """The EIP-712 digest: what the student signs, and the contract's `hashOrder`.
+
+        Hashes directly, because encoding the typed data in general takes several times as long.
+        """
+        slots = b"".join(
+            keccak(_SLOT_TYPEHASH + _word(slot.start_unix) + _word(slot.minutes)) for slot in self.slots
+        )
+        order = (
+            _ORDER_TYPEHASH
+            + _address_word(self.student)
+            + _address_word(self.tutor)
+            + self.listing
+            + _word(self.hourly_rate_wei)
+            + _word(self.allow_partial)
+            + _word(to_unix(self.deadline))
+            + self.salt
+            + keccak(slots)
+        )
+        return keccak(b"\x19\x01" + domain.separator + keccak(order))
+
+    def batch_id(self, domain: Domain) -> bytes:
+        """The key of the batch that the order becomes: its digest with the last byte zeroed."""
+        return self.digest(domain)[:31] + b"\0"
+
+
+class Permit(BaseModel):
+    """A student's EIP-2612 permit for the escrow.
+
+    An allowance of `value` base units; the token takes the permit until `deadline` (unix seconds).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    value: int = Field(ge=0, lt=2**256)
+    deadline: int = Field(ge=0, lt=2**256)
+    v: int = Field(ge=0, lt=2**8)
+    r: Bytes32
+    s: Bytes32
+
+    @classmethod
+    def from_signature(cls, value: int, deadline: int, signature: bytes) -> Self:
+        """From the 65 bytes r, s, v of a signature."""
+        if len(signature) != 65:
+            raise ValueError("a permit's signature has 65 bytes")
+        return cls(value=value, deadline=deadline, r=signature[:32], s=signature[32:64], v=signature[64])
+
+    def as_abi(self) -> tuple[int, int, int, bytes, bytes]:
+        """The contract's `Permit` as the ABI codec takes it."""
+        return self.value, self.deadline, self.v, self.r, self.s

@@ -1,0 +1,327 @@
+"""The whole of Creneau on this machine: a node, the contracts, the shim and the people of the demonstration.
+
+`DevStack` is a context manager that tests and the demonstration use. As a program it serves until Ctrl-C:
+
+    python scripts/dev_stack.py
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import httpx
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from api.auth import mint
+from api.custody import MnemonicCustodian, relayer_account
+from api.directory import Annonce, TableDirectory, User, seed
+from api.settings import Settings
+from api.store import Store
+from creneau import codec
+from creneau.amounts import to_wei
+from creneau.deployment import deploy, send_by_web3
+from creneau.fields import to_hex
+
+ROOT = Path(__file__).parents[1]
+OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.
+
+
+class DevStack:
+    """Starts everything and leaves nothing: no process, and no data unless it was given a folder for them."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | None = None,
+        port: int | None = None,
+        node_port: int | None = None,
+        block_time: int | None = None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        """`data_dir` keeps chain and database for the next start; `settings` are more of the shim's."""
+        self._keep = data_dir is not None
+        self.data_dir = data_dir.absolute() if data_dir else Path(tempfile.mkdtemp(prefix="creneau-"))
+        self.port = port or free_port()
+        self.node_port = node_port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.rpc_url = f"http://127.0.0.1:{self.node_port}"
+        self._block_time = block_time
+        self._more_settings = dict(settings or {})
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._shim: subprocess.Popen[bytes] | None = None
+        self._store: Store | None = None
+        self._clients: list[httpx.Client] = []
+        self._handler: Any = None
+
+    # --- Life ---
+
+    def __enter__(self) -> Self:
+        # So that being terminated, too, ends in `close`.
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGTERM, _terminated)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.start_node()
+        self.web3 = Web3(Web3.HTTPProvider(self.rpc_url))
+        self.chain_id = self.web3.eth.chain_id
+        self.escrow, self.edu = self._contracts()
+        values: dict[str, Any] = {
+            "rpc_url": self.rpc_url,
+            "chain_id": self.chain_id,
+            "escrow": self.escrow,
+            "data_dir": self.data_dir,
+            "host": "127.0.0.1",
+            "port": self.port,
+            "relayer_mnemonic_index": RELAYER,
+        }
+        self.settings = Settings(_env_file=None, **values | self._more_settings)
+        self._store = Store(self.settings.database)
+        self._store.migrate()
+        self.directory = TableDirectory(self._store, MnemonicCustodian(self.settings.custody_mnemonic))
+        self.start_shim()
+
+    def close(self) -> None:
+        """Stops what was started, in the reverse order."""
+        for client in self._clients:
+            client.close()
+        if self._store is not None:
+            self._store.close()
+        for process in reversed(self._processes):
+            _stop(process)
+        self._processes.clear()
+        if not self._keep:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+
+    def wait(self) -> None:
+        """Waits until one of the processes ends, which none should."""
+        while all(process.poll() is None for process in self._processes):
+            time.sleep(0.5)
+        raise RuntimeError(f"a process ended; see the logs in {self.data_dir}")
+
+    # --- The node ---
+
+    def start_node(self) -> None:
+        """Starts anvil."""
+        command = ["anvil", "--host", "127.0.0.1", "--port", str(self.node_port), "--silent"]
+        command += ["--state", str(self.data_dir / "chain.json")] if self._keep else []
+        command += ["--block-time", str(self._block_time)] if self._block_time else []
+        self._node = process = self._run(command, self.data_dir / "node.log", {})
+        call = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
+        _wait_until_answers(process, lambda: httpx.post(self.rpc_url, json=call), self.data_dir / "node.log")
+
+    def stop_node(self) -> None:
+        """Stops anvil. What it knew is lost, unless there is a folder for the data."""
+        _stop(self._node)
+        self._processes.remove(self._node)
+
+    def rpc(self, method: str, *params: Any) -> Any:
+        """One call to the node; its errors are raised."""
+        answer = self.web3.provider.make_request(method, list(params))  # type: ignore[arg-type]
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def _contracts(self) -> tuple[str, str]:
+        """The addresses of the escrow and the token, deployed unless this chain has them."""
+        file = self.data_dir / "contracts.json"
+        if file.exists():
+            known: dict[str, str] = json.loads(file.read_text())
+            if self.web3.eth.get_code(Web3.to_checksum_address(known["escrow"])):
+                return known["escrow"], known["token"]
+            print("the chain is gone; starting afresh", file=sys.stderr)
+            for database in self.data_dir.glob("creneau.db*"):
+                database.unlink()
+        deployment = deploy(self.web3, send_by_web3(self.web3, self.owner), owner=self.owner.address)
+        self.rpc("anvil_setBalance", self.account(RELAYER).address, hex(10**22))
+        file.write_text(json.dumps({"escrow": deployment.escrow.address, "token": deployment.token}))
+        return deployment.escrow.address, deployment.token
+
+    # --- The shim ---
+
+    def start_shim(self, **settings: object) -> None:
+        """Starts the shim, with other settings if wanted, and waits until it is ready."""
+        process = self._run(
+            [sys.executable, "-m", "api", "serve"], self.log_file, self._environment(settings)
+        )
+        self._shim = process
+        _wait_until_answers(
+            process, lambda: httpx.get(f"{self.url}/readyz").raise_for_status(), self.log_file
+        )
+
+    def stop_shim(self, *, kill: bool = False) -> None:
+        """Stops the shim; `kill` without a chance to finish anything."""
+        if self._shim is None:
+            return
+        if kill:
+            os.killpg(self._shim.pid, signal.SIGKILL)
+        _stop(self._shim)
+        self._processes.remove(self._shim)
+        self._shim = None
+
+    @property
+    def log_file(self) -> Path:
+        """What the shim logs."""
+        return self.data_dir / "shim.log"
+
+    def _environment(self, more: Mapping[str, object]) -> dict[str, str]:
+        given = self.settings.model_dump(mode="json", exclude_unset=True, exclude_none=True) | dict(more)
+        return {f"CRENEAU_{name.upper()}": str(value) for name, value in given.items()}
+
+    def _run(self, command: list[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=self.data_dir,  # Where there is no .env.
+                env={**inherited, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # A Ctrl-C is for this process, which then stops them.
+            )
+        self._processes.append(process)
+        return process
+
+    # --- People and their money ---
+
+    def account(self, index: int) -> LocalAccount:
+        """One of the accounts that the node has funded."""
+        return relayer_account(Settings.model_construct(relayer_mnemonic_index=index))
+
+    @property
+    def owner(self) -> LocalAccount:
+        """The owner of the token, and the arbiter."""
+        return self.account(OWNER)
+
+    def seed(self) -> tuple[User, User, Annonce]:
+        """The demonstration's student, with 1,000 EDU when he is new, its tutor and his annonce."""
+        student, tutor, annonce = seed(self.directory)
+        if not self.balance(student.wallet) and not self._token_view("nonces", student.wallet):
+            self.mint(student.wallet, to_wei(1000))
+        return student, tutor, annonce
+
+    def create_user(self, role: str, *, balance: Decimal | int = 0, wallet: str | None = None) -> User:
+        """A new user, with this many EDU; custodial unless a wallet is given."""
+        profile = str(uuid.uuid4()) if role == "tutor" else None
+        user = self.directory.create_user(str(uuid.uuid4()), role, profile_id=profile, wallet=wallet)
+        if balance:
+            self.mint(user.wallet, to_wei(balance))
+        return user
+
+    def create_annonce(
+        self, tutor: User, *, hourly_rate: Decimal | int = 35, time_zone: str | None = "Europe/Paris"
+    ) -> Annonce:
+        """A new annonce, not on the chain yet."""
+        annonce = Annonce(str(uuid.uuid4()), tutor.id, "Cours d'essai", to_wei(hourly_rate), time_zone)
+        self.directory.create_annonce(annonce)
+        return annonce
+
+    def token(self, user_id: str) -> str:
+        """A bearer token."""
+        return mint(user_id, self.settings)
+
+    def client(self, user_id: str | None = None) -> httpx.Client:
+        """An HTTP client of the shim, for a user or for nobody. Closing it is optional."""
+        headers = {"Authorization": f"Bearer {self.token(user_id)}"} if user_id else {}
+        self._clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=60))
+        return self._clients[-1]
+
+    def mint(self, wallet: str, wei: int) -> None:
+        """Makes tokens for an account."""
+        self.send(self.owner.address, self.edu, codec.call_data("EduToken", "mint", wallet, wei))
+
+    def balance(self, wallet: str) -> int:
+        """The tokens of an account, in base units."""
+        return self._token_view("balanceOf", wallet)
+
+    def send(self, sender: str, to: str, data: bytes) -> dict[str, Any]:
+        """Sends a transaction from an account that the node has, or impersonates; its receipt."""
+        transaction = {"from": sender, "to": to, "data": to_hex(data)}
+        sent = self.rpc("eth_sendTransaction", transaction)
+        receipt = dict(self.web3.eth.wait_for_transaction_receipt(sent, poll_latency=0.01))
+        if not receipt["status"]:
+            raise RuntimeError(f"the transaction {sent} reverted")
+        return receipt
+
+    def _token_view(self, function: str, *args: object) -> int:
+        call = {"to": self.edu, "data": to_hex(codec.call_data("EduToken", function, *args))}
+        return int(self.rpc("eth_call", call, "latest"), 16)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process to end, and its whole group if it does not."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path) -> None:
+    """Raises with the end of the process's log if it ends, or if it takes more than half a minute."""
+    until = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            ask()
+        except httpx.HTTPError:
+            time.sleep(0.05)
+        else:
+            return
+    end = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"{log.stem} did not start:\n{end}")
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    raise SystemExit(0 if number == signal.SIGINT else 128 + number)
+
+
+def main() -> None:
+    """Serves until Ctrl-C, with the data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`."""
+    data_dir = Path(os.environ.get("CRENEAU_DATA_DIR", ROOT / ".data"))
+    port = int(os.environ.get("CRENEAU_PORT", "8000"))
+    signal.signal(signal.SIGINT, _terminated)  # Also where a shell has it ignored, in the background.
+    with DevStack(data_dir=data_dir, port=port) as stack:
+        stack.seed()
+        print(f"ready {stack.url}", flush=True)
+        stack.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""Booking over HTTP: the whole answer, each reason beside its success, money and time."""
+
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from desk import BATCH, DAY, EDU, SINGLE, Desk, clock_change, failures, paused, slot, wait_for, watching
+from dev_stack import DevStack
+
+from api import models
+from creneau.codec import call_data, publish_data
+from creneau.fields import to_hex
+from creneau.order import listing_id
+
+SPRING, AUTUMN = clock_change(3).isoformat(), clock_change(10).isoformat()
+
+
+# --- The answer ---
+
+
+def test_the_answer_has_every_field_of_the_contract_with_the_frontend(desk: Desk) -> None:
+    answer = desk.book(
+        slot("18:30", duration=90, amount=Decimal("52.5")), description="", studentNotes="Chapitre 3"
+    )
+    models.BatchAnswer.model_validate(answer.json())
+    assert answer.headers["content-type"] == "application/json"
+    assert '"amount":52.5,' in answer.text
+    body = answer.json()
+    data: dict[str, Any] = body["data"]
+    [booking] = data["bookings"]
+    assert body["success"] is True
+    assert body["message"] == "1 lesson booked for 52.5 EDU in one transaction."
+    assert set(data) == {
+        "batchId", "state", "bookings", "totalAmount", "totalAmountWei", "count", "failedCount", "failures",
+        "transactionHash", "gasUsed", "finality",
+    }  # fmt: skip
+    assert data["finality"] in {"mined", "final"}
+    assert 80_000 < data["gasUsed"] < 300_000
+    moments = [booking.pop("createdAt"), booking.pop("updatedAt")]
+    assert moments == sorted(moments)
+    assert str(uuid.UUID(booking.pop("id"))).count("-") == 4
+    starts_at = booking.pop("startsAt")
+    assert starts_at in {f"{DAY}T16:30:00Z", f"{DAY}T17:30:00Z"}
+    assert booking == {
+        "tutorId": desk.tutor.id,
+        "studentId": desk.student.id,
+        "annonceId": desk.annonce.id,
+        "date": DAY,
+        "time": "18:30",
+        "duration": 90,
+        "status": "PENDING",
+        "amount": 52.5,
+        "amountWei": "52500000000000000000",
+        "transactionHash": data["transactionHash"],
+        "blockchainStatus": "CONFIRMED",
+        "blockchainTransactionId": data["batchId"],
+        "description": "",
+        "studentNotes": "Chapitre 3",
+    }
+
+
+def test_a_request_of_the_existing_frontend_needs_nothing_more(desk: Desk) -> None:
+    body = desk.body(
+        {"date": DAY, "time": "09:00", "duration": 30, "amount": 17.5, "status": "pending"},
+        {"date": DAY, "time": "10:30", "duration": 120, "amount": 70},
+        {"date": DAY, "time": "14:00", "amount": 35},
+        description="Une longue description. " * 400,
+        studentId="somebody else",
+        bookingType="batch",
+    )
+    answer = desk.client.post(BATCH, json=body | {"tutorId": desk.tutor.profile_id})
+    assert answer.status_code == 200
+    assert answer.json()["data"]["count"] == 3
+    assert {b["studentId"] for b in answer.json()["data"]["bookings"]} == {desk.student.id}
+    assert {b["tutorId"] for b in answer.json()["data"]["bookings"]} == {desk.tutor.id}
+    assert [b["duration"] for b in answer.json()["data"]["bookings"]] == [30, 120, 60]
+
+
+def test_one_lesson_by_the_route_for_one(stack: DevStack, desk: Desk) -> None:
+    body = {"tutorId": desk.tutor.id, "annonceId": desk.annonce.id, **slot("09:00")}
+    with watching(stack) as seen:
+        answer = desk.post(body, path=SINGLE)
+        taken = desk.post(body, path=SINGLE)
+    assert answer.status_code == 200
+    assert answer.json()["data"]["count"] == 1
+    assert taken.status_code == 409
+    assert failures(taken) == [(1, "taken")]
+    assert len(seen.transactions) == 1
+
+
+def test_both_parties_can_read_a_batch_and_nobody_else(stack: DevStack, desk: Desk) -> None:
+    booked = desk.book(slot("09:00")).json()
+    path = f"{BATCH}/{booked['data']['batchId']}"
+    tutor, other = stack.client(desk.tutor.id), stack.client(stack.create_user("tutor").id)
+    assert desk.client.get(path).json()["data"]["bookings"] == booked["data"]["bookings"]
+    assert tutor.get(path).json()["data"]["bookings"] == booked["data"]["bookings"]
+    assert other.get(path).status_code == 404
+    assert other.get(path).json()["code"] == "batch_not_found"
+    assert desk.client.get(f"{BATCH}/0x{'0' * 64}").status_code == 404
+
+
+# --- Partial success ---
+
+
+def test_lessons_that_are_taken_are_left_out_and_reported(stack: DevStack, desk: Desk) -> None:
+    other = Desk(stack, stack.create_user("student", balance=1000), desk.tutor, desk.annonce)
+    assert other.book(slot("10:00")).status_code == 200
+    before = desk.balance()
+    answer = desk.book(slot("09:00"), slot("10:00"), slot("11:00"))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["success"] is True
+    reason = f"The lesson of {DAY} at 10:00 is already taken."
+    assert body["message"] == f"2 of 3 lessons booked for 70 EDU in one transaction. {reason}"
+    assert [b["time"] for b in body["data"]["bookings"]] == ["09:00", "11:00"]
+    assert (body["data"]["count"], body["data"]["failedCount"]) == (2, 1)
+    assert body["data"]["failures"] == [{"index": 2, "slot": slot("10:00"), "code": "taken", "error": reason}]
+    assert before - desk.balance() == 70 * EDU
+
+
+def test_all_or_nothing_books_nothing_and_names_every_failure(stack: DevStack, desk: Desk) -> None:
+    assert desk.book(slot("10:00"), slot("11:00"), allowPartial=False).status_code == 200
+    before = desk.balance()
+    with watching(stack) as seen:
+        answer = desk.book(slot("08:00", 34), slot("09:00"), slot("10:00"), slot("11:00"), allowPartial=False)
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["success"], body["status"], body["code"]) == (False, 409, "amount_mismatch")
+    assert body["message"] == f"Nothing was booked. The lesson of {DAY} at 08:00 costs 35 EDU, not 34 EDU."
+    assert body["message"] == body["detail"]
+    assert failures(answer) == [(1, "amount_mismatch"), (3, "taken"), (4, "taken")]
+    assert (desk.balance(), seen.transactions) == (before, [])
+
+
+# --- Each reason, beside its success ---
+
+
+@pytest.mark.parametrize(
+    ("code", "wrong", "right"),
+    [
+        ("in_past", slot("09:00", day="2020-01-06"), slot("09:00")),
+        ("in_past", slot("09:00", day="1971-01-01"), slot("09:00")),
+        ("misaligned", slot("09:10"), slot("09:15")),
+        ("misaligned", slot("09:00:01"), slot("09:00:00")),
+        ("invalid_duration", slot("09:00", duration=50), slot("09:00", amount="26.25", duration=45)),
+        ("invalid_duration", slot("09:00", duration=0), slot("09:00", amount="8.75", duration=15)),
+        ("invalid_duration", slot("09:00", duration=-60), slot("09:00")),
+        ("invalid_duration", slot("09:00", 288.75, duration=495), slot("09:00", 280, duration=480)),
+        ("invalid_duration", slot("09:00", duration=10**30), slot("09:00")),
+        ("amount_mismatch", slot("09:00", amount=34), slot("09:00", amount=35)),
+        ("amount_mismatch", slot("09:00", amount=0), slot("09:00", amount="35.0")),
+        ("amount_mismatch", slot("09:00", amount=Decimal("35.000000000000000001")), slot("09:00", amount=35)),
+        ("amount_mismatch", slot("09:00", duration=90), slot("09:00", amount=52.5, duration=90)),
+        ("nonexistent_time", slot("02:30", day=SPRING), slot("03:00", day=SPRING)),
+        ("nonexistent_time", slot("02:00", day=SPRING), slot("01:45", day=SPRING)),
+        ("ambiguous_time", slot("02:30", day=AUTUMN), slot("03:00", day=AUTUMN)),
+        ("ambiguous_time", slot("02:00", day=AUTUMN), slot("01:30", day=AUTUMN)),
+    ],
+)  # fmt: skip
+def test_a_lesson_that_cannot_be_booked_says_why(
+    stack: DevStack, desk: Desk, code: str, wrong: dict[str, Any], right: dict[str, Any]
+) -> None:
+    with watching(stack) as seen:
+        refused = desk.book(wrong)
+    assert refused.status_code == 409
+    assert refused.json()["code"] == code
+    assert failures(refused) == [(1, code)]
+    [failure] = refused.json()["failures"]
+    assert refused.json()["message"] == f"Nothing was booked. {failure['error']}"
+    assert (failure["slot"]["date"], failure["slot"]["duration"]) == (wrong["date"], wrong["duration"])
+    assert seen.transactions == []
+
+    partly = desk.book(wrong, right)
+    assert partly.status_code == 200
+    assert failures(partly) == [(1, code)]
+    assert partly.json()["data"]["count"] == 1
+
+
+def test_lessons_of_one_request_that_overlap(desk: Desk) -> None:
+    answer = desk.book(slot("09:00"), slot("09:30"), slot("10:00"), slot("09:45", amount="8.75", duration=15))
+    assert answer.status_code == 200
+    assert failures(answer) == [(2, "overlap"), (4, "overlap")]
+    assert [b["time"] for b in answer.json()["data"]["bookings"]] == ["09:00", "10:00"]
+
+
+@pytest.mark.parametrize("field", ["tutorId", "annonceId"])
+def test_a_tutor_or_annonce_that_is_not_there(stack: DevStack, desk: Desk, field: str) -> None:
+    code = {"tutorId": "tutor_not_found", "annonceId": "annonce_not_found"}[field]
+    other = Desk.of(stack)
+    somebody = {"tutorId": desk.student.id, "annonceId": other.annonce.id}[field]
+    for value in (str(uuid.uuid4()), somebody):
+        answer = desk.post(desk.body(slot("09:00")) | {field: value})
+        assert answer.status_code == 422
+        assert answer.json()["code"] == code
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_only_students_book(stack: DevStack, desk: Desk) -> None:
+    for user_id in (desk.tutor.id, str(uuid.uuid4())):
+        answer = stack.client(user_id).post(BATCH, json=desk.body(slot("09:00")))
+        assert answer.status_code == 403
+        assert answer.json()["code"] == "not_a_student"
+
+
+# --- Money ---
+
+
+def test_too_little_balance_is_refused_before_anything_is_sent(stack: DevStack) -> None:
+    desk = Desk.of(stack, balance=100)
+    with watching(stack) as seen:
+        answer = desk.book(slot("09:00"), slot("10:00"), slot("11:00"))
+    assert answer.status_code == 409
+    body = answer.json()
+    assert body["code"] == "insufficient_balance"
+    assert body["message"] == "The price of 3 lessons is 105 EDU, and you have 100 EDU. Nothing was booked."
+    assert (body["neededWei"], body["availableWei"]) == (str(105 * EDU), str(100 * EDU))
+    assert seen.transactions == []
+    assert desk.book(slot("09:00"), slot("10:00")).status_code == 200
+    assert desk.balance() == 30 * EDU
+
+
+@pytest.mark.parametrize(
+    ("rate", "duration", "amounts", "wei"),
+    [
+        ("33.33", 15, ["8.3325", "8.33"], 8332500000000000000),
+        ("0.1", 15, ["0.025", "0.03", "0.02"], 25000000000000000),
+        ("19.99", 45, ["14.9925", "14.99"], 14992500000000000000),
+        ("0.000000000000000001", 30, ["0", 0], 0),
+        ("10000000000", 60, [Decimal("1E+10"), "10000000000.00"], 10**28),
+    ],
+)
+def test_an_amount_is_exact_or_rounded_to_cents_and_the_charge_is_exact(
+    stack: DevStack, rate: str, duration: int, amounts: list[object], wei: int
+) -> None:
+    desk = Desk.of(stack, hourly_rate=Decimal(rate), balance=Decimal(10) ** 13)
+    for hour, amount in enumerate(amounts, start=9):
+        before = desk.balance()
+        answer = desk.book(slot(f"{hour}:00", amount, duration))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["totalAmountWei"] == str(wei)
+        assert before - desk.balance() == wei
+
+
+def test_the_second_booking_needs_neither_permit_nor_publication(desk: Desk) -> None:
+    first = desk.book(slot("09:00")).json()["data"]["gasUsed"]
+    second = desk.book(slot("10:00")).json()["data"]["gasUsed"]
+    assert second < first - 90_000
+
+
+# --- The listing ---
+
+
+def test_a_new_rate_of_a_custodial_tutor_is_published_with_the_booking(stack: DevStack, desk: Desk) -> None:
+    tutor = desk.tutor.wallet
+    stack.rpc("anvil_setBalance", tutor, hex(EDU))
+    stack.rpc("anvil_impersonateAccount", tutor)
+    stack.send(tutor, stack.escrow, publish_data(tutor, listing_id(desk.annonce.id), 40 * EDU, instant=True))
+    with watching(stack) as seen:
+        answer = desk.book(slot("09:00"), slot("10:00"))
+    assert answer.status_code == 200
+    assert len(seen.transactions) == 1
+    assert answer.json()["data"]["totalAmount"] == 70
+    assert {b["status"] for b in answer.json()["data"]["bookings"]} == {"CONFIRMED"}
+
+
+def test_a_tutor_with_a_wallet_has_to_publish_himself(stack: DevStack) -> None:
+    wallet = stack.account(7).address
+    tutor = stack.create_user("tutor", wallet=wallet)
+    desk = Desk(stack, stack.create_user("student", balance=100), tutor, stack.create_annonce(tutor))
+    listing = listing_id(desk.annonce.id)
+
+    refused = desk.book(slot("09:00"))
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_published")
+    stack.send(wallet, stack.escrow, publish_data(wallet, listing, 36 * EDU, instant=False))
+    refused = desk.book(slot("09:00"))
+    assert (refused.status_code, refused.json()["code"]) == (409, "rate_mismatch")
+    assert (
+        refused.json()["message"] == "The tutor has published 36 EDU an hour, not 35 EDU. Nothing was booked."
+    )
+    stack.send(wallet, stack.escrow, publish_data(wallet, listing, 35 * EDU, instant=False))
+    assert desk.book(slot("09:00")).status_code == 200
+
+
+@pytest.mark.parametrize("rate", [0, Decimal(2**96) / EDU])
+def test_an_annonce_whose_rate_no_contract_takes(stack: DevStack, rate: Decimal) -> None:
+    answer = Desk.of(stack, hourly_rate=rate).book(slot("09:00", rate))
+    assert (answer.status_code, answer.json()["code"]) == (409, "annonce_not_bookable")
+
+
+def test_a_student_with_a_wallet_has_to_sign_himself(stack: DevStack, desk: Desk) -> None:
+    student = stack.create_user("student", wallet=stack.account(8).address, balance=100)
+    answer = Desk(stack, student, desk.tutor, desk.annonce).book(slot("09:00"))
+    assert (answer.status_code, answer.json()["code"]) == (409, "signature_required")
+
+
+# --- Time ---
+
+
+@pytest.mark.parametrize(
+    ("day", "time", "zone", "starts_at"),
+    [
+        (SPRING, "01:45", None, f"{SPRING}T00:45:00Z"),
+        (SPRING, "03:00", None, f"{SPRING}T01:00:00Z"),
+        (AUTUMN, "03:00", None, f"{AUTUMN}T02:00:00Z"),
+        (SPRING, "02:30", "UTC", f"{SPRING}T02:30:00Z"),
+        (SPRING, "02:30", "Asia/Katmandu", f"{clock_change(3) - timedelta(days=1)}T20:45:00Z"),
+        ("2035-07-01", "09:00", "America/Montreal", "2035-07-01T13:00:00Z"),
+        ("9998-12-31", "23:45", "Pacific/Niue", "9999-01-01T10:45:00Z"),
+    ],
+)
+def test_times_are_the_annonces_unless_the_request_names_a_zone(
+    desk: Desk, day: str, time: str, zone: str | None, starts_at: str
+) -> None:
+    answer = desk.book(slot(time, day=day), timeZone=zone)
+    assert answer.status_code == 200
+    [booking] = answer.json()["data"]["bookings"]
+    assert (booking["date"], booking["time"], booking["startsAt"]) == (day, time, starts_at)
+
+
+def test_the_configured_zone_counts_where_the_annonce_has_none(stack: DevStack) -> None:
+    desk = Desk.of(stack, time_zone=None)
+    answer = desk.book(slot("09:00", day="2035-07-01"))
+    assert answer.json()["data"]["bookings"][0]["startsAt"] == "2035-07-01T07:00:00Z"
+
+
+def test_a_lesson_is_taken_in_whatever_zone_it_is_named(desk: Desk) -> None:
+    assert desk.book(slot("09:00", day="2035-07-01")).status_code == 200
+    answer = desk.book(slot("07:00", day="2035-07-01"), timeZone="UTC")
+    assert failures(answer) == [(1, "taken")]
+
+
+# --- Not waiting ---
+
+
+def test_a_client_may_choose_not_to_wait(stack: DevStack, desk: Desk) -> None:
+    with paused(stack):
+        answer = desk.book(slot("09:00"), slot("10:00"), headers={"Prefer": "respond-async"})
+        assert answer.status_code == 202
+        models.BatchAnswer.model_validate(answer.json())
+        data = answer.json()["data"]
+        assert answer.headers["location"] == f"{BATCH}/{data['batchId']}"
+        assert answer.headers["retry-after"] == "1"
+        assert data["state"] in {"accepted", "signed", "submitted"}
+        assert (data["count"], data["finality"], data["gasUsed"]) == (2, "pending", None)
+        assert {b["blockchainStatus"] for b in data["bookings"]} == {"PENDING"}
+    settled = wait_for(desk, answer.headers["location"], "mined", "final")
+    assert settled["state"] in {"mined", "final"}
+    assert [b["id"] for b in settled["bookings"]] == [b["id"] for b in data["bookings"]]
+
+
+def test_the_status_of_the_chain_is_what_the_contract_says(stack: DevStack, desk: Desk) -> None:
+    data = desk.book(slot("09:00")).json()["data"]
+    status = call_data("BookingEscrow", "statusOf", bytes.fromhex(data["batchId"][2:]))
+    assert int(stack.rpc("eth_call", {"to": stack.escrow, "data": to_hex(status)}, "latest"), 16) == 1

@@ -1,0 +1,238 @@
+"""What operators see and set: readiness, logs, settings, commands, and a node that goes away."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from desk import BATCH, Desk, log_lines, slot
+from dev_stack import DevStack, free_port
+from eth_account import Account
+from pydantic import ValidationError
+
+from api.app import Shim, create_app
+from api.custody import relayer_account
+from api.directory import Annonce, Directory, User
+from api.models import TUTOR
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+
+ESCROW = "0x" + "11" * 20
+
+
+class CountingDirectory:
+    """Counts the look-ups of another directory."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.asked: Counter[str] = Counter()
+
+    def user(self, user_id: str) -> User | None:
+        self.asked["user"] += 1
+        return self._directory.user(user_id)
+
+    def tutor(self, tutor_id: str) -> User | None:
+        self.asked["tutor"] += 1
+        return self._directory.tutor(tutor_id)
+
+    def annonce(self, annonce_id: str) -> Annonce | None:
+        self.asked["annonce"] += 1
+        return self._directory.annonce(annonce_id)
+
+
+@pytest.fixture
+def counted(stack: DevStack, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory]]:
+    """The URL of a shim in this process, and its directory."""
+    directory = CountingDirectory(stack.directory)
+    own = {
+        "database_url": f"sqlite:///{tmp_path / 'own.db'}",
+        "relayer_mnemonic_index": 2,
+        "port": free_port(),
+    }
+    settings = stack.settings.model_copy(update=own)
+    app = create_app(Shim(settings, directory))
+    server = uvicorn.Server(uvicorn.Config(app, port=settings.port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{settings.port}", directory
+    server.should_exit = True
+    thread.join()
+
+
+def test_student_tutor_and_annonce_are_looked_up_once_a_batch(
+    desk: Desk, counted: tuple[str, CountingDirectory]
+) -> None:
+    url, directory = counted
+    body = desk.body(*(slot(f"{hour}:00") for hour in range(10, 20)))
+    answer = httpx.post(f"{url}{BATCH}", json=body, headers=desk.client.headers, timeout=30)
+    assert answer.json()["data"]["count"] == 10
+    assert directory.asked == {"user": 1, "tutor": 1, "annonce": 1}
+
+
+def test_alive_and_ready(stack: DevStack) -> None:
+    client = stack.client()
+    assert client.get("/livez").json() == {"status": "ok"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    checks = ready.json()["checks"]
+    assert set(checks) == {"database", "node", "contract", "head", "relayer"}
+    assert all(check["ok"] for check in checks.values())
+    assert checks["relayer"]["address"] == stack.account(1).address
+    assert int(checks["relayer"]["balanceWei"]) > 10**21
+
+
+def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path: Path) -> None:
+    with DevStack(data_dir=tmp_path) as stack:
+        desk = Desk.of(stack)
+        assert desk.book(slot("09:00")).status_code == 200
+        stack.stop_node()
+        refused = desk.book(slot("10:00"))
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "node_unavailable"
+        assert refused.headers["retry-after"] == "5"
+        assert stack.client().get("/livez").status_code == 200
+        assert stack.client().get("/readyz").status_code == 503
+        stack.start_node()
+        assert desk.book(slot("10:00")).status_code == 200
+        assert stack.client().get("/readyz").status_code == 200
+
+
+def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(stack: DevStack, desk: Desk) -> None:
+    note = f"private {uuid.uuid4()}"
+    answer = desk.book(slot("09:00"), studentNotes=note, description=note, headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert len(log_lines(stack, request_id="mine-1")) == 10
+    assert {line["batch_id"] for line in log_lines(stack, request_id="mine-1") if "batch_id" in line} == {
+        answer.json()["data"]["batchId"]
+    }
+    generated = desk.book(slot("10:00"), headers={"X-Request-ID": "not\tan id"}).headers["x-request-id"]
+    assert uuid.UUID(generated)
+    log = stack.log_file.read_text()
+    assert note not in log
+    assert desk.client.headers["authorization"].split()[1] not in log
+
+
+# --- Settings ---
+
+
+LIVE = {
+    "chain_id": 41923,
+    "escrow": ESCROW,
+    "relayer": "relayer",
+    "jwt_secret": "s" * 32,
+    "mnemonic": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"jwt_secret": None}, "set CRENEAU_JWT_SECRET"),
+        ({"jwt_secret": DEVELOPMENT_SECRET}, "set CRENEAU_JWT_SECRET"),
+        ({"jwt_secret": "short"}, "at least 32 characters"),
+        ({"mnemonic": None}, "set CRENEAU_MNEMONIC"),
+        ({"mnemonic": DEVELOPMENT_CUSTODY}, "set CRENEAU_MNEMONIC"),
+        ({"mnemonic": DEVELOPMENT_ACCOUNTS}, "set CRENEAU_MNEMONIC"),
+        ({"relayer_mnemonic_index": 1}, "CRENEAU_RELAYER"),
+        ({"time_zone": "Mars/Base"}, "IANA"),
+    ],
+)
+def test_a_live_network_refuses_what_is_for_development(changed: dict[str, object], reason: str) -> None:
+    assert not Settings(_env_file=None, **LIVE).is_local  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=reason) as caught:
+        Settings(_env_file=None, **LIVE | changed)  # type: ignore[arg-type]
+    assert "legal winner" not in str(caught.value)
+    if "time_zone" not in changed and changed.get("jwt_secret") != "short":
+        Settings(_env_file=None, **LIVE | changed | {"chain_id": 31337})  # type: ignore[arg-type]
+
+
+def test_secrets_come_from_files_too(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("f" * 40 + "\n")
+    (tmp_path / "words").write_text(f"{LIVE['mnemonic']}\n")
+    files = {"jwt_secret": None, "mnemonic": None}
+    files |= {"jwt_secret_file": tmp_path / "secret", "mnemonic_file": tmp_path / "words"}  # type: ignore[dict-item]
+    settings = Settings(_env_file=None, **LIVE | files)  # type: ignore[arg-type]
+    assert settings.token_secret == "f" * 40
+    assert settings.custody_mnemonic == LIVE["mnemonic"]
+
+
+def test_the_relayer_is_an_ape_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account.create()
+    (tmp_path / "accounts").mkdir()
+    keyfile = Account.encrypt(account.key, "passphrase", kdf="pbkdf2", iterations=1000)
+    (tmp_path / "accounts" / "relayer.json").write_text(json.dumps(keyfile))
+    monkeypatch.setenv("APE_DATA_FOLDER", str(tmp_path))
+    monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", "passphrase")
+    settings = Settings(_env_file=None, **LIVE)  # type: ignore[arg-type]
+    assert relayer_account(settings).address == account.address
+    monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", "wrong")
+    with pytest.raises(ValueError, match="MAC mismatch"):
+        relayer_account(settings)
+    with pytest.raises(OSError, match=r"nobody\.json"):
+        relayer_account(settings.model_copy(update={"relayer": "nobody"}))
+    with pytest.raises(ValueError, match="CRENEAU_RELAYER"):
+        relayer_account(settings.model_copy(update={"relayer": ""}))
+
+
+# --- Commands ---
+
+
+def run(tmp_path: Path, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+    environment |= {f"CRENEAU_{name.upper()}": str(value) for name, value in more.items()}
+    command = [sys.executable, "-m", "api", *arguments]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"chain_id": 1337}, "WrongChain: the node serves chain 0x7a69, not 1337"),
+        ({"escrow": ESCROW}, f"WrongChain: chain 31337 has no contract at {ESCROW}"),
+        ({"escrow": ""}, "ValueError: CRENEAU_ESCROW must be the contract's address"),
+        ({"escrow": "0x12"}, "escrow: Value error, an address is 20 bytes"),
+        ({"rpc_url": "http://127.0.0.1:9"}, "NodeUnavailable"),
+        ({"relayer_mnemonic_index": ""}, "CRENEAU_RELAYER must name the account"),
+    ],
+)
+def test_the_shim_does_not_start_against_the_wrong_thing(
+    stack: DevStack, tmp_path: Path, changed: dict[str, object], reason: str
+) -> None:
+    right = {
+        "rpc_url": stack.rpc_url,
+        "escrow": stack.escrow,
+        "relayer_mnemonic_index": 2,
+        "port": free_port(),
+    }
+    refused = run(tmp_path, "serve", **right | changed)
+    assert refused.returncode == 1
+    assert reason in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_token_is_minted_for_the_local_network_only(stack: DevStack, desk: Desk, tmp_path: Path) -> None:
+    minted = run(tmp_path, "token", "--user", desk.student.id)
+    headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
+    assert stack.client().post(BATCH, json=desk.body(slot("09:00")), headers=headers).status_code == 200
+    live = {name: value for name, value in LIVE.items() if name != "relayer"}
+    refused = run(tmp_path, "token", "--user", desk.student.id, **live)
+    assert refused.returncode == 1
+    assert "local network only" in refused.stderr
+
+
+def test_the_tables_are_made_by_migrations_and_seeded_once(tmp_path: Path) -> None:
+    assert run(tmp_path, "migrate", data_dir=tmp_path / "data").returncode == 0
+    assert (tmp_path / "data" / "creneau.db").exists()
+    seeded = run(tmp_path, "seed", data_dir=tmp_path / "data").stdout
+    assert seeded.count(TUTOR) == 2
+    assert run(tmp_path, "seed", data_dir=tmp_path / "data").stdout == seeded

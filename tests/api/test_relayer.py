@@ -1,0 +1,220 @@
+"""The relayer when it does not go smoothly: what happens between a batch's acceptance and its final block."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from desk import BATCH, EDU, Desk, failures, paused, slot, wait_for, watching
+from dev_stack import DevStack
+from sqlalchemy import update
+
+from api.app import Shim
+from api.models import CreateBatchBookingData
+from api.store import UNSETTLED, State, batches
+from creneau import codec
+from creneau.order import Order, Slot, listing_id
+
+ASYNC = {"Prefer": "respond-async"}
+RICH = {"maxPriorityFeePerGas": hex(10**11), "maxFeePerGas": hex(10**12), "gas": hex(500_000)}
+
+
+def act_as(stack: DevStack, wallet: str, to: str, data: bytes) -> None:
+    """A transaction of a custodial account's own, ahead of all others in its block."""
+    stack.rpc("anvil_setBalance", wallet, hex(10 * EDU))
+    stack.rpc("anvil_impersonateAccount", wallet)
+    stack.rpc("eth_sendTransaction", {"from": wallet, "to": to, "data": "0x" + data.hex(), **RICH})
+
+
+def book_directly(stack: DevStack, desk: Desk, *slots: dict[str, Any]) -> None:
+    """The student books without the shim, from a wallet."""
+    act_as(stack, desk.student.wallet, stack.edu, codec.approve_data(stack.escrow, 10**30))
+    paris = [(entry["date"], entry["time"]) for entry in slots]
+    chosen = tuple(Slot.of(utc(*moment), 60) for moment in paris)
+    order = Order(
+        student=desk.student.wallet,
+        tutor=desk.tutor.wallet,
+        listing=listing_id(desk.annonce.id),
+        hourly_rate=35,
+        deadline=chosen[0].start,
+        slots=chosen,
+    )
+    act_as(stack, desk.student.wallet, stack.escrow, codec.create_bookings_data(order))
+
+
+def utc(day: str, time: str) -> int:
+    return int(datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=ZoneInfo("Europe/Paris")).timestamp())
+
+
+# --- In the pool and on the chain ---
+
+
+def test_a_batch_becomes_final_when_blocks_are_on_top(stack: DevStack, desk: Desk) -> None:
+    answer = desk.book(slot("09:00"))
+    assert answer.json()["data"]["finality"] == "mined"
+    stack.rpc("anvil_mine", "0x3")
+    data = wait_for(desk, f"{BATCH}/{answer.json()['data']['batchId']}", "final")
+    assert data["finality"] == "final"
+    assert data["bookings"][0]["id"] == answer.json()["data"]["bookings"][0]["id"]
+
+
+def test_a_transaction_that_reverts_in_its_block_says_why(stack: DevStack, desk: Desk) -> None:
+    key = {"Idempotency-Key": "reverts"}
+    with paused(stack):
+        location = desk.book(slot("09:00"), headers=ASYNC | key).headers["location"]
+        wait_for(desk, location, "submitted")
+        away = codec.call_data("EduToken", "transfer", stack.owner.address, 990 * EDU)
+        act_as(stack, desk.student.wallet, stack.edu, away)
+    answer = desk.book(slot("09:00"), headers=key)
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "insufficient_balance"
+    assert answer.json()["message"].endswith("has 10 EDU and needs 35 EDU.")
+    assert desk.balance() == 10 * EDU
+    assert wait_for(desk, location, "mined")["count"] == 0
+    stack.rpc("anvil_mine", "0x3")
+    assert wait_for(desk, location, "failed")["bookings"] == []
+    assert desk.client.get(location).json()["success"] is False
+    assert desk.client.get(location).json()["message"] == answer.json()["message"]
+
+
+def test_lessons_that_are_taken_while_the_transaction_waits(stack: DevStack, desk: Desk) -> None:
+    rival = Desk(stack, stack.create_user("student", balance=1000), desk.tutor, desk.annonce)
+    assert rival.book(slot("20:00")).status_code == 200
+    keys = [{"Idempotency-Key": name} for name in ("all taken", "one taken", "all or nothing")]
+    requests: list[tuple[list[dict[str, Any]], bool]] = [
+        ([slot("09:00")], True),
+        ([slot("10:00"), slot("11:00")], True),
+        ([slot("12:00"), slot("13:00"), slot("14:00")], False),
+    ]
+    with paused(stack):
+        for key, (slots, partial) in zip(keys, requests, strict=True):
+            location = desk.book(*slots, allowPartial=partial, headers=ASYNC | key).headers["location"]
+            wait_for(desk, location, "submitted")
+        book_directly(stack, rival, slot("09:00"), slot("11:00"), slot("13:00"), slot("14:00"))
+    nothing, partly, none = (
+        desk.book(*slots, allowPartial=partial, headers=key)
+        for key, (slots, partial) in zip(keys, requests, strict=True)
+    )
+    assert (nothing.status_code, failures(nothing)) == (409, [(1, "taken")])
+    assert (partly.status_code, failures(partly)) == (200, [(2, "taken")])
+    assert (none.status_code, failures(none)) == (409, [(2, "taken"), (3, "taken")])
+    assert [b["time"] for b in partly.json()["data"]["bookings"]] == ["10:00"]
+    assert desk.balance() == 965 * EDU
+
+
+def test_a_transaction_that_the_node_forgot_is_sent_again_as_it_was(stack: DevStack, desk: Desk) -> None:
+    with paused(stack):
+        location = desk.book(slot("09:00"), headers=ASYNC).headers["location"]
+        sent = wait_for(desk, location, "submitted")["transactionHash"]
+        assert stack.rpc("anvil_dropTransaction", sent) == sent
+        while stack.rpc("eth_getTransactionByHash", sent) is None:
+            time.sleep(0.01)
+    assert wait_for(desk, location, "mined", "final")["transactionHash"] == sent
+    assert desk.balance() == 965 * EDU
+
+
+def test_a_block_that_is_reorganised_away_costs_nothing(stack: DevStack, desk: Desk) -> None:
+    data = desk.book(slot("09:00")).json()["data"]
+    stack.rpc("anvil_reorg", 1, [])
+    assert stack.rpc("eth_getTransactionReceipt", data["transactionHash"]) is None
+    assert desk.balance() == 1000 * EDU
+    stack.rpc("anvil_mine", "0x4")
+    location = f"{BATCH}/{data['batchId']}"
+    while stack.rpc("eth_getTransactionReceipt", data["transactionHash"]) is None:
+        time.sleep(0.01)
+    stack.rpc("anvil_mine", "0x4")
+    assert wait_for(desk, location, "final")["transactionHash"] == data["transactionHash"]
+    assert desk.balance() == 965 * EDU
+
+
+def test_a_relayer_without_gas_money_keeps_what_it_signed(stack: DevStack, desk: Desk) -> None:
+    relayer = stack.account(1).address
+    stack.rpc("anvil_setBalance", relayer, "0x0")
+    location = desk.book(slot("09:00"), headers=ASYNC).headers["location"]
+    signed = wait_for(desk, location, "signed")["transactionHash"]
+    ready = stack.client().get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["relayer"]["ok"] is False
+    stack.stop_shim(kill=True)
+    stack.rpc("anvil_setBalance", relayer, hex(10**22))
+    stack.start_shim()
+    assert wait_for(desk, location, "mined", "final")["transactionHash"] == signed
+    assert desk.balance() == 965 * EDU
+
+
+# --- Between acceptance and signature ---
+
+
+@pytest.fixture
+def shim(stack: DevStack, tmp_path: Path) -> Iterator[Shim]:
+    """A shim of the test's own, whose relayer has not started yet."""
+    own = {"database_url": f"sqlite:///{tmp_path / 'own.db'}", "relayer_mnemonic_index": 2}
+    shim = Shim(stack.settings.model_copy(update=own), stack.directory)
+    yield shim
+    shim.close()
+
+
+def place(shim: Shim, desk: Desk, *slots: dict[str, Any], **more: Any) -> str:
+    request = CreateBatchBookingData.model_validate(desk.body(*slots, **more))
+    return shim.bookings.place(desk.student.id, request, None, "test")
+
+
+def settle(shim: Shim, *batch_ids: str) -> list[Any]:
+    """Starts the relayer, and gives the rows once they are settled."""
+    shim.relayer.start()
+    while True:
+        rows = [shim.store.batch(batch_id) for batch_id in batch_ids]
+        if all(row and row.state not in UNSETTLED for row in rows):
+            return rows
+        time.sleep(0.01)
+
+
+def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Shim) -> None:
+    expired, fresh = place(shim, desk, slot("09:00")), place(shim, desk, slot("10:00"))
+    with shim.store.write() as db:
+        db.execute(update(batches).where(batches.c.id == expired).values(deadline=1_600_000_000))
+    with watching(stack) as seen:
+        first, second = settle(shim, expired, fresh)
+    assert (first.state, first.code, first.nonce) == (State.EXPIRED, "expired", None)
+    assert second.booked == 1
+    assert len(seen.transactions) == 1
+
+
+def test_what_no_longer_fits_is_rejected_without_a_transaction(
+    stack: DevStack, desk: Desk, shim: Shim
+) -> None:
+    other = Desk(stack, stack.create_user("student", balance=70), desk.tutor, desk.annonce)
+    assert other.book(slot("09:00")).status_code == 200  # Publishes, too.
+    taken = place(shim, desk, slot("10:00"), slot("11:00"), allowPartial=False)
+    poor = place(shim, other, slot("12:00"))
+    assert desk.book(slot("11:00")).status_code == 200
+    assert other.book(slot("13:00")).status_code == 200
+    with watching(stack) as seen:
+        first, second = settle(shim, taken, poor)
+    assert seen.transactions == []
+    assert (first.state, first.code) == (State.REJECTED, None)
+    assert [(failure["index"], failure["code"]) for failure in first.left_out] == [(2, "taken")]
+    assert (second.state, second.code) == (State.REJECTED, "insufficient_balance")
+
+
+@pytest.mark.parametrize(("rate", "state"), [(35, State.MINED), (36, State.REJECTED)])
+def test_a_listing_that_is_published_meanwhile(
+    stack: DevStack, desk: Desk, shim: Shim, rate: int, state: State
+) -> None:
+    batch_id = place(shim, desk, slot("09:00"))
+    tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
+    act_as(stack, tutor, stack.escrow, codec.publish_data(tutor, listing, rate * EDU, instant=False))
+    [row] = settle(shim, batch_id)
+    assert row.state == state
+    assert row.code == (None if state == State.MINED else "rate_mismatch")
+    assert row.publishes is False
+
+
+def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Shim) -> None:
+    ids = [place(shim, desk, slot(f"{hour}:00")) for hour in range(10, 16)]
+    first = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "latest"), 16)
+    rows = settle(shim, *ids)
+    assert [row.nonce for row in rows] == list(range(first, first + 6))

@@ -1,0 +1,290 @@
+"""Requests that are none: never a 500, never a transaction, always the field and the reason."""
+
+import json
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from desk import BATCH, DAY, SINGLE, Desk, slot, watching
+from dev_stack import DevStack
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api import models
+from api.auth import mint, user_of
+from api.problems import Problem
+from api.settings import DEVELOPMENT_SECRET
+
+
+@pytest.fixture(scope="module")
+def poor(stack: DevStack) -> Desk:
+    """A student without a token: whatever he sends, a transaction would be wrong."""
+    return Desk.of(stack, balance=0)
+
+
+def assert_refused(answer: httpx.Response) -> dict[str, Any]:
+    """A problem that says what is wrong, and where."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    models.ProblemAnswer.model_validate(body)
+    assert body["status"] == answer.status_code
+    assert body["success"] is False
+    assert body["message"]
+    if answer.status_code == 422:
+        assert body["errors"]
+        assert all(error["field"] and error["message"] for error in body["errors"])
+    else:
+        assert answer.status_code == 409
+        assert body["code"] == "insufficient_balance" or all(
+            f["error"] and f["index"] for f in body["failures"]
+        )
+    return body
+
+
+# --- One field at a time ---
+
+INVALID: list[tuple[str, list[Any]]] = [
+    ("tutorId", [None, 1, "", " ", "a" * 65, "\x00", "é", "\ud800", [], {}, True]),
+    ("annonceId", [None, 1, "", "../x", [], {}]),
+    ("bookings", [None, [], {}, "x", [None], [1], [[]], [slot("09:00")] * 41]),
+    ("description", [1, [], "\x00", "\ud800"]),
+    ("studentNotes", [True, {}, "a\x00b"]),
+    ("timeZone", ["", "Mars/Base", "../../etc/passwd", "Europe", "europe/paris", 1, "\x00"]),
+    ("allowPartial", [None, "yes", 1, "true"]),
+]
+INVALID_IN_SLOT: list[tuple[str, list[Any]]] = [
+    ("date", [None, 1, 20350305, "", "05/03/2035", "2035-3-5", "2035-02-30", "0000-01-01", "1969-12-31",
+              "9999-12-31", "20350305", "2035-W10-1", "2035-03-05T09:00", "203\u0665-03-05", [], {}]),
+    ("time", [None, 9, "", "9", "09h00", "24:00", "09:60", "09:00:60", "09:00Z", "09:00+01:00", "0900",
+              "\u0660\u0669:00", [], {}]),
+    ("amount", [None, "", "x", "NaN", "Infinity", "-Infinity", -1, "-0.01", "1e400", "1_000", "\u0663\u0665",
+                "0.0000000000000000001", 10**70, True, [], {}]),
+    ("duration", [None, "60", "", True, [], {}, "x"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "values"), INVALID)
+def test_a_field_that_cannot_be_read_is_named(poor: Desk, field: str, values: list[Any]) -> None:
+    for value in values:
+        body = poor.body(slot("09:00")) | {field: value}
+        answer = poor.post(json.dumps(body).encode())
+        assert answer.status_code == 422, value
+        assert field in {error["field"] for error in assert_refused(answer)["errors"]}, value
+    missing = {name: value for name, value in poor.body(slot("09:00")).items() if name != field}
+    answer = poor.post(missing)
+    optional = field in {"description", "studentNotes", "timeZone", "allowPartial"}
+    assert answer.json()["code"] == ("insufficient_balance" if optional else "invalid_request")
+
+
+@pytest.mark.parametrize(("field", "values"), INVALID_IN_SLOT)
+def test_a_slot_that_cannot_be_read_is_named(poor: Desk, field: str, values: list[Any]) -> None:
+    for value in values:
+        body = poor.body(slot("09:00"), slot("10:00") | {field: value})
+        answer = poor.post(json.dumps(body).encode())
+        assert answer.status_code == 422, value
+        errors = assert_refused(answer)["errors"]
+        assert (field, 2) in {(error["field"], error["slot"]) for error in errors}, value
+        assert answer.json()["message"].startswith(f"Lesson 2, {field}: "), value
+
+        single = {"tutorId": poor.tutor.id, "annonceId": poor.annonce.id, **slot("09:00"), field: value}
+        answer = poor.post(json.dumps(single).encode(), path=SINGLE)
+        assert answer.status_code == 422, value
+        assert field in {error["field"] for error in assert_refused(answer)["errors"]}, value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"null", b"[]", b'"x"', b"1", b"\xff\xfe", b"{'a': 1}", b'{"a": NaN}', b"[" * 100_000,
+        b'{"amount": ' + b"9" * 5_000 + b"}", b'{"a": 1e999999999999999999999}',
+    ],
+)  # fmt: skip
+def test_a_body_that_is_not_json_or_not_an_object(poor: Desk, body: bytes) -> None:
+    answer = poor.post(body)
+    assert answer.status_code == 422
+    assert_refused(answer)
+
+
+def test_a_body_of_another_type_is_not_read(poor: Desk) -> None:
+    body = json.dumps(poor.body(slot("09:00")))
+    assert poor.client.post(BATCH, content=body, headers={"Content-Type": "text/plain"}).status_code == 422
+    assert poor.client.post(BATCH, content=body).status_code == 422
+
+
+def test_a_body_that_is_too_large(poor: Desk) -> None:
+    fits = poor.book(slot("09:00"), description="x" * 200_000)
+    assert fits.json()["code"] == "insufficient_balance"
+    large = json.dumps(poor.body(slot("09:00"), description="x" * 300_000)).encode()
+    chunked = iter([large[:1000], large[1000:]])  # Its length is not announced.
+    for content in (large, chunked):
+        answer = poor.client.post(BATCH, content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "too_large"
+        assert answer.json()["message"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é"])
+def test_an_idempotency_key_that_is_none(poor: Desk, key: str) -> None:
+    answer = poor.post(poor.body(slot("09:00")), headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]
+    assert answer.status_code == 422
+    assert assert_refused(answer)["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_paths_and_methods_that_are_not_there(poor: Desk) -> None:
+    for method, path, status in [
+        ("GET", "/api/blockchain/nothing", 404),
+        ("GET", "/", 404),
+        ("GET", BATCH, 405),
+        ("DELETE", SINGLE, 405),
+        ("GET", f"{BATCH}/0x12", 422),
+        ("GET", f"{BATCH}/%00", 422),
+    ]:
+        answer = poor.client.request(method, path)
+        assert answer.status_code == status, path
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["message"]
+
+
+# --- Anything at all ---
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=8), values, max_size=4),
+    max_leaves=12,
+)
+AMOUNTS = JSON | st.decimals(allow_nan=True).map(str) | st.integers(-(10**80), 10**80)
+SLOTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "date": JSON | st.dates().map(str) | st.from_regex(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\Z") | st.just(DAY),
+        "time": JSON | st.times().map(str) | st.from_regex(r"\A[0-9]{2}:[0-9]{2}\Z"),
+        "amount": AMOUNTS | st.just(35),
+        "duration": JSON | st.integers(-100, 600) | st.sampled_from([15, 60, 480]),
+    },
+)
+ZONES = JSON | st.sampled_from(
+    ["UTC", "Europe/Paris", "Pacific/Apia", "Africa/Monrovia", "America", "localtime"]
+)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_body_whatever_is_an_error_of_ours(stack: DevStack, poor: Desk, data: st.DataObject) -> None:
+    ids = {"tutorId": st.just(poor.tutor.id) | JSON, "annonceId": st.just(poor.annonce.id) | JSON}
+    more = {
+        "description": JSON,
+        "studentNotes": JSON,
+        "timeZone": ZONES,
+        "allowPartial": JSON | st.booleans(),
+    }
+    batch = st.fixed_dictionaries({"bookings": st.lists(SLOTS, max_size=42) | JSON}, optional=ids | more)
+    single = st.builds(lambda a, b: a | b, SLOTS, st.fixed_dictionaries({}, optional=ids | more))
+    body = data.draw(batch | single | JSON)
+    content = data.draw(st.just(json.dumps(body).encode()) | st.binary(max_size=60))
+    with watching(stack) as seen:
+        for path in (BATCH, SINGLE):
+            assert_refused(poor.post(content, path=path))
+    assert seen.transactions == []
+
+
+# --- Who is asking ---
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    return {"sub": str(uuid.uuid4()), "exp": datetime.now(UTC) + timedelta(hours=1)} | more
+
+
+def signed(payload: dict[str, Any], secret: str = DEVELOPMENT_SECRET, algorithm: str | None = "HS256") -> str:
+    return jwt.encode(payload, secret, algorithm)
+
+
+BAD_TOKENS = {
+    "no token": None,
+    "not a token": "abc",
+    "another secret": signed(claims(), "x" * 40),
+    "no signature": signed(claims(), "", None),
+    "another algorithm": signed(claims(), DEVELOPMENT_SECRET * 2, "HS512"),
+    "expired": signed(claims(exp=datetime.now(UTC) - timedelta(minutes=1))),
+    "without end": signed({"sub": "x"}),
+    "without user": signed({"exp": datetime.now(UTC) + timedelta(hours=1)}),
+    "a user that is no id": signed(claims(sub="' or 1=1 --")),
+    "an empty user": signed(claims(sub="")),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_without_a_valid_token_nothing_is_answered(stack: DevStack, desk: Desk, name: str) -> None:
+    token = BAD_TOKENS[name]
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    client = stack.client()
+    for answer in (
+        client.post(BATCH, json=desk.body(slot("09:00")), headers=headers),
+        client.post(BATCH, content=b"{", headers=headers | {"Content-Type": "application/json"}),
+        client.post(SINGLE, headers=headers),
+        client.get(f"{BATCH}/0x{'0' * 64}", headers=headers),
+    ):
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["code"] in {"token_missing", "invalid_token", "token_expired"}
+    assert client.post(BATCH, json={}, headers={"Authorization": f"Basic {token}"}).status_code == 401
+
+
+def test_a_users_id_may_be_a_number(stack: DevStack, poor: Desk) -> None:
+    headers = {"Authorization": f"Bearer {mint('4711', stack.settings)}"}
+    assert stack.client().post(BATCH, json=poor.body(slot("09:00")), headers=headers).status_code == 403
+    other = stack.settings.model_copy(update={"jwt_user_claim": "id"})
+    numeric = signed({"id": 4711, "exp": datetime.now(UTC) + timedelta(hours=1)})
+    assert user_of(numeric, other) == "4711"
+    wrong: list[object] = [None, True, 1.5, "", []]
+    for claim in wrong:
+        with pytest.raises(Problem, match="names no user"):
+            user_of(signed({"id": claim, "exp": datetime.now(UTC) + timedelta(hours=1)}), other)
+
+
+def test_audience_and_issuer_count_where_they_are_set(stack: DevStack) -> None:
+    strict = stack.settings.model_copy(update={"jwt_audience": "creneau", "jwt_issuer": "users"})
+    assert user_of(mint("x", strict), strict) == "x"
+    for wrong in ({"aud": "other", "iss": "users"}, {"aud": "creneau", "iss": "other"}, {}):
+        with pytest.raises(Problem, match="not valid"):
+            user_of(signed(claims(**wrong)), strict)
+    assert user_of(signed(claims(sub="x", aud="whoever")), stack.settings) == "x"
+
+
+def test_the_student_is_the_tokens_whatever_the_body_says(stack: DevStack, desk: Desk) -> None:
+    victim = stack.create_user("student", balance=1000)
+    answer = desk.book(slot("09:00"), studentId=victim.id, student=victim.wallet, sub=victim.id)
+    assert answer.json()["data"]["bookings"][0]["studentId"] == desk.student.id
+    assert stack.balance(victim.wallet) == 1000 * 10**18
+
+
+# --- The documentation ---
+
+
+def test_the_examples_of_the_documentation_work(stack: DevStack, seeded: httpx.Client) -> None:
+    document = stack.client().get("/openapi.json").json()
+    operations = {
+        operation["operationId"]: (path, operation)
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+    }
+    assert set(operations) == {"createBatchBookings", "createBooking", "getBatch", "livez", "readyz"}
+    ran = 0
+    for name in ("createBatchBookings", "createBooking"):
+        path, operation = operations[name]
+        for example in operation["requestBody"]["content"]["application/json"]["examples"].values():
+            answer = seeded.post(path, json=example["value"])
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["data"]["failures"] is None
+            ran += 1
+    assert ran == 3
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    schemas = set(re.findall(r"#/components/schemas/(\w+)", text))
+    assert schemas == set(document["components"]["schemas"])
+    refusals = operations["createBatchBookings"][1]["responses"]
+    for status in ("401", "403", "409", "413", "422", "503"):
+        assert list(refusals[status]["content"]) == ["application/problem+json"]

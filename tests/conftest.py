@@ -1,0 +1,104 @@
+"""What the contract tests and the SDK's share: who is who, the two contracts, and times.
+
+Nothing here runs unless a test asks for it, because the shim's tests start a node of their own. What has no
+state on the chain says so (`chain_isolation=False`): Ape would start everything anew when it comes late.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import ape
+import pytest
+from ape.api import AccountAPI
+from ape.contracts import ContractInstance
+from hypothesis import HealthCheck, settings
+from web3.eth import Eth
+
+from creneau.escrow import BookingEscrow
+
+# A busy machine is not a failure.
+settings.register_profile("creneau", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("creneau")
+
+HOUR = 60 * 60
+PERIODS = (24 * HOUR, 48 * HOUR, 14 * 24 * HOUR)
+"""cancelWindow, reviewPeriod, arbitrationPeriod of the escrow under test, in seconds."""
+
+FUNDS = 1_000_000 * 10**18
+"""What the student has, in base units."""
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def deployer(accounts: Any) -> AccountAPI:
+    return accounts[0]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def arbiter(accounts: Any) -> AccountAPI:
+    return accounts[1]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def relayer(accounts: Any) -> AccountAPI:
+    return accounts[2]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def tutor(accounts: Any) -> AccountAPI:
+    return accounts[3]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def student(accounts: Any) -> AccountAPI:
+    return accounts[4]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def stranger(accounts: Any) -> AccountAPI:
+    return accounts[5]
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def quick_receipts() -> Any:
+    """Asks for receipts every 5 ms instead of every 100."""
+    wait = Eth.wait_for_transaction_receipt
+
+    def wait_quickly(
+        self: Eth, transaction_hash: Any, timeout: float = 120, poll_latency: float = 0.005
+    ) -> Any:
+        return wait(self, transaction_hash, timeout, min(poll_latency, 0.005))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Eth, "wait_for_transaction_receipt", wait_quickly)
+        yield
+
+
+@pytest.fixture(scope="session")
+def token(
+    quick_receipts: None,  # noqa: ARG001  # asked for its effect
+    deployer: AccountAPI,
+    student: AccountAPI,
+) -> ContractInstance:
+    """EduToken, owned by the deployer; the student has `FUNDS`."""
+    token = deployer.deploy(ape.project.EduToken, deployer)
+    token.mint(student, FUNDS, sender=deployer)
+    return token
+
+
+@pytest.fixture(scope="session")
+def raw_escrow(token: ContractInstance, deployer: AccountAPI, arbiter: AccountAPI) -> ContractInstance:
+    """The escrow as Ape has it. The student has not approved it."""
+    return deployer.deploy(ape.project.BookingEscrow, token, arbiter, *PERIODS)
+
+
+@ape.fixture(scope="session", chain_isolation=False)
+def escrow(raw_escrow: ContractInstance) -> BookingEscrow:
+    """The SDK over the same escrow."""
+    return BookingEscrow(raw_escrow.address)
+
+
+@pytest.fixture
+def tomorrow() -> datetime:
+    """09:00 UTC on the second day after the chain's present: aligned, and never in the past."""
+    now = datetime.fromtimestamp(ape.chain.pending_timestamp, UTC)
+    return now.replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=2)

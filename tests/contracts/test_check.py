@@ -1,0 +1,178 @@
+"""`check`: every reason at once, and always what `createBookings` then does."""
+
+import pytest
+from helpers import call, reverts, rpc
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from market import NOW, QUARTER, RATE, Market, quarters_of, slot, time_of
+
+from creneau.booking import SlotCode
+from creneau.order import Order, Slot
+
+OK, IN_PAST, MISALIGNED, DURATION, TAKEN, OVERLAP = SlotCode
+
+
+@pytest.mark.parametrize("count", [0, 41])
+def test_an_order_has_1_to_40_slots(market: Market, count: int) -> None:
+    order = market.order().model_copy(update={"slots": (slot(0),) * count})
+    with reverts("SlotCount", actual=count, max=40):
+        call(market.escrow.check, order)
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_it_tells_every_reason_at_once(market: Market, partial: bool) -> None:
+    market.book(market.order(slot(8), slot(254)))
+    slots = {
+        slot(0): OK,
+        Slot.of(NOW, 60): IN_PAST,
+        Slot.of(time_of(20) + 1, 60): MISALIGNED,
+        slot(24, 495): DURATION,
+        slot(24, 0): DURATION,
+        slot(8, 15): TAKEN,
+        slot(256, 30): TAKEN,
+        slot(3): OVERLAP,
+        slot(24, 480): OK,
+        Slot.of(NOW + 1, 7): MISALIGNED,
+        Slot.of(NOW - 1, 7): IN_PAST,
+    }
+    codes, total = call(market.escrow.check, market.order(*slots, allow_partial=partial), at=NOW)
+    assert list(codes) == list(slots.values())
+    assert total == 9 * RATE
+
+
+def test_it_looks_at_the_slots_only(market: Market) -> None:
+    market.approve(0)
+    created = market.order()
+    expected = ((OK,), RATE)
+    others = [
+        market.order(),
+        market.order(deadline=0),
+        market.order(listing=b"\1" * 32),
+        market.order(student=market.tutor.address),
+        market.order(student=market.stranger.address),
+    ]
+    assert [call(market.escrow.check, order) for order in others] == [expected] * len(others)
+    # It counts by the rate that the order names.
+    assert call(market.escrow.check, market.order(rate=7)) == ((OK,), 7)
+    market.approve(RATE)
+    market.book(created)
+    assert call(market.escrow.check, created) == ((TAKEN,), 0)
+
+
+def test_the_present_second_is_past(market: Market) -> None:
+    order = market.order(Slot.of(NOW + QUARTER, 60))
+    assert call(market.escrow.check, order, at=NOW + QUARTER - 1) == ((OK,), RATE)
+    assert call(market.escrow.check, order, at=NOW + QUARTER) == ((IN_PAST,), 0)
+
+
+def test_it_counts_each_amount_rounded_down(market: Market) -> None:
+    assert call(market.escrow.check, market.order(slot(0, 15), slot(8, 45), rate=7)) == ((OK, OK), 6)
+
+
+def test_a_taken_slot_overlaps_nothing(market: Market) -> None:
+    market.book(market.order(slot(8)))
+    codes, total = call(market.escrow.check, market.order(slot(10), slot(12), slot(15)))
+    assert (codes, total) == ((TAKEN, OK, OVERLAP), RATE)
+
+
+# --- Any order against any calendar ---
+
+FIRST = time_of(244)
+"""The slots crowd around a word's end, at the beginning of which they are mostly taken."""
+
+WELL_FORMED = st.builds(
+    Slot.of,
+    st.integers(0, 60).map(lambda quarter: FIRST + quarter * QUARTER),
+    st.sampled_from([15, 30, 45, 60, 15, 30, 480]),
+)
+ANY = st.builds(
+    Slot.of,
+    st.integers(0, 60 * QUARTER).map(lambda second: FIRST + second)
+    | st.sampled_from([0, NOW, NOW + QUARTER, NOW + 2 * QUARTER, FIRST]),
+    st.sampled_from([0, 1, 14, 15, 16, 60, 480, 481, 495, 2**16 - 1]),
+)
+# Most orders have nothing wrong but overlaps and taken slots, so that many get as far as the calendar.
+WELL = st.lists(WELL_FORMED, min_size=1, max_size=7)
+APART = st.lists(WELL_FORMED, min_size=2, max_size=9, unique_by=lambda one: one.start_unix // (4 * QUARTER))
+SLOTS = APART | WELL | st.lists(WELL_FORMED | ANY, min_size=1, max_size=7)
+GIVEN = [slot(246, 30), slot(250), slot(255, 30), slot(260, 15)]
+
+
+def model(order: Order, taken: set[int], now: int) -> list[tuple[SlotCode, int]]:
+    """The rules again: a code for each slot, and for an overlap the slot that it overlaps."""
+    verdicts: list[tuple[SlotCode, int]] = []
+    booked: dict[int, set[int]] = {}
+    for index, one in enumerate(order.slots):
+        quarters = quarters_of([one])
+        overlapped = [earlier for earlier, filled in booked.items() if filled & quarters]
+        if one.start_unix <= now:
+            code = IN_PAST
+        elif one.start_unix % QUARTER:
+            code = MISALIGNED
+        elif one.minutes % 15 or not 15 <= one.minutes <= 480:
+            code = DURATION
+        elif overlapped:
+            code = OVERLAP
+        elif quarters & taken:
+            code = TAKEN
+        else:
+            code = OK
+            booked[index] = quarters
+        verdicts.append((code, overlapped[0] if overlapped else -1))
+    return verdicts
+
+
+def refusal(
+    order: Order, verdicts: list[tuple[SlotCode, int]], now: int
+) -> tuple[str, dict[str, int]] | None:
+    """The error that refuses the whole order: that of its first slot which is not simply left out."""
+    for index, (one, (code, other)) in enumerate(zip(order.slots, verdicts, strict=True)):
+        if code is OK or (code is TAKEN and order.allow_partial):
+            continue
+        name, arguments = {
+            IN_PAST: ("SlotInPast", {"start": one.start_unix, "timestamp": now}),
+            MISALIGNED: ("SlotMisaligned", {"start": one.start_unix, "step": QUARTER}),
+            DURATION: ("SlotDuration", {"duration": one.minutes, "step": 15, "max": 480}),
+            OVERLAP: ("SlotOverlap", {"other": other}),
+            TAKEN: ("SlotTaken", {"start": one.start_unix}),
+        }[code]
+        return name, {"index": index, **arguments}
+    if all(code is TAKEN for code, _ in verdicts):
+        return "NothingFree", {"slots": len(order.slots)}
+    return None
+
+
+@pytest.fixture
+def busy(market: Market) -> Market:
+    """A tutor who gives lessons before, across and after a word's end."""
+    market.book(market.order(*GIVEN))
+    return market
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(slots=SLOTS, partial=st.booleans())
+def test_check_and_creation_agree_with_the_rules(busy: Market, slots: list[Slot], partial: bool) -> None:
+    market = busy
+    order = market.order(*slots, allow_partial=partial)
+    snapshot = rpc("evm_snapshot")
+    try:
+        taken, now = quarters_of(GIVEN), NOW + QUARTER
+        verdicts = model(order, taken, now)
+        free = [index for index, (code, _) in enumerate(verdicts) if code is OK]
+        codes, total = call(market.escrow.check, order, at=now)
+        assert list(codes) == [code for code, _ in verdicts]
+        assert total == sum(order.amounts_wei[index] for index in free)
+
+        if expected := refusal(order, verdicts, now):
+            name, arguments = expected
+            event(name)
+            with reverts(name, **arguments):
+                market.book(order, at=now)
+            assert market.calendar() == taken
+        else:
+            event(f"{len(free)} of {len(slots)} booked")
+            receipt = market.book(order, at=now)
+            market.assert_booked(receipt, order, sum(1 << index for index in free))
+            assert market.calendar() == taken | quarters_of(slots[index] for index in free)
+    finally:
+        rpc("evm_revert", snapshot)

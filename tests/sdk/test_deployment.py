@@ -1,0 +1,216 @@
+"""What the package carries, and the script that deploys it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ape
+import pytest
+from eth_account import Account
+from web3 import HTTPProvider, Web3
+
+import creneau
+from creneau import codec
+from creneau.deployment import Deployment, deploy, send_by_web3
+from creneau.errors import OwnableInvalidOwner, PeriodTooLong, TokenWithoutCode, UnsupportedToken
+
+ROOT = Path(__file__).parents[2]
+DEVELOPER = Account.from_key("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+DAY = 24 * 60 * 60
+
+
+@pytest.fixture(scope="module", params=[31337])
+def node(request: pytest.FixtureRequest) -> Iterator[Web3]:
+    """A node of this module's own, as one that a deployment's user has."""
+    # Port 0: the node takes a free one, and says which.
+    command = ["anvil", "--port", "0", "--chain-id", str(request.param)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
+        yield Web3(HTTPProvider(f"http://{address}"))
+        process.terminate()
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def url(node: Web3) -> str:
+    assert isinstance(node.provider, HTTPProvider)
+    return str(node.provider.endpoint_uri)
+
+
+# --- The package ---
+
+
+@pytest.mark.parametrize("contract", ["BookingEscrow", "EduToken"])
+def test_the_packaged_abi_and_bytecode_are_the_contracts(contract: Any) -> None:
+    compiled = ape.project.get_contract(contract).contract_type.model_dump(mode="json", exclude_none=True)
+    packaged = json.loads((ROOT / "creneau" / "abi" / f"{contract}.json").read_text())
+    hint = "the contract changed: make abi"
+    assert packaged["abi"] == compiled["abi"], hint
+    assert packaged["bytecode"] == compiled["deploymentBytecode"]["bytecode"], hint
+
+
+@pytest.mark.parametrize(
+    "module", ["creneau", "creneau.codec", "creneau.deployment", "creneau.errors", "creneau.node"]
+)
+def test_only_the_escrow_imports_ape(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('ape' in sys.modules)"
+    assert run(sys.executable, "-c", code).returncode == 0
+
+
+def test_public_names() -> None:
+    assert [name for name in creneau.__all__ if not hasattr(creneau, name)] == []
+    assert sorted(creneau.__all__) == sorted(set(creneau.__all__))
+    with pytest.raises(AttributeError, match="module 'creneau' has no attribute 'Nothing'"):
+        _ = creneau.Nothing
+
+
+def test_the_version_is_the_project_s() -> None:
+    assert f'version = "{creneau.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+# --- deploy() ---
+
+
+def periods(node: Web3, deployment: Deployment) -> list[int]:
+    contract = node.eth.contract(
+        node.to_checksum_address(deployment.escrow.address), abi=codec.abi("BookingEscrow")
+    )
+    names = ["cancelWindow", "reviewPeriod", "arbitrationPeriod"]
+    return [contract.functions[name]().call() for name in names]
+
+
+def test_deploy(node: Web3) -> None:
+    deployment = deploy(node, send_by_web3(node, DEVELOPER), owner=DEVELOPER.address)
+
+    assert (deployment.chain_id, deployment.arbiter) == (31337, DEVELOPER.address)
+    assert deployment.new_token is not None
+    assert deployment.token == deployment.new_token.address
+    for creation in (deployment.new_token, deployment.escrow):
+        receipt = node.eth.get_transaction_receipt(creation.transaction_hash)
+        assert node.eth.get_code(node.to_checksum_address(creation.address))
+        assert (creation.block_number, creation.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
+    assert periods(node, deployment) == [DAY, 2 * DAY, 14 * DAY]
+
+
+def test_deploy_for_a_token_that_exists(node: Web3) -> None:
+    send = send_by_web3(node, DEVELOPER)
+    token = send(codec.creation_data("EduToken", DEVELOPER.address)).address
+    arbiter = node.eth.accounts[1]
+
+    deployment = deploy(
+        node,
+        send,
+        owner=DEVELOPER.address,
+        arbiter=arbiter,
+        token=token.lower(),
+        cancel_window=timedelta(0),
+        review_period=timedelta(hours=1),
+        arbitration_period=timedelta(days=365),
+    )
+
+    assert (deployment.token, deployment.new_token, deployment.arbiter) == (token, None, arbiter)
+    assert periods(node, deployment) == [0, 3600, 365 * DAY]
+
+
+def test_deploy_refuses(node: Web3) -> None:
+    def refused(error: type[Exception], **terms: Any) -> tuple[Any, ...]:
+        before = node.eth.get_transaction_count(DEVELOPER.address)
+        with pytest.raises(error) as raised:
+            deploy(node, send, owner=DEVELOPER.address, **terms)
+        assert node.eth.get_transaction_count(DEVELOPER.address) == before
+        return raised.value.args
+
+    send = send_by_web3(node, DEVELOPER)
+    deployment = deploy(node, send, owner=DEVELOPER.address)
+    token, escrow = deployment.token, deployment.escrow.address
+    nobody = "0x" + "00" * 20
+
+    assert refused(TokenWithoutCode, token=DEVELOPER.address) == (DEVELOPER.address,)
+    assert refused(UnsupportedToken, token=escrow) == (
+        f"{escrow} does not say how many decimal places it has.",
+    )
+    assert refused(PeriodTooLong, token=token, review_period=timedelta(days=366)) == (366 * DAY, 365 * DAY)
+    assert refused(OwnableInvalidOwner, token=token, arbiter=nobody) == (nobody,)
+
+
+def test_deploy_refuses_a_token_of_other_decimals(node: Web3) -> None:
+    # Returns 6, whatever it is asked.
+    code = bytes.fromhex("600660005260206000f3")
+    creation = bytes([0x60, len(code), 0x60, 12, 0x60, 0, 0x39, 0x60, len(code), 0x60, 0, 0xF3]) + code
+    send = send_by_web3(node, DEVELOPER)
+    token = send(creation).address
+    with pytest.raises(UnsupportedToken, match=f"{token} has 6 decimal places; Creneau counts in 18."):
+        deploy(node, send, owner=DEVELOPER.address, token=token)
+
+
+# --- ape run deploy ---
+
+
+def test_ape_run_deploy(node: Web3) -> None:
+    done = run("ape", "run", "deploy", "--network", "ethereum:local:foundry", APE_FOUNDRY_HOST=url(node))
+
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(\w+) +(0x\w{40}) +(\d+) +([\d,]+)  (0x\w{64})$", done.stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == ["EduToken", "BookingEscrow"]
+    for _, address, block, gas, transaction_hash in rows:
+        receipt = node.eth.get_transaction_receipt(transaction_hash)
+        assert node.eth.get_code(address)
+        assert receipt["contractAddress"] == address
+        assert (receipt["blockNumber"], receipt["gasUsed"]) == (int(block), int(gas.replace(",", "")))
+    assert f"arbiter   {DEVELOPER.address}" in done.stdout
+
+
+def test_ape_run_deploy_for_a_token_that_exists(node: Web3) -> None:
+    token = send_by_web3(node, DEVELOPER)(codec.creation_data("EduToken", DEVELOPER.address)).address
+    arbiter = node.eth.accounts[1]
+    options = ["--token", token, "--arbiter", arbiter, "--account", "TEST::2"]
+
+    done = run("ape", "run", "deploy", "--network", url(node), *options)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^token +{token} +there already$", done.stdout, re.MULTILINE)
+    assert f"arbiter   {arbiter}" in done.stdout
+    assert f"deployer  {node.eth.accounts[2]}" in done.stdout
+
+
+def test_ape_run_deploy_says_why_not(node: Web3) -> None:
+    done = run("ape", "run", "deploy", "--network", url(node), "--token", DEVELOPER.address)
+    assert done.returncode == 1
+    assert f"Error: There is no token contract at {DEVELOPER.address}." in done.stderr
+
+
+@pytest.mark.parametrize("node", [656476], indirect=True)
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "Error: Name the account that deploys with --account."),
+        (
+            ["--account", "TEST::0"],
+            f"Error: {DEVELOPER.address} is a development account: everybody has its key.",
+        ),
+    ],
+)
+def test_ape_run_deploy_refuses_development_accounts_elsewhere(
+    node: Web3, options: list[str], reason: str
+) -> None:
+    done = run("ape", "run", "deploy", "--network", url(node), *options)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert node.eth.block_number == 0

@@ -1,0 +1,110 @@
+"""The demonstration and the server of the README, run as a newcomer runs them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+STUDENT = "d755226e-bb7b-4bec-9af0-e578da8362dc"
+TUTOR = "d085706f-9304-4011-a28a-08fd871afe4f"
+ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
+
+
+class Marked:
+    """An environment whose processes, and theirs, can be told from all others."""
+
+    def __init__(self, **more: str) -> None:
+        self._mark = f"STARTED_BY={uuid.uuid4()}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+        self.environment = inherited | dict([self._mark.split("=")]) | more
+
+    def processes(self) -> list[str]:
+        """What still runs in it."""
+        left = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._mark.encode() in (process / "environ").read_bytes():
+                    left.append((process / "comm").read_text().strip())
+            except OSError:
+                continue  # Ended meanwhile.
+        return left
+
+
+def test_the_demonstration_ends_with_its_figures_and_leaves_no_process() -> None:
+    marked = Marked()
+    demo = subprocess.run(
+        [sys.executable, "scripts/demo.py"],
+        cwd=ROOT,
+        env=marked.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(demo.stdout.splitlines()[-1])
+    gas, old_gas = figures.pop("gasUsed"), figures.pop("oldWayGas")
+    assert figures == {
+        "requests": 1,
+        "transactions": 1,
+        "transfers": 1,
+        "bookings": 2,
+        "debitedWei": "70000000000000000000",
+    }
+    assert 80_000 < gas < old_gas
+    assert marked.processes() == []
+
+
+def test_serve_books_for_a_token_of_make_token_keeps_its_data_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+    marked = Marked(CRENEAU_PORT="18431", CRENEAU_DATA_DIR=str(tmp_path / "data"))
+    first = serve_and_book(marked, key="the same")
+    again = serve_and_book(marked, key="the same")
+    assert first["count"] == 1
+    assert again["batchId"] == first["batchId"]
+    assert again["transactionHash"] == first["transactionHash"]
+
+
+def serve_and_book(marked: Marked, key: str) -> dict[str, object]:
+    """Starts the server, books one lesson, stops the server, and returns the answer's data."""
+    server = subprocess.Popen(
+        ["make", "serve"],
+        cwd=ROOT,
+        env=marked.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert server.stdout is not None
+        ready = next(line for line in server.stdout if line.startswith("ready "))
+        assert re.fullmatch(r"ready http://127\.0\.0\.1:18431\n", ready)
+        url = ready.split()[1]
+        minted = subprocess.run(
+            ["make", "token", f"USER={STUDENT}"],
+            cwd=ROOT,
+            env=marked.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        day = (datetime(2030, 1, 7, tzinfo=UTC) + timedelta(days=1)).date().isoformat()
+        answer = httpx.post(
+            f"{url}/api/blockchain/booking",
+            json={"tutorId": TUTOR, "annonceId": ANNONCE, "date": day, "time": "09:00", "amount": 35},
+            headers={"Authorization": f"Bearer {minted.stdout.strip()}", "Idempotency-Key": key},
+        )
+        assert answer.status_code == 200, answer.text
+        data: dict[str, object] = answer.json()["data"]
+        return data
+    finally:
+        os.killpg(server.pid, signal.SIGINT)  # What a terminal does on Ctrl-C.
+        assert server.wait(timeout=30) == -signal.SIGINT  # So make ends, once the server has.
+        assert server.stdout is not None
+        server.stdout.close()
+        assert marked.processes() == []
