@@ -9,12 +9,13 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
-from desk import BATCH, Desk, log_lines, slot
+from desk import BATCH, EDU, Desk, log_lines, paused, slot, wait_for
 from dev_stack import DevStack, free_port
 from eth_account import Account
 from pydantic import ValidationError
@@ -89,6 +90,23 @@ def test_alive_and_ready(stack: DevStack) -> None:
     assert all(check["ok"] for check in checks.values())
     assert checks["relayer"]["address"] == stack.account(1).address
     assert int(checks["relayer"]["balanceWei"]) > 10**21
+    assert (checks["relayer"]["keys"], checks["relayer"]["held"]) == (1, [stack.account(1).address])
+    assert 0 < int(checks["database"]["feesLeftTodayWei"]) <= 10**19
+
+
+def test_a_process_that_is_told_to_stop_answers_and_hands_over(stack: DevStack, desk: Desk) -> None:
+    with paused(stack), ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(desk.book, slot("09:00"))
+        time.sleep(1)
+        assert not asked.done()
+        began = time.monotonic()
+        stack.stop_shim()
+        assert time.monotonic() - began < 10  # And not the half minute that a request may wait.
+        assert asked.result().status_code == 202
+        stack.start_shim()
+    location = asked.result().headers["location"]
+    assert wait_for(desk, location, "mined", "final")["count"] == 1
+    assert desk.balance() == 965 * EDU
 
 
 def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path: Path) -> None:

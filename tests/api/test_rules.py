@@ -1,7 +1,7 @@
 """The relayer's nine rules, each with its failure beside its success, and the leases of its keys.
 
-The relayer of these tests has a database and keys of its own, and no thread: a test says when it does a
-round.
+The relayer of these tests has a database and keys of its own, and no thread: a test says when it does
+a round.
 """
 
 import itertools
@@ -209,43 +209,21 @@ def test_3_an_error_of_the_node_moves_nothing(
 def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
     stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
     count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_send", no_sending)
-        first, second = place(shim, desk, "09:00"), place(shim, desk, "10:00")
-        change(shim, second, wants={}, publish=None)
-        with monkeypatch.context() as quiet:
-            quiet.setattr(
-                shim.relayer,
-                "_select",
-                lambda rows: (
-                    [relayer.Ready(row, {}, publishes=row.publish is not None) for row in rows],
-                    {},
-                ),
-            )
-            quiet.setattr(shim.relayer._node, "batch", _estimates(shim.relayer._node.batch))
+        patch.setattr(shim.relayer, "_send", no_sending)  # So the chain knows nothing of the first.
+        ids = []
+        for hour in ("09:00", "10:00"):
+            ids.append(place(shim, desk, hour))
             shim.relayer._round()
-        assert [row_of(shim, each).nonce for each in (first, second)] == [count, count + 1]
-    assert [work(shim, each, State.MINED).booked for each in (first, second)] == [1, 1]
+    assert [row_of(shim, each).nonce for each in ids] == [count, count + 1]
+    assert [work(shim, each, State.MINED).booked for each in ids] == [1, 1]
     spend_nonce(stack, shim.relayer.address, count + 2)
-    third = place(shim, desk, "11:00")
-    assert work(shim, third, State.MINED).nonce == count + 3
-    with pytest.raises(IntegrityError), shim.store.write() as db:  # noqa: PT012  # at either line
-        more: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "wants": {}}
-        shim.store.enqueue(db, Kind.ACT, "another", b"", chain_id=shim.settings.chain_id, **more)
-
-
-def _estimates(batch: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """A node that finds everything possible."""
-
-    def estimated(calls: Any) -> list[Any]:
-        answers = batch(calls)
-        return [
-            hex(300_000) if method == "eth_estimateGas" else answer
-            for (method, _), answer in zip(calls, answers, strict=True)
-        ]
-
-    return estimated
+    assert work(shim, place(shim, desk, "11:00"), State.MINED).nonce == count + 3
+    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "wants": {}}
+    with pytest.raises(IntegrityError), shim.store.write() as db:
+        shim.store.enqueue(db, Kind.ACT, "another", b"", chain_id=shim.settings.chain_id, **taken)
 
 
 def test_5_what_waits_too_long_is_replaced_within_the_caps(
@@ -556,7 +534,7 @@ def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim
         shim.store.enqueue(db, Kind.ACT, "a", b"", **row)
         shim.store.enqueue(db, Kind.ACT, "b", b"", **row | {"nonce": 8})
         shim.store.enqueue(db, Kind.ACT, "c", b"", **row | {"chain_id": 2})
-    with pytest.raises(IntegrityError), shim.store.write() as db:  # at either line
+    with pytest.raises(IntegrityError), shim.store.write() as db:
         shim.store.enqueue(db, Kind.ACT, "d", b"", **row)
-    with pytest.raises(IntegrityError), shim.store.write() as db:  # at either line
+    with pytest.raises(IntegrityError), shim.store.write() as db:
         db.execute(insert(relayers).values(address=None, owner="", expires_at=0))

@@ -3,8 +3,8 @@
 The shim itself knows nothing of this: the functions at its borders are wrapped here. What is to happen is
 read from files in the working directory, so that it can be changed while the shim runs:
 
-    kill    "<point> <count>": SIGKILL to the whole process at the count-th time that it gets to the point
-    clock   seconds that its clock is ahead
+    kill           "<point> <count>": SIGKILL to the whole process at the count-th time that it gets there
+    clock-<port>   seconds that the clock of the one at this port is ahead
 """
 
 import json
@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
@@ -66,8 +67,8 @@ def reached(point: str) -> None:
 def ahead() -> float:
     """How far this process's clock is ahead."""
     try:
-        return float(Path(os.environ.get("CHAOS_CLOCK", "clock")).read_text() or 0)
-    except FileNotFoundError:
+        return float(Path(f"clock-{os.environ['CRENEAU_PORT']}").read_text() or 0)
+    except (FileNotFoundError, KeyError):
         return 0.0
 
 
@@ -102,6 +103,12 @@ def _settled(_: Any, row: Any, *__: Any) -> bool:
     return row.state not in store.UNSETTLED
 
 
+class _Datetime(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        return datetime.now(tz) + timedelta(seconds=ahead())
+
+
 def install() -> None:
     """Wraps the borders."""
     _wrap(booking.Bookings, "place", after=ACCEPT, when=_always)
@@ -112,6 +119,7 @@ def install() -> None:
     real_time, real_time_ns = time.time, time.time_ns
     time.time = lambda: real_time() + ahead()
     time.time_ns = lambda: real_time_ns() + int(ahead() * 10**9)
+    booking.datetime = _Datetime  # type: ignore[misc]
 
 
 def detach_the_log() -> None:

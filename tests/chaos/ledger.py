@@ -22,7 +22,7 @@ from creneau.codec import BookingsCreated, Transfer
 from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
 
-WAIT = 90
+WAIT = 45
 """Seconds after which a batch that is not settled counts as lost."""
 
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
@@ -51,7 +51,7 @@ class Request:
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
         """Asks once; None if nobody answers."""
-        client = self.desk.client if url is None else self.desk.stack.client(self.desk.student.id, url=url)
+        client = self.desk.stack.client(self.desk.student.id, url=url)
         given = {"Idempotency-Key": self.key, **{k.title(): v for k, v in headers.items()}}
         try:
             answer = client.post(

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from dev_stack import DevStack
+import httpx
+from dev_stack import DevStack, free_port
 
 KILLABLE = Path(__file__).with_name("killable.py")
 
@@ -83,6 +84,14 @@ class ChaosStack(DevStack):
     def __init__(self, shims: Shims, **options: Any) -> None:
         super().__init__(**options)
         self.shims = shims
+        self._known: dict[tuple[str | None, str], httpx.Client] = {}
+
+    def client(self, user_id: str | None = None, *, url: str | None = None) -> httpx.Client:
+        """An HTTP client of one process, for a user; the same each time."""
+        key = (user_id, url or self.url)
+        if key not in self._known:
+            self._known[key] = super().client(user_id, url=url)
+        return self._known[key]
 
     def _run(self, command: list[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
         if command[1:] != ["-m", "api", "serve"]:
@@ -105,6 +114,14 @@ class ChaosStack(DevStack):
         self.stop_shim(kill=True)
         self.start_shim()
 
+    def start_another(self, **settings: object) -> tuple[subprocess.Popen[bytes], str]:
+        """One more process of the shim, and where it serves."""
+        port = free_port()
+        process = self.start_process(port=port, **settings)
+        url = f"http://127.0.0.1:{port}"
+        self.wait_until_ready(process, url)
+        return process, url
+
     @property
     def relayers(self) -> list[str]:
         """Accounts that send transactions for shims: all that the node has but the owner's."""
@@ -117,6 +134,11 @@ class ChaosStack(DevStack):
         draft.write_text(f"{point} {count}")
         draft.rename(plan)
         return plan
+
+    def set_clock(self, ahead: float, url: str | None = None) -> None:
+        """Puts the clock of one process of the shim so many seconds ahead."""
+        port = (url or self.url).rpartition(":")[2]
+        (self.data_dir / f"clock-{port}").write_text(str(ahead))
 
     def disarm(self) -> None:
         """The shim is not killed any more."""

@@ -1,0 +1,191 @@
+"""What a chain does to transactions: raises its price, forgets, reorganises, lets others use the key."""
+
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+import pytest
+from conftest import SETTINGS, StackMaker
+from desk import EDU, paused
+from eth_account.typed_transactions import TypedTransaction
+from hexbytes import HexBytes
+from ledger import Ledger, Request
+from stacks import ChaosStack
+
+GWEI = 10**9
+FINALITY = int(str(SETTINGS["confirmations"]))
+ASYNC = {"prefer": "respond-async"}
+
+
+@pytest.fixture
+def stack(make_stack: StackMaker) -> ChaosStack:
+    return make_stack(bump_seconds=0.5, max_fee_wei=200 * GWEI)
+
+
+@pytest.fixture
+def ledger(stack: ChaosStack) -> Ledger:
+    return Ledger(stack)
+
+
+def submitted(request: Request) -> str:
+    """Asks without waiting; the hash of its transaction, once the node has it."""
+    answer = request.ask(**ASYNC)
+    assert answer is not None
+    return wait_for(request, "submitted")["transactionHash"]
+
+
+def wait_for(request: Request, *states: str) -> dict[str, Any]:
+    """What is told of the batch once it is in one of these states."""
+    until = time.monotonic() + 30
+    location = f"/api/blockchain/booking/batch/{batch_id(request)}"
+    while time.monotonic() < until:
+        data: dict[str, Any] = request.desk.client.get(location).json()["data"]
+        if data["state"] in states:
+            return data
+        time.sleep(0.02)
+    raise AssertionError(f"still {data['state']}, not {states}")
+
+
+def batch_id(request: Request) -> str:
+    """The batch of the last answer."""
+    return str(request.answers[-1].json()["data"]["batchId"])
+
+
+def pool(stack: ChaosStack) -> list[dict[str, Any]]:
+    """The relayer's transactions that wait for a block."""
+    content = stack.rpc("txpool_content")
+    return [
+        sent
+        for kind in ("pending", "queued")
+        for by_nonce in content[kind].values()
+        for sent in by_nonce.values()
+        if sent["from"].lower() in {relayer.lower() for relayer in stack.relayers}
+    ]
+
+
+def offers(stack: ChaosStack) -> list[int]:
+    """What every transaction that was ever signed offers for its gas, as its bytes say."""
+    with closing(sqlite3.connect(stack.data_dir / "creneau.db")) as db:
+        signed = db.execute("SELECT raw FROM transactions").fetchall()
+    assert signed
+    return [TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["maxFeePerGas"] for (raw,) in signed]
+
+
+# --- Fees ---
+
+
+def test_a_base_fee_that_jumps_is_followed(stack: ChaosStack, ledger: Ledger) -> None:
+    """The transaction offers too little for the next block; its replacement does not."""
+    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    with paused(stack):
+        first = [submitted(request) for request in requests]
+        offered = {int(sent["maxFeePerGas"], 16) for sent in pool(stack)}
+        stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(max(offered) * 3))
+        stack.rpc("evm_mine")
+        assert all(stack.rpc("eth_getTransactionReceipt", sent) is None for sent in first)
+        until = time.monotonic() + 20
+        while {sent["hash"] for sent in pool(stack)} & set(first):
+            assert time.monotonic() < until, "not replaced"
+            time.sleep(0.05)
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+    assert {request.settle()["transactionHash"] for request in requests}.isdisjoint(first)
+
+
+def test_nothing_is_offered_above_the_cap(stack: ChaosStack, ledger: Ledger) -> None:
+    """Above the cap it waits, and goes on when the price has come down."""
+    [desk] = ledger.desks(1)
+    request = ledger.request(desk)
+    with paused(stack):
+        submitted(request)
+        for _ in range(3):
+            stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(1000 * GWEI))
+            stack.rpc("evm_mine")
+            time.sleep(1)
+        stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        stack.rpc("evm_mine")
+    ledger.settle()
+    assert max(offers(stack)) <= 200 * GWEI
+    ledger.prove(relayers=stack.relayers)
+
+
+# --- The pool ---
+
+
+def test_transactions_that_the_node_forgets(stack: ChaosStack, ledger: Ledger) -> None:
+    requests = [ledger.request(desk) for desk in ledger.desks(4)]
+    with paused(stack):
+        sent = [submitted(request) for request in requests]
+        for one in sent[::2]:
+            stack.rpc("anvil_dropTransaction", one)
+        until = time.monotonic() + 20
+        while len(pool(stack)) < len(requests):
+            assert time.monotonic() < until, "not sent again"
+            time.sleep(0.05)
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_an_outsider_uses_the_relayers_nonce(stack: ChaosStack, ledger: Ledger) -> None:
+    """Somebody with the same key: the batch gets another nonce only when that transaction is final."""
+    relayer = stack.account(1).address
+    [desk] = ledger.desks(1)
+    ledger.request(desk).settle()
+    requests = [ledger.request(desk) for _ in range(2)]
+    with paused(stack):
+        for request in requests:
+            sent = submitted(request)
+            stack.rpc("anvil_dropTransaction", sent)
+            theirs = {"from": relayer, "to": relayer, "value": "0x1", "gas": hex(21_000)}
+            nonce = hex(int(stack.rpc("eth_getTransactionCount", relayer, "latest"), 16))
+            rich = {"maxFeePerGas": hex(500 * GWEI), "maxPriorityFeePerGas": hex(400 * GWEI), "nonce": nonce}
+            stack.rpc("eth_sendTransaction", theirs | rich)
+            stack.rpc("evm_mine")
+    for _ in range(FINALITY + 2):
+        stack.rpc("evm_mine")
+        time.sleep(0.2)
+    ledger.settle()
+    ledger.prove()
+
+
+# --- Reorganisations ---
+
+
+@pytest.mark.parametrize("depth", [1, FINALITY - 1])
+@pytest.mark.parametrize("survives", [True, False], ids=["kept", "dropped"])
+def test_reorganisations(stack: ChaosStack, ledger: Ledger, depth: int, survives: bool) -> None:
+    """The blocks go; the transactions are in the new ones, or nowhere."""
+    desks = ledger.desks(2)
+    stack.rpc("anvil_mine", hex(FINALITY + 2))
+    requests = [ledger.request(desk) for desk in desks for _ in range(2)]
+    for request in requests:
+        request.settle()
+    before = [request.settle()["transactionHash"] for request in requests]
+    raw = [stack.rpc("eth_getRawTransactionByHash", sent) for sent in before] if survives else []
+    moved = [[one, place % depth] for place, one in enumerate(raw[-depth:])]
+    stack.rpc("anvil_reorg", depth, moved)
+    until = time.monotonic() + 30
+    while True:
+        stack.rpc("evm_mine")
+        states = [wait_for(request, "submitted", "mined", "final", "signed")["state"] for request in requests]
+        if set(states) == {"final"}:
+            break
+        assert time.monotonic() < until, states
+        time.sleep(0.1)
+    ledger.prove(relayers=stack.relayers)
+    assert all(request.desk.balance() == 100_000 * EDU - 2 * 35 * EDU for request in requests)
+
+
+def test_it_says_so_within_two_looks(stack: ChaosStack, ledger: Ledger) -> None:
+    """A block that is gone: what is told of the batch follows, without anybody asking for it."""
+    [desk] = ledger.desks(1)
+    request = ledger.request(desk)
+    request.settle()
+    stack.rpc("evm_setAutomine", False)
+    stack.rpc("anvil_reorg", 1, [])
+    assert wait_for(request, "submitted")["finality"] == "pending"
+    stack.rpc("evm_mine")
+    assert wait_for(request, "mined")["finality"] == "mined"
+    stack.rpc("evm_setAutomine", True)
+    ledger.prove(relayers=stack.relayers)

@@ -1,0 +1,109 @@
+"""Several processes on one PostgreSQL: racing, dying, and with clocks that disagree."""
+
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import StackMaker
+from desk import paused, watching
+from killable import BROADCAST, COMMIT, SIGN
+from ledger import Ledger, Request, seed
+from postgres import PostgreSQL
+from stacks import ChaosStack
+
+
+@pytest.fixture
+def stack(make_stack: StackMaker, postgres: PostgreSQL) -> ChaosStack:
+    """Three relayer keys, and a process that has one of them."""
+    stack = make_stack(database_url=postgres.database(), relayer_mnemonic_index="1,2,3", lease_seconds=1)
+    for index in (2, 3):
+        stack.rpc("anvil_setBalance", stack.account(index).address, hex(10**22))
+    return stack
+
+
+def ask_all(requests: Sequence[Request], urls: Sequence[str]) -> None:
+    """Each once, whether or not anybody answers."""
+    with ThreadPoolExecutor(16) as pool:
+        pairs = [(request, urls[place % len(urls)]) for place, request in enumerate(requests)]
+        list(pool.map(lambda pair: pair[0].ask(pair[1]), pairs))
+
+
+def test_fifty_racing_retries_of_forty_keys(stack: ChaosStack) -> None:
+    """At three processes at once: forty batches, and no other transaction that moves money."""
+    chosen = random.Random(seed())
+    urls = [stack.url, stack.start_another()[1], stack.start_another()[1]]
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk, 2) for desk in ledger.desks(8) for _ in range(5)]
+    asked = [(request, url) for request in requests for url in (urls * 17)[:50]]
+    chosen.shuffle(asked)
+    with watching(stack) as seen:
+        with ThreadPoolExecutor(48) as pool:
+            list(pool.map(lambda pair: pair[0].ask(pair[1]), asked))
+        ledger.settle(urls=urls)
+    answers = [answer for request in requests for answer in request.answers]
+    assert len(answers) >= 50 * 40
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    assert all(len({a.json()["data"]["batchId"] for a in request.answers}) == 1 for request in requests)
+    assert len(seen.transactions) == len(seen.transfers) == 40
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_keys_are_shared_out(stack: ChaosStack) -> None:
+    """Each process sends with a key of its own; a fourth one has none, and serves all the same."""
+    urls = [stack.url, *(stack.start_another()[1] for _ in range(3))]
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(6) for _ in range(4)]
+    with watching(stack) as seen, paused(stack):
+        ask_all(requests, urls)
+    ledger.settle(urls=urls)
+    senders = {sent["from"] for sent in seen.transactions}
+    assert senders <= {relayer.lower() for relayer in stack.relayers[:3]}
+    ledger.prove(relayers=stack.relayers)
+
+
+@pytest.mark.parametrize("point", [SIGN, COMMIT, BROADCAST])
+def test_a_dead_process_is_replaced(stack: ChaosStack, point: str) -> None:
+    """What it had signed is taken over with its key; nobody starts it again."""
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(3) for _ in range(2)]
+    stack.arm(point)
+    assert requests[0].ask() is None
+    assert stack.was_killed()
+    _, url = stack.start_another()
+    ask_all(requests, [url])
+    ledger.settle(urls=[url])
+    stack.stop_shim()
+    stack.start_shim()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_clocks_that_disagree(stack: ChaosStack) -> None:
+    """A process that is minutes ahead takes every lease for run out: two sign with one key, never twice."""
+    _, hasty = stack.start_another()
+    stack.set_clock(300, hasty)
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk, 2) for desk in ledger.desks(4) for _ in range(4)]
+    ask_all(requests, [stack.url, hasty])
+    ledger.settle(urls=[stack.url, hasty])
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_processes_come_and_go(stack: ChaosStack) -> None:
+    """Killed and started in any order while they are asked; the keys go from one to the next."""
+    chosen = random.Random(seed())
+    ledger = Ledger(stack)
+    desks = ledger.desks(4)
+    others = [stack.start_another()]
+    for _ in range(3):
+        fresh = [ledger.request(chosen.choice(desks)) for _ in range(8)]
+        with ThreadPoolExecutor(1) as background:
+            asked = background.submit(ask_all, fresh, [stack.url, *(url for _, url in others)])
+            time.sleep(chosen.random() / 2)
+            process, _ = others.pop(chosen.randrange(len(others)))
+            stack.stop_process(process, kill=chosen.random() < 0.7)
+            others.append(stack.start_another())
+            asked.result()
+        ledger.settle(fresh, urls=[stack.url, *(url for _, url in others)])
+    ledger.prove(relayers=stack.relayers)

@@ -1,0 +1,126 @@
+"""What the shim stands on gives way: a locked database, a full disk, clocks that jump."""
+
+import resource
+import sqlite3
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg
+import pytest
+from conftest import StackMaker
+from desk import paused, watching
+from ledger import Ledger
+from postgres import PostgreSQL
+
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+def test_a_locked_sqlite(make_stack: StackMaker) -> None:
+    """For longer than anybody waits for it: nobody is told that it is booked, and it goes on afterwards."""
+    stack = make_stack()
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    with closing(sqlite3.connect(stack.data_dir / "creneau.db", isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(request.ask) for request in requests]
+            time.sleep(11)  # Its time-out is 10 seconds.
+            lock.execute("ROLLBACK")
+            for future in asked:
+                future.result()
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_a_locked_postgresql(make_stack: StackMaker, postgres: PostgreSQL) -> None:
+    url = postgres.database()
+    stack = make_stack(database_url=url)
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    with psycopg.connect(url.replace("+psycopg", "")) as lock, ThreadPoolExecutor(3) as pool:
+        lock.execute("LOCK TABLE batches IN ACCESS EXCLUSIVE MODE")
+        asked = [pool.submit(request.ask) for request in requests]
+        time.sleep(3)
+        lock.rollback()
+        for future in asked:
+            future.result()
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_a_full_disk(make_stack: StackMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of the shim's can grow: requests are refused, and nothing is sent that is not stored."""
+    monkeypatch.setenv("CHAOS_DETACH_LOG", "1")
+    stack = make_stack()
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(3) for _ in range(2)]
+    with paused(stack):
+        for request in requests[:2]:
+            request.ask(prefer="respond-async")
+        resource.prlimit(stack.shim.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        with watching(stack) as seen:
+            answers = [request.ask() for request in requests[2:]]
+            time.sleep(1)
+        assert seen.transactions == []
+    assert {answer.status_code for answer in answers if answer is not None} <= {500, 503}
+    time.sleep(1)  # Blocks come, and what they say can't be stored.
+    assert stack.shim.poll() is None
+    resource.prlimit(stack.shim.pid, resource.RLIMIT_FSIZE, UNLIMITED)
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_the_shims_clock_jumps(make_stack: StackMaker, jump: int) -> None:
+    """While batches are under way: they neither expire nor are they forgotten."""
+    stack = make_stack()
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    with paused(stack):
+        for request in requests:
+            request.ask(prefer="respond-async")
+        time.sleep(0.5)
+        stack.set_clock(jump)
+        time.sleep(1)
+    more = [ledger.request(request.desk) for request in requests]
+    ledger.settle(more)
+    stack.set_clock(0)
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_the_chains_clock_jumps(make_stack: StackMaker) -> None:
+    """Past the deadline of what is signed: it fails, costs the student nothing, and is answered so."""
+    stack = make_stack()
+    ledger = Ledger(stack)
+    early, late = (ledger.request(desk) for desk in ledger.desks(2))
+    with paused(stack):
+        early.ask(prefer="respond-async")
+        time.sleep(0.5)
+        stack.rpc("evm_increaseTime", 3600)
+    answer = early.ask()
+    assert answer is not None
+    assert (answer.status_code, answer.json()["code"]) == (409, "expired")
+    ledger.requests.remove(early)
+    late.settle()
+    ledger.prove(relayers=stack.relayers)
+    assert early.desk.balance() == 100_000 * 10**18
+
+
+def test_many_in_each_block(make_stack: StackMaker) -> None:
+    """With a block every second, 200 batches at once: none waits for the receipt of another."""
+    stack = make_stack(block_time=1, wait_seconds=60)
+    ledger = Ledger(stack)
+    requests = [ledger.request(desk) for desk in ledger.desks(20) for _ in range(10)]
+    with watching(stack) as seen:
+        with ThreadPoolExecutor(100) as pool:
+            list(pool.map(lambda request: request.ask(prefer="respond-async"), requests))
+        ledger.settle()
+    blocks = Counter(sent["blockNumber"] for sent in seen.transactions)
+    assert blocks.total() == len(requests) == 200
+    print(f"{len(blocks)} blocks, the fullest with {max(blocks.values())} of 200 batches")
+    assert len(blocks) <= 25
+    assert max(blocks.values()) >= 20
+    ledger.prove(relayers=stack.relayers)
