@@ -149,11 +149,14 @@ class Relayer(threading.Thread):
         under_way = self._store.under_way(held)
         if self._head is not None:
             under_way = self._nonces.replace(under_way, self._head)
+        clock = time.monotonic()
+        due = any(self._send_after.get(row.transaction_hash, 0) <= clock for row in under_way)
         sent = self._send(under_way)
         head = self._node.call("eth_getBlockByNumber", "latest", False)
         if head is None:
             raise NodeUnavailable("no head")
-        if sent or self._moved or self._head is None or head["hash"] != self._head["hash"]:
+        # What the node refused may be in a block already: each attempt to send is followed by a look.
+        if due or self._moved or self._head is None or head["hash"] != self._head["hash"]:
             deep = self._final_block(head)
             settled = self._settle(under_way, sent, deep)
             self._moved = self._confirm(deep)
