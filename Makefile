@@ -34,8 +34,8 @@ ifeq ($(origin USER), command line)
 USER_ID := $(USER)
 endif
 
-test: setup ## All tests
-	@pytest
+test: setup ## All tests but the relayer's under faults, which `make chaos` runs
+	@pytest --ignore=tests/chaos
 
 chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 SEED=7
 	@CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos

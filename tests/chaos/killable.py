@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from eth_account.signers.local import LocalAccount
 
-from api import __main__, booking, node, store
+from api import __main__, booking, node, routes, store
 
 POINTS = (
     "after accept",  # The request is in the outbox, nobody was told.
@@ -115,7 +115,7 @@ def install() -> None:
     _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
     _wrap(node.Node, "batch", before=COMMIT, after=BROADCAST, when=_sends)
     _wrap(node.Node, "batch", after=RECEIPT, when=_has_receipt)
-    _wrap(booking, "answer", before=ANSWER, when=_settled)
+    _wrap(routes, "answer", before=ANSWER, when=_settled)
     real_time, real_time_ns = time.time, time.time_ns
     time.time = lambda: real_time() + ahead()
     time.time_ns = lambda: real_time_ns() + int(ahead() * 10**9)
