@@ -41,5 +41,5 @@ import os, sys; os.environ.setdefault("SOLCX_BINARY_PATH", "$PWD/scripts/solc");
 EOF
 
 step "Contracts"
-.venv/bin/ape compile
+.venv/bin/ape compile --force
 step "Done. To work by hand: source .venv/bin/activate"

@@ -134,7 +134,7 @@ def test_words_are_kept_whichever_slot_comes_first(market: Market, order_of_slot
 
 # --- Taken ---
 
-GIVEN = {"inside a word": 100, "across a boundary": 252}
+GIVEN = {"inside a word": 100, "across a boundary": 252, "after a boundary": 256}
 """Quarters at which the tutor already gives two hours."""
 
 CLASHES = {

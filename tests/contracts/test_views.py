@@ -6,10 +6,10 @@ import pytest
 from eth_account.messages import encode_typed_data
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from helpers import Contract, call, reverts
+from helpers import Contract, call, reverts, rpc
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from market import LISTING, NOBODY, PAGE, RATE, Market, slot, time_of
+from market import LISTING, NOBODY, NOW, PAGE, RATE, Market, slot, time_of
 
 from creneau.booking import Status
 
@@ -112,6 +112,24 @@ def test_a_booking_id_names_its_place(market: Market, instant: bool) -> None:
     for place in (*range(48), 64, 128, 255):
         status = call(market.escrow.statusOf, batch[:31] + bytes([place]))
         assert status == (live if place in places else Status.NONE)
+
+
+def test_each_set_of_lessons_is_a_status(market: Market) -> None:
+    """Written into the contract's storage, because no call leads to the later statuses yet."""
+    order = market.order()
+    market.book(order)
+    batch = order.batch_id(market.domain)
+    (place,) = (
+        key
+        for key in (keccak(batch + base.to_bytes(32)) for base in range(32))
+        if int(rpc("eth_getStorageAt", market.escrow.address, "0x" + key.hex(), "latest"), 16)
+    )
+    sets = [1 << (status - 1) | 1 << (40 - status) for status in Status if status]
+    word = sum(lessons << 40 * status for status, lessons in enumerate([NOW, *sets]))
+    rpc("anvil_setStorageAt", market.escrow.address, "0x" + place.hex(), "0x" + word.to_bytes(32).hex())
+    assert call(market.escrow.batches, batch) == (NOW, *sets)
+    statuses = [call(market.escrow.statusOf, batch[:31] + bytes([index])) for index in range(40)]
+    assert statuses == [1, 2, 3, 4, 5, *[0] * 30, 5, 4, 3, 2, 1]
 
 
 # --- Listings ---
