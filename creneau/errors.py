@@ -3,7 +3,9 @@
     CreneauError
     ├── UnreadableOrder             an order on chain that names a time after the year 9999
     ├── BatchNotFound
-    ├── UnsupportedToken            a deployment's token does not count in 18 decimal places
+    ├── UnsupportedToken            a deployment's token lacks 18 decimal places, permits, or exact transfers
+    ├── ProxyMissing                the network lacks the proxy that contracts are created through
+    ├── DeploymentDiffers           what is on the chain is not what was to be deployed
     ├── TransactionFailed           reverted in its block, and the node can't say why any more
     └── ContractError               the contract or the token refused
         ├── NotActor, StudentIsTutor, OrderExpired, SlotCount, OrderExists, NotListed, RateMismatch,
@@ -58,7 +60,15 @@ class BatchNotFound(CreneauError):
 
 
 class UnsupportedToken(CreneauError):
-    """The token of a deployment is no ERC-20 with 18 decimal places."""
+    """The token of a deployment is no ERC-20 with 18 decimal places, permits and exact transfers."""
+
+
+class ProxyMissing(CreneauError):
+    """The network has no deterministic deployment proxy."""
+
+
+class DeploymentDiffers(CreneauError):
+    """What is on the chain is not what was to be deployed."""
 
 
 class TransactionFailed(CreneauError):

@@ -173,13 +173,20 @@ interface IBookingEscrow {
 
     /* EVENTS */
 
-    /// @notice A tutor set the terms of a listing. `hourlyRate` zero withdraws it.
+    /// @notice A tutor set the terms of a listing.
+    /// @param tutor Whose listing it is.
+    /// @param listing Its identifier.
+    /// @param hourlyRate In base units of the token per 60 minutes. Zero withdraws it.
+    /// @param instant True: lessons are confirmed as they are booked.
     /// @param nonce The nonce that the next publication of this listing must carry.
     event ListingPublished(
         address indexed tutor, bytes32 indexed listing, uint96 hourlyRate, bool instant, uint64 nonce
     );
 
     /// @notice Lessons were booked and paid for into the escrow.
+    /// @param batch The key of the batch.
+    /// @param student Who paid.
+    /// @param tutor Who teaches.
     /// @param order The terms, which later calls must supply again.
     /// @param booked The lessons booked, bit i standing for slot i. The others were taken and left out.
     /// @param total What the student paid, in base units of the token: the sum of the amounts of the booked lessons.
@@ -188,21 +195,33 @@ interface IBookingEscrow {
     );
 
     /// @notice The tutor agreed to these lessons.
+    /// @param batch The key of the batch.
+    /// @param lessons The lessons, bit i standing for slot i.
     event BookingsConfirmed(bytes32 indexed batch, uint40 lessons);
 
     /// @notice Lessons were called off.
+    /// @param batch The key of the batch.
+    /// @param lessons The lessons, bit i standing for slot i.
     /// @param by Who called them off: the student, the tutor, or anyone once the time for arbitration is over.
     /// @param refund What the student got back, in base units of the token.
     event BookingsCancelled(bytes32 indexed batch, uint40 lessons, address indexed by, uint256 refund);
 
     /// @notice Lessons are over.
+    /// @param batch The key of the batch.
+    /// @param lessons The lessons, bit i standing for slot i.
     /// @param amount What the tutor got, in base units of the token.
     event BookingsCompleted(bytes32 indexed batch, uint40 lessons, uint256 amount);
 
     /// @notice The student contests these lessons.
+    /// @param batch The key of the batch.
+    /// @param lessons The lessons, bit i standing for slot i.
     event BookingsDisputed(bytes32 indexed batch, uint40 lessons);
 
-    /// @notice The arbiter decided. Both amounts are in base units of the token.
+    /// @notice The arbiter decided.
+    /// @param batch The key of the batch.
+    /// @param lessons The lessons, bit i standing for slot i.
+    /// @param tutorAmount What the tutor got, in base units of the token.
+    /// @param studentAmount What the student got back, in base units of the token.
     event BookingsResolved(bytes32 indexed batch, uint40 lessons, uint256 tutorAmount, uint256 studentAmount);
 
     /* ACTS */
@@ -210,7 +229,10 @@ interface IBookingEscrow {
     /// @notice Sets the rate of a listing, and whether its lessons need no confirmation. Lessons already booked keep
     /// their terms.
     /// @param tutor The actor: sender or signer of `Listing(tutor,listing,hourlyRate,instant,nonce)`.
+    /// @param listing An identifier of the tutor's choosing.
     /// @param hourlyRate In base units of the token per 60 minutes. Zero withdraws the listing.
+    /// @param instant True: lessons are confirmed as they are booked.
+    /// @param signature Of the tutor, unless he is the sender.
     function publish(address tutor, bytes32 listing, uint96 hourlyRate, bool instant, bytes calldata signature) external;
 
     /// @notice Books the lessons of an order and pulls their total from the student in one `transferFrom`.
@@ -226,6 +248,11 @@ interface IBookingEscrow {
     /// @notice The same, after giving the student's permit to the token.
     /// @dev A permit that fails is ignored and the allowance decides: someone else may have used it already, which
     /// gave this escrow the allowance just the same.
+    /// @param order The terms.
+    /// @param signature Of the order's student, unless he is the sender.
+    /// @param permit Of the order's student, for this escrow.
+    /// @return batch The key of the batch.
+    /// @return booked The lessons booked, bit i standing for slot i.
     function createBookingsWithPermit(Order calldata order, bytes calldata signature, Permit calldata permit)
         external
         returns (bytes32 batch, uint40 booked);
@@ -233,6 +260,8 @@ interface IBookingEscrow {
     /// @notice Pending lessons become confirmed. Possible before they start.
     /// @dev Like every act below it takes the order's terms and a set of its lessons, bit i standing for slot i, and does
     /// all of them or none.
+    /// @param order The terms, as `BookingsCreated` emitted them.
+    /// @param lessons The lessons, all pending.
     /// @param signature Of the order's tutor, for `Confirm(batch,lessons)`, unless he is the sender.
     function confirm(Order calldata order, uint40 lessons, bytes calldata signature) external;
 
@@ -240,20 +269,30 @@ interface IBookingEscrow {
     /// @dev The tutor may at any time before they are completed. The student may at any time while they are pending, and
     /// until `cancelWindow` before the start once they are confirmed. Anyone may once they have been disputed and the time
     /// for arbitration is over: after `end + reviewPeriod + arbitrationPeriod`.
+    /// @param order The terms, as `BookingsCreated` emitted them.
+    /// @param lessons The lessons, all in a status and at a time at which the actor may.
     /// @param by The actor: sender, or signer of `Cancel(batch,lessons)`.
+    /// @param signature Of the actor, unless he is the sender.
     function cancel(Order calldata order, uint40 lessons, address by, bytes calldata signature) external;
 
     /// @notice Lessons become completed and their money goes to the tutor.
     /// @dev The student may at any time. Anyone may once they are confirmed and the time to dispute them is over: after
     /// `end + reviewPeriod`.
+    /// @param order The terms, as `BookingsCreated` emitted them.
+    /// @param lessons The lessons, all in a status and at a time at which the actor may.
     /// @param by The actor: sender, or signer of `Complete(batch,lessons)`.
+    /// @param signature Of the actor, unless he is the sender.
     function complete(Order calldata order, uint40 lessons, address by, bytes calldata signature) external;
 
     /// @notice Confirmed lessons become disputed. Possible from their start until `end + reviewPeriod`.
+    /// @param order The terms, as `BookingsCreated` emitted them.
+    /// @param lessons The lessons, all confirmed.
     /// @param signature Of the order's student, for `Dispute(batch,lessons)`, unless he is the sender.
     function dispute(Order calldata order, uint40 lessons, bytes calldata signature) external;
 
     /// @notice Disputed lessons become completed and their money is split. Only the arbiter may, as the sender.
+    /// @param order The terms, as `BookingsCreated` emitted them.
+    /// @param lessons The lessons, all disputed.
     /// @param tutorShareBps The tutor's share in basis points, at most 10,000. It is taken of each lesson's amount and
     /// rounded down; the student gets the rest.
     function resolve(Order calldata order, uint40 lessons, uint16 tutorShareBps) external;
@@ -261,42 +300,62 @@ interface IBookingEscrow {
     /* VIEWS */
 
     /// @notice The ERC-20 that lessons are paid in.
+    /// @return The token's address.
     function token() external view returns (address);
 
-    /// @notice How long before its start a confirmed lesson can no longer be cancelled by its student, in seconds.
+    /// @notice How long before its start a confirmed lesson can no longer be cancelled by its student.
+    /// @return In seconds.
     function cancelWindow() external view returns (uint256);
 
-    /// @notice How long after its end a lesson can be disputed, in seconds. Then anyone may have the tutor paid.
+    /// @notice How long after its end a lesson can be disputed. Then anyone may have the tutor paid.
+    /// @return In seconds.
     function reviewPeriod() external view returns (uint256);
 
-    /// @notice How long after the review period a dispute can stay open, in seconds. Then anyone may have the student
-    /// refunded.
+    /// @notice How long after the review period a dispute can stay open. Then anyone may have the student refunded.
+    /// @return In seconds.
     function arbitrationPeriod() external view returns (uint256);
 
-    /// @notice The account that resolves disputes.
+    /// @notice Who resolves disputes.
+    /// @return The account; it may hand over to another.
     function arbiter() external view returns (address);
 
     /// @notice The EIP-712 digest of an order: what its student signs.
+    /// @param order The terms.
+    /// @return The digest.
     function hashOrder(Order calldata order) external view returns (bytes32);
 
-    /// @notice The key of the batch that an order becomes: its digest with the last byte set to zero.
+    /// @notice The key of the batch that an order becomes.
+    /// @param order The terms.
+    /// @return The order's digest with the last byte set to zero.
     function batchOf(Order calldata order) external view returns (bytes32);
 
-    /// @notice The state of a batch; all zero if it does not exist.
+    /// @notice The state of a batch.
+    /// @param batch Its key.
+    /// @return When it was created and where its lessons stand; all zero if it does not exist.
     function batches(bytes32 batch) external view returns (Batch memory);
 
-    /// @notice The status of one lesson. `bookingId = batch | index`.
+    /// @notice The status of one lesson.
+    /// @param bookingId `batch | index`.
+    /// @return `None` if there is no such lesson, or if it was left out.
     function statusOf(bytes32 bookingId) external view returns (Status);
 
     /// @notice The terms of a tutor's listing.
+    /// @param tutor Whose listing it is.
+    /// @param listing Its identifier.
+    /// @return All zero if it was never published.
     function listings(address tutor, bytes32 listing) external view returns (Listing memory);
 
-    /// @notice The tutor's calendar, `count` words from word `firstPage` on. Bit i of word p stands for the quarter
-    /// hour that starts at unix time `(256 * p + i) * 900`; it is set while a live lesson fills it.
+    /// @notice The tutor's calendar. Bit i of word p stands for the quarter hour that starts at unix time
+    /// `(256 * p + i) * 900`; a lesson takes its quarters when it is booked and gives them back when it is cancelled.
+    /// @param tutor Whose calendar.
+    /// @param firstPage The first word.
+    /// @param count How many words.
+    /// @return The words.
     function calendar(address tutor, uint256 firstPage, uint256 count) external view returns (uint256[] memory);
 
     /// @notice What would become of each slot of an order if it were created now, every reason at once.
     /// @dev Looks at the slots only: not at the rate, the deadline, the signature, the allowance or the balance.
+    /// @param order The terms.
     /// @return codes One for each slot.
     /// @return total The sum of the amounts of the slots that are `Ok`, in base units of the token.
     function check(Order calldata order) external view returns (SlotCode[] memory codes, uint256 total);

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IERC1271} from "@openzeppelin/contracts/interfaces/IERC1271.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @notice A contract wallet for the tests: its owner's signatures count as its own (ERC-1271), and its owner has it
@@ -13,11 +14,9 @@ contract Wallet1271 is IERC1271 {
         owner = owner_;
     }
 
-    function execute(address target, bytes calldata data) external returns (bytes memory answer) {
+    function execute(address target, bytes calldata data) external returns (bytes memory) {
         require(msg.sender == owner);
-        bool success;
-        (success, answer) = target.call(data);
-        require(success);
+        return Address.functionCall(target, data);
     }
 
     function isValidSignature(bytes32 hash, bytes calldata signature) external view virtual returns (bytes4) {

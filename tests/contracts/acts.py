@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from helpers import Account, Actor, Event, Receipt, call, event, plain, rpc, send, sign
+from helpers import Account, Actor, Event, Receipt, call, event, plain, rpc, send, set_back, sign
 from market import PAGE, RATE, Market, quarters_of, slot
 
 from creneau.booking import Status
@@ -190,4 +190,4 @@ def undone() -> Iterator[None]:
     """Sets the chain back afterwards, its time too."""
     snapshot = rpc("evm_snapshot")
     yield
-    rpc("evm_revert", snapshot)
+    set_back(snapshot)

@@ -144,6 +144,14 @@ def test_a_wallet_refuses_others_signatures(market: Market, wallet: Contract) ->
             market.book(order, signature, sender=market.relayer)
 
 
+def test_a_contract_that_the_student_calls_is_not_the_student(market: Market) -> None:
+    contract = deploy(project.Wallet1271, market.student, sender=market.deployer)
+    data = calldata(market.escrow.createBookings, market.order(), b"")
+    with reverts("NotActor", actor=market.student, sender=contract):
+        send(contract.execute, market.escrow, data, sender=market.student)
+    market.assert_booked(market.book(market.order()), market.order())
+
+
 def test_a_wallets_owner_is_not_the_wallet(market: Market, wallet: Contract) -> None:
     with reverts("NotActor", actor=wallet, sender=market.stranger):
         market.book(market.order(student=wallet.address), sender=market.stranger)

@@ -2,7 +2,8 @@
 
 import pytest
 from acts import ALL, act_call, disputed, do, done
-from helpers import call, event, reverts, send
+from ape import project
+from helpers import call, calldata, deploy, event, reverts, send
 from market import NOBODY, Market
 
 
@@ -70,6 +71,15 @@ def test_a_successor_resolves_once_he_has_accepted(market: Market) -> None:
     with reverts("NotActor", actor=after, sender=before):
         do(market, "resolve", order, 0b110, before)
     done(market, "resolve", order, 0b110, after, share=7_500)
+
+
+def test_a_contract_that_the_arbiter_calls_is_not_the_arbiter(market: Market) -> None:
+    order = disputed(market)
+    contract = deploy(project.Wallet1271, market.arbiter, sender=market.deployer)
+    data = calldata(market.escrow.resolve, order, ALL, 10_000)
+    with reverts("NotActor", actor=market.arbiter, sender=contract):
+        send(contract.execute, market.escrow, data, sender=market.arbiter)
+    done(market, "resolve", order, ALL, market.arbiter)
 
 
 @pytest.mark.parametrize("role", ["student", "tutor"])

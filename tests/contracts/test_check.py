@@ -1,7 +1,7 @@
 """`check`: every reason at once, and always what `createBookings` then does."""
 
 import pytest
-from helpers import call, reverts, rpc
+from helpers import call, reverts, rpc, set_back
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from market import NOW, QUARTER, RATE, Market, quarters_of, slot, time_of
@@ -181,4 +181,4 @@ def test_check_and_creation_agree_with_the_rules(
             market.assert_booked(receipt, order, sum(1 << index for index in free))
             assert market.calendar() == taken | quarters_of(slots[index] for index in free)
     finally:
-        rpc("evm_revert", snapshot)
+        set_back(snapshot)

@@ -14,7 +14,7 @@ import pytest
 from acts import MONTH, do, end_of, sign_act
 from ape import project
 from eth_utils.crypto import keccak
-from helpers import Contract, Receipt, deploy, rpc, send, sign_permit
+from helpers import Contract, Receipt, deploy, rpc, send, set_back, sign_permit
 from market import DEADLINE, PAGE, RATE, Market, slot
 
 from creneau.order import Order, Permit
@@ -169,7 +169,7 @@ def measured(fixed_market: Market) -> dict[str, int]:
     for name, act in CASES.items():
         snapshot = rpc("evm_snapshot")
         table[name] = act(fixed_market).gas_used
-        rpc("evm_revert", snapshot)
+        set_back(snapshot)
     if os.environ.get("UPDATE_GAS"):
         TABLE.write_text(json.dumps(table, indent=2) + "\n")
     return table

@@ -6,6 +6,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fuzz.machine import EscrowMachine, report, run
@@ -26,6 +27,11 @@ def artifacts() -> dict[str, Json]:
     """The contracts as Ape compiles them."""
     from ape import project
 
+    return artifacts_of(project)
+
+
+def artifacts_of(project: Any) -> dict[str, Json]:
+    """The ABIs and the byte codes of the contracts that the state machine needs."""
     found = project.load_contracts()
     types = {name: found[name].contract_type for name in CONTRACTS}
     return {

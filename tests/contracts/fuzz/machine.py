@@ -15,10 +15,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fuzz.model import LIVE, Model, Order, Refused
+from fuzz.model import CONFIRMED, FOREVER, LIVE, RULES, Model, Order, Refused, Window
 from fuzz.moves import Move, Moves
 from fuzz.node import Json, Log, Reverted, transaction
-from fuzz.properties import CHECKS, Act, State, Step, bitmap, require
+from fuzz.properties import CHECKS, Act, State, Step, bitmap, named, require
 from fuzz.world import MAX, PERIODS, START, World
 
 PHASES = (Phase.generate, Phase.shrink)
@@ -29,6 +29,11 @@ EVERYTHING = frozenset(range(8))
 def has_lessons(machine: Any) -> bool:
     """Whether there is a lesson to act on."""
     return any(status in LIVE for _, _, status in machine.state.lessons())
+
+
+def has_disputable(machine: Any) -> bool:
+    """Whether there is a lesson that can be disputed, now or later."""
+    return bool(machine.disputable())
 
 
 class EscrowMachine(RuleBasedStateMachine):
@@ -52,7 +57,7 @@ class EscrowMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "snapshot"):
-            self.world.node.rpc("evm_revert", self.snapshot)
+            self.world.node.set_back(self.snapshot)
 
     # --- Steps ---
 
@@ -83,6 +88,34 @@ class EscrowMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def act_more(self, data: Any) -> None:
         self.act(data)
+
+    @precondition(has_disputable)
+    @rule(data=st.data())
+    def quarrel(self, data: Any) -> None:
+        """A lesson is disputed in its time, and perhaps decided at once. By chance alone that is too rare."""
+        first, last = self.moves(data).pick(self.disputable())
+        self.now = max(self.now, data.draw(st.sampled_from([first, last, (first + last) // 2])))
+        self.attempt(self.moves(data).act("dispute"))
+        if data.draw(st.booleans()):
+            self.attempt(self.moves(data).act("resolve"))
+
+    @precondition(has_lessons)
+    @rule(data=st.data())
+    def at_the_edge(self, data: Any) -> None:
+        """Somebody does something within a second of the first or the last time for it, or too late."""
+        edges = [
+            (name, (order, self.actor(role, order), {lesson}), edge)
+            for order, lesson, status in self.state.lessons()
+            for (name, role), rules in RULES.items()
+            if status in rules
+            for edge in rules[status](order.slots[lesson], PERIODS[self.which])
+            if edge not in {0, FOREVER}
+        ]
+        if edges:
+            moves = self.moves(data)
+            name, chosen, edge = moves.pick(edges)
+            self.now = max(self.now, edge + moves.pick([-1, 0, 1]))
+            self.attempt(self.moves(data).act(name, chosen))
 
     @rule(data=st.data())
     def several_together(self, data: Any) -> None:
@@ -196,15 +229,28 @@ class EscrowMachine(RuleBasedStateMachine):
         step = Step(escrow, periods, self.now, acts, logs, before, after, self.owed, self.orders)
         for number, check in CHECKS.items():
             if number in self.checking:
-                check(step)
+                with named(number):
+                    check(step)
         if 6 in self.checking:
-            self.world.everybody_gets_his_money_out(self.which, after)
+            with named(6):
+                self.world.everybody_gets_his_money_out(self.which, after)
         if 0 in self.checking:
             self.model = model
             said = [told(event) for event in model.events]
             require(self.events(logs) == said, "events", logs, "expected", said)
             require(after == self.expected(after), "state", after, "expected", self.expected(after))
         self.state = after
+
+    def actor(self, role: str, order: Order) -> str:
+        """Who has a role in an order. Anyone is somebody else."""
+        return {"student": order.student, "tutor": order.tutor}.get(role, self.world.relayers[0])
+
+    def disputable(self) -> list[Window]:
+        """When the lessons that are confirmed can be disputed, of those for which it is not too late."""
+        rule = RULES["dispute", "student"][CONFIRMED]
+        lessons = [(order, lesson) for order, lesson, status in self.state.lessons() if status == CONFIRMED]
+        windows = [rule(order.slots[lesson], PERIODS[self.which]) for order, lesson in lessons]
+        return [(first, last) for first, last in windows if last >= self.now]
 
     def read(self) -> State:
         return self.world.read(self.which, self.orders.values())

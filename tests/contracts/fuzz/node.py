@@ -92,6 +92,13 @@ class Node:
         receipt: Json = self.rpc("eth_sendTransactionSync", transaction)
         return receipt
 
+    def set_back(self, snapshot: str) -> None:
+        """Sets the chain back, once the pool has let go of what was mined: it would be mined again."""
+        while self.rpc("txpool_status") != {"pending": "0x0", "queued": "0x0"}:
+            time.sleep(0.001)
+        if self.rpc("evm_revert", snapshot) is not True:
+            raise RuntimeError(f"there is no snapshot {snapshot}")
+
     def simulate(self, transactions: Iterable[Json], at: int) -> list[Json]:
         """What transactions would do one after the other in a block of time `at`; nothing is kept."""
         block = {"blockOverrides": {"time": hex(at)}, "calls": list(transactions)}

@@ -6,6 +6,7 @@ step, and the rules of `model.RULES`; so they hold, or not, whatever the model b
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -90,6 +91,15 @@ def require(condition: bool, *what: object) -> None:
     """Like assert, but also where Python runs without them."""
     if not condition:
         raise Violation(*what)
+
+
+@contextmanager
+def named(number: int) -> Iterator[None]:
+    """A violation says which property it is of."""
+    try:
+        yield
+    except Violation as violation:
+        raise Violation(f"property {number}", *violation.args) from None
 
 
 def balance_is_what_is_owed(step: Step) -> None:

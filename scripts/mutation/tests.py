@@ -1,0 +1,191 @@
+"""Runs the contract's tests against byte codes, each in a fork of a process that has collected them.
+
+A fork has a node of its own, deploys the byte code wherever a test deploys the escrow, and stops at the first
+test that fails. Tests that killed a mutant nearby come first, then each test with its first parameters, then
+the rest, those of many examples last. If all pass, the state machine is next.
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import Phase, is_hypothesis_test, settings
+from mutation.compiler import CONTRACT, ROOT
+
+TESTS = ROOT / "tests" / "contracts"
+NOT_ABOUT_IT = ["test_gas.py", "test_token.py", "test_helpers.py", "test_properties.py"]
+"""Of other contracts; or exact about gas, which every mutant changes; or run last, as the state machine."""
+
+PATIENCE = 1800
+"""Seconds after which a mutant that still runs counts as killed."""
+
+MACHINE = "the state machine"
+SLOW = "did not end"
+
+
+class Runner:
+    """A pytest plugin: once the tests are collected, it calls `campaign`, which asks it for killers."""
+
+    def __init__(self, campaign: Callable[["Runner"], None], steps: int) -> None:
+        self._campaign, self._steps = campaign, steps
+        self.killers: list[tuple[int, str]] = []
+        """The lines of mutants and the tests that killed them, in order of time."""
+
+    def collect(self) -> None:
+        """Collects the tests and calls the campaign."""
+        from ape.pytest.runners import PytestApeRunner
+
+        connect, PytestApeRunner._connect = PytestApeRunner._connect, lambda _: None
+        self._connect = lambda: connect(self._ape)
+        ignored = [f"--ignore={TESTS / name}" for name in NOT_ABOUT_IT]
+        options = ["-q", "-p", "no:cacheprovider"]
+        code = pytest.main([*options, *ignored, str(TESTS)], plugins=[self])
+        if code != 0:
+            raise RuntimeError(f"pytest: {code!r}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """The first failing example is enough; to find a simple one takes longer than all tests."""
+        settings.register_profile(
+            "mutants", settings.default, phases=[Phase.generate], report_multiple_bugs=False
+        )
+        settings.load_profile("mutants")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of running the tests once."""
+        from ape import project
+        from ape.pytest.runners import PytestApeRunner
+
+        sys.path.insert(0, str(TESTS))
+        project.load_contracts()
+        plugins = session.config.pluginmanager.get_plugins()
+        (self._ape,) = [plugin for plugin in plugins if isinstance(plugin, PytestApeRunner)]
+        self._session = session
+        self._campaign(self)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Into the log: nobody is there to see the summary."""
+        if report.failed:
+            print(report.nodeid, report.longreprtext, sep="\n", flush=True)
+
+    def killer(self, bytecode: str, line: int) -> str | None:
+        """The test that fails with this byte code, or None if none does."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os.close(reader)
+            self._run(bytecode, line, writer)
+        os.close(writer)
+        test = self._wait(child, reader)
+        os.close(reader)
+        if test not in {None, MACHINE, SLOW}:
+            self.killers.append((line, str(test)))
+        return test
+
+    def _wait(self, child: int, reader: int) -> str | None:
+        """What the child says before it ends, or is ended."""
+        deadline = time.monotonic() + PATIENCE
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return SLOW
+            time.sleep(0.01)
+        answer = os.read(reader, 10_000).decode()
+        if not answer:
+            raise RuntimeError("a test process died")
+        return answer.removeprefix("killed by ") if answer.startswith("killed by ") else None
+
+    # --- In the fork ---
+
+    def _run(self, bytecode: str, line: int, writer: int) -> None:
+        answer = ""
+        try:
+            deploy_instead(bytecode)
+            self._connect()
+            test = self._first_failure(line) or self._machine(bytecode)
+            answer = f"killed by {test}" if test else "survived"
+        finally:
+            os.write(writer, answer.encode())
+            os.killpg(0, signal.SIGKILL)  # itself and its node
+
+    def _first_failure(self, line: int) -> str | None:
+        nearest = sorted(self.killers, key=lambda killer: abs(killer[0] - line))
+        items = {item.nodeid: item for item in self._session.items}
+        once = set({(item.path, item.originalname): name for name, item in reversed(items.items())}.values())
+        others = sorted(items, key=lambda name: (is_hypothesis_test(items[name].obj), name not in once))
+        names = dict.fromkeys([test for _, test in nearest if test in items] + others)
+        order = [items[name] for name in names]
+        for item, following in zip(order, [*order[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._session.testsfailed:
+                return item.nodeid
+        return None
+
+    def _machine(self, bytecode: str) -> str | None:
+        violation = break_machine(bytecode, self._steps) if self._steps else None
+        return MACHINE if violation else None
+
+
+def deploy_instead(bytecode: str) -> None:
+    """Has Ape deploy this as the escrow."""
+    from ape import project
+
+    contract = project.load_contracts()[CONTRACT].contract_type
+    contract.deployment_bytecode.bytecode = "0x" + bytecode
+    if project.BookingEscrow.contract_type.deployment_bytecode.bytecode != "0x" + bytecode:
+        raise RuntimeError("Ape keeps the compiled contract elsewhere now")
+
+
+class Broken(NamedTuple):
+    """Where the state machine found a violation: after how many steps, and which."""
+
+    step: int
+    violation: Exception
+
+
+def break_machine(
+    bytecode: str, steps: int, checking: frozenset[int] | None = None, seed: int = 1
+) -> Broken | None:
+    """The first violation of these properties, or of any, within so many steps; None if there is none."""
+    from ape import project
+    from fuzz.machine import EVERYTHING, EscrowMachine, run
+    from fuzz.node import Node
+    from fuzz.world import World
+    from test_properties import artifacts_of
+
+    artifacts = artifacts_of(project)
+    artifacts[CONTRACT]["bytecode"] = bytecode
+    first: list[Broken] = []
+
+    class Machine(EscrowMachine):
+        def perform(self, *arguments: Any) -> None:
+            try:
+                super().perform(*arguments)
+            except Exception as violation:
+                first.append(Broken(self.tally.total(), violation))
+                raise
+
+    Machine.tally, Machine.checking = Counter(), EVERYTHING if checking is None else checking
+    with Node() as node:
+        Machine.world = World(node, artifacts)
+        try:
+            run(Machine, seed, steps, phases=(Phase.generate,))
+        except Exception as violation:  # noqa: BLE001  # whatever it is, it is what was looked for
+            return first[0] if first else Broken(Machine.tally.total(), violation)
+    return None
+
+
+def tree() -> str:
+    """What the tests are made of, in short: it changes with every test."""
+    files = [ROOT / "tests" / "conftest.py", ROOT / "tests" / "helpers.py", *TESTS.rglob("*.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:12]
