@@ -1,17 +1,34 @@
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import click
-from ape import accounts
+from ape import accounts, compilers, project
 from ape.api import AccountAPI, ProviderAPI
 from ape.cli import ConnectedProviderCommand, account_option
+from ape_accounts.accounts import KeyfileAccount
 from ape_ethereum.provider import Web3Provider
+from web3 import HTTPProvider, Web3
 
-from creneau.deployment import Creation, Deployment, deploy
+from creneau.deployment import (
+    Deployment,
+    Plan,
+    Sent,
+    carry_out,
+    check_transfer,
+    creations,
+    plan,
+)
 from creneau.errors import CreneauError
 from creneau.fields import to_address, to_hex
+from creneau.networks import Network, network_of
+from creneau.registry import record
 
-LOCAL_CHAINS = {1337, 31337}
-"""A node that was started on its own and is reached by its URL is local too."""
+NOBODY = "0x" + "00" * 20
 
 
 def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -27,89 +44,207 @@ def _address(_context: click.Context, _option: click.Parameter, value: str | Non
     "--token", callback=_address, help="The ERC-20 that lessons are paid in. Without it: a new EduToken."
 )
 @click.option("--arbiter", callback=_address, help="Who resolves disputes. Without it: the deployer.")
-@click.option(
-    "--cancel-hours",
-    default=24,
-    show_default=True,
-    help="Until when before its start a lesson can be cancelled.",
-)
-@click.option(
-    "--review-hours", default=48, show_default=True, help="Until when after its end it can be disputed."
-)
-@click.option(
-    "--arbitration-days", default=14, show_default=True, help="How long a dispute can stay open after that."
-)
+@click.option("--cancel-hours", type=int, help="Until when before its start a lesson can be cancelled.")
+@click.option("--review-hours", type=int, help="Until when after its end it can be disputed.")
+@click.option("--arbitration-days", type=int, help="How long a dispute can stay open after that.")
+@click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 def cli(
     *,
     provider: ProviderAPI,
     account: AccountAPI | None,
     token: str | None,
     arbiter: str | None,
-    cancel_hours: int,
-    review_hours: int,
-    arbitration_days: int,
+    cancel_hours: int | None,
+    review_hours: int | None,
+    arbitration_days: int | None,
+    yes: bool,
 ) -> None:
-    """Deploys the escrow, and an EduToken unless --token names a token that exists."""
-    account = _deployer(provider, account)
-    if token is None and provider.network.is_mainnet:
-        raise click.UsageError("EduToken is for test networks: name the network's token with --token.")
+    """Deploys the escrow, and on a test network an EduToken unless a token is named.
+
+    What is not given is as creneau/networks.py has it for the network. The addresses follow from the terms:
+    they are shown before anything is sent, and what is there already is found and not deployed again.
+
+    On a live network the contracts are recorded under `deployments:` in ape-config.yaml, and the input for
+    the explorer's source verification is written to .build/verify.
+    """
     if not isinstance(provider, Web3Provider):
         raise click.UsageError(f"The provider {provider.name} does not give access to its node.")
-
-    def send(data: bytes) -> Creation:
-        transaction = provider.network.ecosystem.create_transaction(sender=account.address, data=data)
-        receipt = account.call(transaction)
-        return Creation(
-            str(receipt.contract_address),
-            bytes.fromhex(receipt.txn_hash.removeprefix("0x")),
-            receipt.block_number,
-            receipt.gas_used,
+    web3 = provider.web3
+    network = network_of(web3.eth.chain_id)
+    if network is None:
+        raise click.UsageError(
+            f"Nothing is decided for chain {web3.eth.chain_id}: add it to creneau/networks.py."
         )
-
+    account = _deployer(network, account)
+    token = token or network.token
+    arbiter = arbiter or network.arbiter
+    if not network.test and (token is None or arbiter is None):
+        raise click.UsageError(
+            f"Name the token and the arbiter of {network.name} with --token and --arbiter."
+        )
+    if not network.local:
+        _refuse_nobody(token=token, arbiter=arbiter)
     try:
-        deployment = deploy(
-            provider.web3,
-            send,
+        planned = plan(
+            web3,
             owner=account.address,
             arbiter=arbiter,
             token=token,
-            cancel_window=timedelta(hours=cancel_hours),
-            review_period=timedelta(hours=review_hours),
-            arbitration_period=timedelta(days=arbitration_days),
+            cancel_window=network.cancel_window if cancel_hours is None else timedelta(hours=cancel_hours),
+            review_period=network.review_period if review_hours is None else timedelta(hours=review_hours),
+            arbitration_period=network.arbitration_period
+            if arbitration_days is None
+            else timedelta(days=arbitration_days),
         )
+        _show(network, account, planned)
+        if token is not None and not network.local:
+            with _fork(str(provider.http_uri)) as fork:
+                check_transfer(fork, token)
+            click.echo("a transfer of the token, on a fork: exact\n")
+        missing = not planned.escrow.exists or (planned.new_token and not planned.new_token.exists)
+        if missing and not network.local and not yes:
+            click.confirm("Deploy this?", abort=True)
+        deployment = _carry_out(web3, provider, account, planned, network)
     except CreneauError as error:
         raise click.ClickException(str(error)) from None
-    _report(provider, account, deployment)
+    _report(deployment)
+    if not network.local:
+        _keep(network, deployment, planned)
 
 
-def _deployer(provider: ProviderAPI, account: AccountAPI | None) -> AccountAPI:
+# --- Who and for whom ---
+
+
+def _deployer(network: Network, account: AccountAPI | None) -> AccountAPI:
     """The account given, or on a local network the first of its development accounts."""
-    development = list(accounts.test_accounts)
-    if provider.network.is_dev or provider.chain_id in LOCAL_CHAINS:
-        return account or development[0]
+    if network.local:
+        return account or accounts.test_accounts[0]
     if account is None:
         raise click.UsageError("Name the account that deploys with --account.")
-    # Their keys are public. Ape accepts TEST::0 on any network.
-    if account.address in {each.address for each in development}:
-        raise click.UsageError(f"{account.address} is a development account: everybody has its key.")
+    _refuse_development(account.address)
     return account
 
 
-def _report(provider: ProviderAPI, account: AccountAPI, deployment: Deployment) -> None:
-    network = f"{provider.network.ecosystem.name}:{provider.network.name}"
-    click.echo(f"\nnetwork   {network}, chain id {deployment.chain_id}")
-    click.echo(f"deployer  {account.address}")
-    click.echo(f"arbiter   {deployment.arbiter}\n")
+def _refuse_development(address: str) -> None:
+    # Their keys are public. Ape accepts TEST::0 on any network.
+    if address in {each.address for each in accounts.test_accounts}:
+        raise click.UsageError(f"{address} is a development account: everybody has its key.")
+
+
+def _refuse_nobody(**named: str | None) -> None:
+    for what, address in named.items():
+        if address == NOBODY:
+            raise click.UsageError(f"The {what} is the zero address.")
+        if address is not None:
+            _refuse_development(address)
+
+
+# --- Doing it ---
+
+
+def _carry_out(
+    web3: Web3, provider: ProviderAPI, account: AccountAPI, planned: Plan, network: Network
+) -> Deployment:
+    def send(to: str, data: bytes) -> Sent:
+        transaction = provider.network.ecosystem.create_transaction(
+            sender=account.address, receiver=to, data=data
+        )
+        # A network that is reached by its URL has no number of its own in ape-config.yaml.
+        transaction.required_confirmations = network.confirmations
+        receipt = account.call(transaction)
+        return Sent(
+            bytes.fromhex(receipt.txn_hash.removeprefix("0x")), receipt.block_number, receipt.gas_used
+        )
+
+    nothing = planned.escrow.exists and (planned.new_token is None or planned.new_token.exists)
+    if nothing or not isinstance(account, KeyfileAccount):
+        return carry_out(web3, send, planned)
+    account.set_autosign(True)  # What is signed was shown and confirmed as a whole.
+    try:
+        return carry_out(web3, send, planned)
+    finally:
+        account.set_autosign(False)
+
+
+@contextmanager
+def _fork(url: str) -> Iterator[Web3]:
+    """A node of our own that goes on from the network's present."""
+    command = ["anvil", "--port", "0", "--fork-url", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None  # noqa: S101  # asked for above
+        told = []
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("Listening on"):
+                break
+        else:
+            raise click.ClickException("The network could not be forked: " + "".join(told)[-500:].strip())
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        try:
+            yield Web3(HTTPProvider(f"http://{told[-1].split()[-1]}"))
+        finally:
+            process.terminate()
+
+
+# --- Telling ---
+
+
+def _show(network: Network, account: AccountAPI, planned: Plan) -> None:
+    cancel, review, arbitration = (timedelta(seconds=period) for period in planned.periods)
+    lines = {
+        "network": f"{network.name}, chain id {planned.chain_id}",
+        "deployer": account.address,
+        "token": planned.token + _state(planned.new_token),
+        "escrow": planned.escrow.address + _state(planned.escrow),
+        "arbiter": planned.arbiter,
+        "cancel": f"until {_hours(cancel)} before the start",
+        "review": f"until {_hours(review)} after the end",
+        "arbitration": f"{_hours(arbitration)} more",
+        "confirmations": str(network.confirmations),
+    }
+    click.echo("".join(f"\n{name:<14}{value}" for name, value in lines.items()) + "\n")
+
+
+def _state(planned: Any) -> str:
+    if planned is None:
+        return ", given"
+    return ", there already" if planned.exists else ", to be deployed"
+
+
+def _hours(period: timedelta) -> str:
+    return f"{period / timedelta(hours=1):g} hours"
+
+
+def _report(deployment: Deployment) -> None:
     rows = [("contract", "address", "block", "gas", "transaction")]
-    if deployment.new_token:
-        rows.append(_row("EduToken", deployment.new_token))
-    else:
-        rows.append(("token", deployment.token, "", "", "there already"))
-    rows.append(_row("BookingEscrow", deployment.escrow))
+    for contract, creation in creations(deployment):
+        gas = "-" if creation.gas_used is None else f"{creation.gas_used:,}"
+        found = to_hex(creation.transaction_hash)
+        rows.append((contract, creation.address, str(creation.block_number), gas, found))
     for contract, address, block, gas, transaction in rows:
         click.echo(f"{contract:<14} {address:<42} {block:>9} {gas:>10}  {transaction}")
+    click.echo("read back: token, arbiter and periods are as planned")
 
 
-def _row(contract: str, creation: Creation) -> tuple[str, str, str, str, str]:
-    block, gas = str(creation.block_number), f"{creation.gas_used:,}"
-    return contract, creation.address, block, gas, to_hex(creation.transaction_hash)
+def _keep(network: Network, deployment: Deployment, planned: Plan) -> None:
+    config = project.path / "ape-config.yaml"
+    for contract, creation in creations(deployment):
+        added = record(config, network.name, contract, creation)
+        click.echo(f"ape-config.yaml: {contract} {'recorded' if added else 'was recorded already'}")
+    folder = project.path / ".build" / "verify"
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in (planned.new_token, planned.escrow):
+        if each is not None:
+            file = folder / f"{network.chain_id}-{each.contract}.json"
+            file.write_text(json.dumps(standard_json(each.contract), indent=1) + "\n")
+            click.echo(f"source verification ({network.explorer}): {file.relative_to(project.path)}")
+
+
+def standard_json(contract: str) -> dict[str, Any]:
+    """What the compiler was given for a contract; compiled again it gives the same code."""
+    path = project.path / "contracts" / f"{contract}.sol"
+    [given] = compilers.solidity.get_standard_input_json([path], project=project).values()
+    # Where node_modules is a link, the names would lead outside; they are part of the code's metadata.
+    named = {name[max(name.find("node_modules/"), 0) :]: text for name, text in given["sources"].items()}
+    settings = given["settings"] | {"outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}}}
+    return {"language": "Solidity", "sources": named, "settings": settings}

@@ -91,15 +91,18 @@ class DevStack:
         self.start_node()
         self.web3 = Web3(Web3.HTTPProvider(self.rpc_url))
         self.chain_id = self.web3.eth.chain_id
-        self.escrow, self.edu = self._contracts()
+        self.escrow, self.edu, deployment_block = self._contracts()
         values: dict[str, Any] = {
             "rpc_url": self.rpc_url,
             "chain_id": self.chain_id,
             "escrow": self.escrow,
+            "deployment_block": deployment_block,
             "data_dir": self.data_dir,
             "host": "127.0.0.1",
             "port": self.port,
             "relayer_mnemonic_index": RELAYER,
+            "arbiter_mnemonic_index": OWNER,
+            **dict.fromkeys(("address_limit", "user_limit", "user_write_limit"), "off"),
         }
         self.settings = Settings(_env_file=None, **values | self._more_settings)
         self._store = Store(self.settings.database)
@@ -150,20 +153,21 @@ class DevStack:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
-    def _contracts(self) -> tuple[str, str]:
-        """The addresses of the escrow and the token, deployed unless this chain has them."""
+    def _contracts(self) -> tuple[str, str, int]:
+        """The addresses of the escrow and the token, deployed unless this chain has them, and since when."""
         file = self.data_dir / "contracts.json"
         if file.exists():
-            known: dict[str, str] = json.loads(file.read_text())
+            known: dict[str, Any] = json.loads(file.read_text())
             if self.web3.eth.get_code(Web3.to_checksum_address(known["escrow"])):
-                return known["escrow"], known["token"]
+                return known["escrow"], known["token"], known.get("block", 0)
             print("the chain is gone; starting afresh", file=sys.stderr)
             for database in self.data_dir.glob("creneau.db*"):
                 database.unlink()
         deployment = deploy(self.web3, send_by_web3(self.web3, self.owner), owner=self.owner.address)
         self.rpc("anvil_setBalance", self.account(RELAYER).address, hex(10**22))
-        file.write_text(json.dumps({"escrow": deployment.escrow.address, "token": deployment.token}))
-        return deployment.escrow.address, deployment.token
+        escrow, token, block = deployment.escrow.address, deployment.token, deployment.escrow.block_number
+        file.write_text(json.dumps({"escrow": escrow, "token": token, "block": block}))
+        return escrow, token, block
 
     # --- The shim ---
 
@@ -334,7 +338,7 @@ def main() -> None:
     data_dir = Path(os.environ.get("CRENEAU_DATA_DIR", ROOT / ".data"))
     port = int(os.environ.get("CRENEAU_PORT", "8000"))
     signal.signal(signal.SIGINT, _terminated)  # Also where a shell has it ignored, in the background.
-    with DevStack(data_dir=data_dir, port=port) as stack:
+    with DevStack(data_dir=data_dir, port=port, settings={"demo": True}) as stack:
         stack.seed()
         print(f"ready {stack.url}", flush=True)
         stack.wait()

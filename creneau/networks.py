@@ -1,0 +1,59 @@
+"""The networks that Creneau is deployed on: what is decided for each, as data.
+
+Names are those of ape-config.yaml, `ecosystem:network`. A live network's token and arbiter are the operator's
+to name when he deploys, unless they are written here.
+"""
+
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from creneau.fields import Address
+
+
+class Network(BaseModel):
+    """What a deployment on one network consists of.
+
+    `test` networks may have an EduToken, deployed along with the escrow; the others name a token that exists.
+    `confirmations` is how many blocks a transaction waits for until it counts.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    chain_id: int
+    local: bool = False
+    test: bool = True
+    token: Address | None = None
+    arbiter: Address | None = None
+    cancel_window: timedelta = timedelta(hours=24)
+    review_period: timedelta = timedelta(hours=48)
+    arbitration_period: timedelta = timedelta(days=14)
+    confirmations: int = Field(default=2, ge=0)
+    explorer: str | None = None
+
+
+EDU_CHAIN = Network(
+    name="edu-chain:mainnet",
+    chain_id=41923,
+    test=False,
+    confirmations=5,
+    explorer="https://educhain.blockscout.com",
+)
+CODEX = Network(
+    name="edu-chain:codex",
+    chain_id=656476,
+    explorer="https://edu-chain-testnet.blockscout.com",
+)
+SEPOLIA = Network(name="ethereum:sepolia", chain_id=11155111, explorer="https://eth-sepolia.blockscout.com")
+LIVE = (EDU_CHAIN, CODEX, SEPOLIA)
+
+LOCAL_CHAINS = (1337, 31337)
+"""What development nodes call themselves. One that is reached by its URL is local too."""
+
+
+def network_of(chain_id: int) -> Network | None:
+    """The network with this chain id, or None if nothing is decided for it."""
+    if chain_id in LOCAL_CHAINS:
+        return Network(name="ethereum:local", chain_id=chain_id, local=True, confirmations=0)
+    return next((network for network in LIVE if network.chain_id == chain_id), None)

@@ -1,0 +1,227 @@
+"""Deployments on live networks: anvil under their chain ids, a project and an account of their own."""
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ape
+import pytest
+import yaml
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3 import HTTPProvider, Web3
+
+from creneau import codec
+from creneau.deployment import deploy, plan, send_by_web3
+from creneau.networks import LIVE, network_of
+
+ROOT = Path(__file__).parents[2]
+DEVELOPMENT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+NOBODY = "0x" + "00" * 20
+VARIABLE = {41923: "EDU_CHAIN_RPC_URL", 656476: "CODEX_RPC_URL", 11155111: "SEPOLIA_RPC_URL"}
+NAME = {network.chain_id: network.name for network in LIVE}
+
+
+class Place(SimpleNamespace):
+    """A network, and a checkout from which it is deployed to."""
+
+    web3: Web3
+    url: str
+    project: Path
+    deployer: LocalAccount
+    environment: dict[str, str]
+
+    def deploy(self, *options: str, network: str, account: str = "deployer", **environment: str) -> Any:
+        return subprocess.run(
+            ["ape", "run", "deploy", "--network", network, "--account", account, "--yes", *options],
+            cwd=self.project,
+            env=os.environ | self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    @property
+    def config(self) -> str:
+        return (self.project / "ape-config.yaml").read_text()
+
+    def sent(self) -> int:
+        return self.web3.eth.get_transaction_count(self.deployer.address)
+
+    def create(self, data: bytes) -> str:
+        [owner, *_] = self.web3.eth.accounts
+        sent = self.web3.eth.send_transaction({"from": owner, "data": "0x" + data.hex()})
+        return str(self.web3.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)["contractAddress"])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Callable[[int], Place]]:
+    """`place(41923)`: a node with this chain id, a copy of the project, and a funded account `deployer`."""
+    processes = []
+
+    def make(chain_id: int) -> Place:
+        command = ["anvil", "--port", "0", "--chain-id", str(chain_id), "--block-time", "0.2"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
+        reader = threading.Thread(target=process.stdout.read, daemon=True)
+        reader.start()
+        processes.append((process, reader))
+        web3 = Web3(HTTPProvider(f"http://{address}"))
+        deployer = Account.create()
+        web3.provider.make_request("anvil_setBalance", [deployer.address, hex(10**19)])  # type: ignore[arg-type]
+        accounts = tmp_path / "ape" / "accounts"
+        accounts.mkdir(parents=True)
+        keyfile = Account.encrypt(deployer.key, "secret", kdf="pbkdf2", iterations=2)
+        (accounts / "deployer.json").write_text(json.dumps(keyfile))
+        project = tmp_path / "project"
+        project.mkdir()
+        for name in ("contracts", "node_modules", "scripts", "creneau", "pyproject.toml"):
+            (project / name).symlink_to(ROOT / name)
+        (project / "ape-config.yaml").write_text((ROOT / "ape-config.yaml").read_text())
+        environment = {
+            "APE_DATA_FOLDER": str(tmp_path / "ape"),
+            "APE_ACCOUNTS_deployer_PASSPHRASE": "secret",
+            VARIABLE[chain_id]: f"http://{address}",
+        }
+        return Place(
+            web3=web3, url=f"http://{address}", project=project, deployer=deployer, environment=environment
+        )
+
+    yield make
+    for process, reader in processes:
+        process.terminate()
+        process.wait()
+        reader.join()
+        process.stdout.close()
+
+
+def test_ape_config_says_what_the_networks_are() -> None:
+    for network in LIVE:
+        ecosystem, _, name = network.name.partition(":")
+        known = ape.networks.get_ecosystem(ecosystem).get_network(name)
+        assert (known.chain_id, known.required_confirmations) == (network.chain_id, network.confirmations)
+        assert known.is_mainnet == (not network.test)
+        assert network_of(network.chain_id) == network
+    assert network_of(1) is None
+
+
+@pytest.mark.parametrize("chain_id", [656476, 11155111])
+def test_first_and_repeated(place: Any, chain_id: int) -> None:
+    there = place(chain_id)
+    comments = [line for line in there.config.splitlines() if line.lstrip().startswith("#")]
+    planned = plan(there.web3, owner=there.deployer.address)
+
+    done = there.deploy(network=NAME[chain_id])
+
+    assert done.returncode == 0, done.stderr
+    assert there.sent() == 2
+    assert planned.new_token is not None
+    recorded = yaml.load(there.config, Loader=yaml.BaseLoader)["deployments"]  # noqa: S506  # strings only
+    ecosystem, _, name = NAME[chain_id].partition(":")
+    entries = recorded[ecosystem][name]
+    assert [(entry["contract_type"], entry["address"]) for entry in entries] == [
+        ("EduToken", planned.new_token.address),
+        ("BookingEscrow", planned.escrow.address),
+    ]
+    for entry in entries:
+        receipt = there.web3.eth.get_transaction_receipt(entry["transaction"])
+        assert (receipt["status"], receipt["blockNumber"]) == (1, int(entry["block"]))
+    assert [line for line in there.config.splitlines() if line.lstrip().startswith("#")] == comments
+
+    before = there.config
+    again = there.deploy(network=NAME[chain_id])
+    assert again.returncode == 0, again.stderr
+    assert (there.sent(), there.config) == (2, before)
+    assert f"{planned.escrow.address}, there already" in again.stdout
+
+    # A record that was lost is found again on the chain.
+    (there.project / "ape-config.yaml").write_text((ROOT / "ape-config.yaml").read_text())
+    assert there.deploy(network=NAME[chain_id]).returncode == 0
+    assert (there.sent(), there.config) == (2, before)
+
+
+def test_half_done(place: Any) -> None:
+    there = place(656476)
+    planned = plan(there.web3, owner=there.deployer.address)
+
+    def only_one(send: Any) -> Any:
+        sent = []
+
+        def once(to: str, data: bytes) -> Any:
+            if sent:
+                raise KeyboardInterrupt
+            sent.append(send(to, data))
+            return sent[0]
+
+        return once
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy(there.web3, only_one(send_by_web3(there.web3, there.deployer)), owner=there.deployer.address)
+    assert planned.new_token is not None
+    assert there.sent() == 1
+
+    done = there.deploy(network="edu-chain:codex")
+    assert done.returncode == 0, done.stderr
+    assert there.sent() == 2
+    assert f"{planned.new_token.address}, there already" in done.stdout
+    assert f"{planned.escrow.address}, to be deployed" in done.stdout
+
+
+def test_the_main_network_wants_a_token_and_an_arbiter(place: Any) -> None:
+    there = place(41923)
+    [owner, *_] = there.web3.eth.accounts
+    token = there.create(codec.creation_data("EduToken", owner))
+    arbiter = Account.create().address
+
+    def refused(*options: str, account: str = "deployer", code: int = 2) -> str:
+        done = there.deploy(*options, network="edu-chain:mainnet", account=account)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert there.sent() == 0
+        assert "deployments:" not in there.config
+        return str(done.stderr)
+
+    asked = "Error: Name the token and the arbiter of edu-chain:mainnet with --token and --arbiter."
+    assert asked in refused("--arbiter", arbiter)
+    assert asked in refused("--token", token)
+    assert "Error: The token is the zero address." in refused("--token", NOBODY, "--arbiter", arbiter)
+    assert "Error: The arbiter is the zero address." in refused("--token", token, "--arbiter", NOBODY)
+    public = f"Error: {DEVELOPMENT} is a development account: everybody has its key."
+    assert public in refused("--token", token, "--arbiter", DEVELOPMENT)
+    assert public in refused("--token", token, "--arbiter", arbiter, account="TEST::0")
+    missing = refused("--token", arbiter, "--arbiter", arbiter, code=1)
+    assert f"Error: There is no token contract at {arbiter}." in missing
+
+    done = there.deploy("--token", token, "--arbiter", arbiter, network="edu-chain:mainnet")
+    assert done.returncode == 0, done.stderr
+    assert there.sent() == 1
+    assert "a transfer of the token, on a fork: exact" in done.stdout
+    assert re.search(rf"^arbiter +{arbiter}$", done.stdout, re.MULTILINE)
+
+
+def test_a_node_of_another_chain_is_refused(place: Any) -> None:
+    there = place(656476)
+    done = there.deploy(network="edu-chain:mainnet", EDU_CHAIN_RPC_URL=there.url)
+    assert done.returncode != 0
+    assert "does not match network chain ID '41923'" in done.stdout + done.stderr
+    assert there.sent() == 0
+
+
+def test_what_the_explorer_is_given_compiles_to_the_same_code(place: Any) -> None:
+    there = place(656476)
+    assert there.deploy(network="edu-chain:codex").returncode == 0
+    given = (there.project / ".build" / "verify" / "656476-BookingEscrow.json").read_text()
+    compiler = str(ROOT / "scripts" / "solc" / "solc-v0.8.37")
+    done = subprocess.run(
+        [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True, timeout=200
+    )
+    [compiled] = json.loads(done.stdout)["contracts"]["contracts/BookingEscrow.sol"].values()
+    packaged = json.loads((ROOT / "creneau" / "abi" / "BookingEscrow.json").read_text())
+    assert compiled["evm"]["bytecode"]["object"] == packaged["bytecode"].removeprefix("0x")
