@@ -1,21 +1,27 @@
-"""`python -m api serve | migrate | seed | token --user ID`; the settings come from the environment."""
+"""`python -m api serve | migrate | rebuild | seed | openapi | errors | token --user ID`."""
 
 import argparse
+import json
 import sys
+import time
 from types import FrameType
 
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
-from api import auth, logs
+from api import auth, codes, logs
 from api.app import Shim, create_app
-from api.chain import WrongChain
+from api.chain import WrongChain, connect
 from api.custody import MnemonicCustodian
 from api.directory import TableDirectory, seed
-from api.node import NodeUnavailable
+from api.follower import Follower
+from api.node import NodeUnavailable, RpcError
 from api.settings import Settings
-from api.store import Store
+from api.store import Store, bookings
+from api.view import View
 
 
 class _Server(uvicorn.Server):
@@ -40,6 +46,11 @@ def serve(settings: Settings) -> None:
         create_app(shim),
         host=settings.host,
         port=settings.port,
+        http="h11",  # The other parser takes headers of any length.
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -48,23 +59,62 @@ def serve(settings: Settings) -> None:
     _Server(config, shim).run()
 
 
+def rebuild(settings: Settings) -> None:
+    """Empties the view of the bookings and reads it from the chain again, telling how far it is.
+
+    A shim may be running: it reads on, too, and until the end its lists are incomplete. Whoever is
+    interrupted leaves a view that the next one goes on with.
+    """
+    store = Store(settings.database)
+    store.migrate()
+    view = View(store, settings)
+    follower = Follower(view, connect(settings), settings)
+    began = told = time.monotonic()
+    view.clear()
+    more = True
+    while more:
+        try:
+            more = follower.step()
+        except (NodeUnavailable, RpcError, OperationalError) as error:
+            print(f"{type(error).__name__}, trying again", flush=True)
+            time.sleep(settings.follow_seconds)
+        if time.monotonic() - told >= 1:
+            told = time.monotonic()
+            print(f"block {view.position().number} of {follower.head}", flush=True)
+    with store.read() as db:
+        count = db.scalar(select(func.count()).select_from(bookings))
+    print(f"{count} bookings up to block {view.position().number}, in {time.monotonic() - began:.1f} s")
+    store.close()
+
+
 def main() -> None:
     """Runs one command."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the shim")
     commands.add_parser("migrate", help="bring the database to this version")
+    commands.add_parser("rebuild", help="read all bookings from the chain again; a shim may be running")
     commands.add_parser("seed", help="create the people and the annonce of the demonstration")
+    commands.add_parser("errors", help="print the table of all codes")
+    commands.add_parser("openapi", help="print the documentation of the routes")
     token = commands.add_parser("token", help="print a bearer token (local network only)")
     token.add_argument("--user", required=True, metavar="ID")
     args = parser.parse_args()
     try:
+        if args.command == "openapi":
+            print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+            return
+        if args.command == "errors":
+            print(codes.page(), end="")
+            return
         settings = Settings()
         match args.command:
             case "serve":
                 serve(settings)
             case "migrate":
                 Store(settings.database).migrate()
+            case "rebuild":
+                rebuild(settings)
             case "seed":
                 store = Store(settings.database)
                 store.migrate()

@@ -1,4 +1,4 @@
-"""The application: its parts put together, started and stopped, and what operators ask of it."""
+"""The application: its parts put together, started and stopped."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -6,25 +6,44 @@ from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
-from sqlalchemy import func, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.responses import Response
+from sqlalchemy import Connection, Row
 
 import creneau
-from api import problems, routes
+from api import (
+    documentation,
+    kinds,
+    metrics,
+    operation,
+    page,
+    problems,
+    routes,
+    routes_acts,
+    routes_lessons,
+    routes_offers,
+    routes_wallets,
+    security,
+)
+from api.acts import Acts
 from api.booking import Bookings
-from api.chain import Chain
-from api.custody import Custodian, MnemonicCustodian, relayer_accounts
+from api.chain import connect
+from api.custody import Custodian, MnemonicCustodian, arbiter_accounts, relayer_accounts
 from api.directory import Directory, TableDirectory
-from api.fees import GWEI, left_today
+from api.follower import Follower
+from api.http_directory import HttpDirectory
+from api.keeper import Keeper
+from api.keys import Keys
+from api.kinds import ANYONES
+from api.lessons import Lessons
+from api.linking import Linking
 from api.logs import RequestLog
-from api.node import Node, NodeUnavailable
+from api.offers import Offers
+from api.outbox import Outbox
+from api.prepared import PreparedBatches
 from api.relayer import Relayer
 from api.settings import Settings
-from api.store import UNSETTLED, Store, now, sends, users
-from api.wire import ExactResponse
-
-Check = dict[str, Any]
+from api.store import Kind, State, Store
+from api.view import View
+from api.webhooks import Webhooks
 
 
 class Shim:
@@ -35,19 +54,46 @@ class Shim:
         self.settings = settings
         self.custodian: Custodian = MnemonicCustodian(settings.custody_mnemonic)
         accounts = relayer_accounts(settings)
-        if settings.escrow is None:
-            raise ValueError("CRENEAU_ESCROW must be the contract's address")
-        self.chain = Chain(Node(settings.rpc_url), settings.chain_id, settings.escrow)
+        self.chain = connect(settings)
         self.store = Store(settings.database)
         self.store.migrate()
-        self.directory = directory or TableDirectory(self.store, self.custodian)
-        self.relayer = Relayer(self.store, self.chain, accounts, settings, self._settled)
+        jwks = settings.jwt_jwks_url
+        self.keys = Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None
+        accounts_of = TableDirectory(self.store, self.custodian)
+        self.directory = directory or (
+            HttpDirectory(settings, accounts_of) if settings.directory_url else accounts_of
+        )
+        self.webhooks = Webhooks(self.store, settings)
+        self.shared = metrics.Shared(self.store, lambda: operation.balances_and_lag(self))
+        told = self._settled, self._moved
+        self.relayer = Relayer(self.store, self.chain, accounts, settings, ANYONES, *told)
+        self.relayers = [self.relayer]
+        arbiter = arbiter_accounts(settings)
+        if arbiter:
+            if {account.address for account in arbiter} & {account.address for account in accounts}:
+                raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
+            self.relayers.append(Relayer(self.store, self.chain, arbiter, settings, {Kind.RESOLVE}, *told))
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
         )
+        self.linking = Linking(settings, self.store, self.chain, self.directory, accounts_of)
+        self.prepared = PreparedBatches(settings, self.store, self.chain, self.bookings)
+        self.lessons = Lessons(settings, self.store, self.chain, self.directory, self.custodian)
+        outbox = Outbox(self.store, self.chain, self.directory, self.custodian)
+        self.acts = Acts(self.chain, self.lessons, outbox, self.relayers)
+        self.offers = Offers(settings, self.chain, self.directory, outbox, self.relayer)
+        self.view = View(self.store, settings)
+        keeper = Keeper(self.store, self.view, self.chain, accounts[0], settings)
+        self.follower = Follower(self.view, self.chain, settings, keeper.look)
 
     def _settled(self, send_ids: Collection[str]) -> None:
         self.bookings.settled(send_ids)
+        self.follower.wake()
+
+    def _moved(self, db: Connection, row: Row[Any], state: State) -> None:
+        kinds.line(row).info("state", state=state.value, was=row.state)
+        metrics.moved(row, state)
+        self.webhooks.record(db, row, state)
 
     def drain(self) -> None:
         """Lets no request wait any longer: the process is about to end."""
@@ -55,90 +101,45 @@ class Shim:
 
     def close(self) -> None:
         """Stops, after what is just being done."""
-        self.relayer.stop()
+        for relayer in self.relayers:
+            relayer.stop()
+        self.webhooks.stop()
+        self.follower.stop()
+        if isinstance(self.directory, HttpDirectory):
+            self.directory.close()
         self.store.close()
 
-    def readiness(self) -> dict[str, Check]:
-        """What has to be right before requests can be served."""
-        return {"database": self._database(), **self._node()}
 
-    def _database(self) -> Check:
-        try:
-            with self.store.write() as db:
-                db.execute(update(users).where(users.c.id == "").values(role=""))
-                left = left_today(db, self.settings)
-                oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
-        except SQLAlchemyError as error:
-            return {"ok": False, "reason": type(error).__name__}
-        age = 0 if oldest is None else (now() - oldest) // 1_000_000
-        return {"ok": True, "oldestPendingSeconds": age, "feesLeftTodayWei": str(left * GWEI)}
-
-    def _node(self) -> dict[str, Check]:
-        settings = self.settings
-        try:
-            chain_id, code, head, balance = self.chain.node.batch(
-                [
-                    ("eth_chainId", []),
-                    ("eth_getCode", [self.chain.escrow, "latest"]),
-                    ("eth_getBlockByNumber", ["latest", False]),
-                    ("eth_getBalance", [self.relayer.address, "latest"]),
-                ]
-            )
-            wei, age = int(balance, 16), now() // 1_000_000 - int(head["timestamp"], 16)
-        except (NodeUnavailable, TypeError) as error:
-            return {"node": {"ok": False, "reason": type(error).__name__}}
-        return {
-            "node": {"ok": chain_id == hex(settings.chain_id), "chainId": chain_id},
-            "contract": {"ok": isinstance(code, str) and code != "0x", "address": self.chain.escrow},
-            # A local node mines on demand, so its head may be of any age.
-            "head": {"ok": settings.is_local or age <= settings.max_head_age_seconds, "ageSeconds": age},
-            "relayer": {
-                "ok": self.relayer.is_alive() and wei >= settings.min_relayer_balance_wei,
-                "address": self.relayer.address,
-                "balanceWei": str(wei),
-                "keys": self.relayer.keys,  # So many processes can send at once; the others wait.
-                "held": self.relayer.leases.held,
-            },
-        }
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    shim: Shim = app.state.shim
+    for relayer in shim.relayers:
+        relayer.start()
+    shim.follower.start()
+    shim.webhooks.start()
+    yield
+    await anyio.to_thread.run_sync(shim.close)
 
 
-def create_app(shim: Shim) -> FastAPI:
-    """The application over these parts, which it starts and stops."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        shim.relayer.start()
-        yield
-        await anyio.to_thread.run_sync(shim.close)
-
+def create_app(shim: Shim | None = None) -> FastAPI:
+    """The application over these parts, which it starts and stops. Without any it has its documentation."""
     app = FastAPI(
         title="Creneau",
         version=creneau.__version__,
         summary="Books several lessons with a tutor in one transaction that moves the student's tokens once.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         redirect_slashes=False,
+        docs_url="/docs" if shim is None or shim.settings.is_local else None,
+        redoc_url=None,
     )
     app.state.shim = shim
+    if shim is not None:
+        security.install(app, shim.settings)
     app.add_middleware(RequestLog)
-    app.include_router(routes.router)
+    for module in (routes, routes_wallets, routes_lessons, routes_acts, routes_offers, operation):
+        app.include_router(module.router)
+    page.install(app)
     problems.install(app)
-
-    @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process answers")
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get(
-        "/readyz",
-        tags=["operation"],
-        operation_id="readyz",
-        summary="Requests can be served",
-        responses={503: {"description": "They can't; `checks` says why"}},
-    )
-    async def readyz() -> Response:
-        checks = await anyio.to_thread.run_sync(shim.readiness)
-        ready = all(check["ok"] for check in checks.values())
-        return ExactResponse(
-            {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503
-        )
+    documentation.install(app)
 
     return app

@@ -1,19 +1,21 @@
 """The contract as the shim uses it: all that decides about a request in one round trip, and signed calls."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from eth_account.messages import encode_typed_data
-from eth_utils.crypto import keccak
-from sqlalchemy import Row
 
+from api import signatures
 from api.custody import Custodian
 from api.node import Call, Node, NodeUnavailable, RpcError, eth_call
+from api.settings import Settings
 from api.slots import order_slots
 from creneau import codec
 from creneau.amounts import from_wei
-from creneau.booking import Listing, SlotCode
-from creneau.fields import from_unix, to_address
+from creneau.booking import Listing, Periods, SlotCode
+from creneau.fields import from_unix, to_address, to_bytes32, to_hex, to_unix
 from creneau.order import Domain, Order, Permit, Slot, listing_typed_data, permit_typed_data
 
 UNLIMITED = 2**256 - 1
@@ -33,6 +35,7 @@ class Facts:
     allowance: int
     permit_nonce: int | None  # None: the token knows no permits.
     timestamp: int
+    signature: bytes | None = None  # The student's, if one was given and is his.
 
 
 class Chain:
@@ -56,6 +59,19 @@ class Chain:
             raise WrongChain(f"the contract at {escrow} is no BookingEscrow") from None
         self.token = to_address(token)
         self._token_name, self._token_version = self._token_domain()
+        self.periods = Periods(
+            *(
+                timedelta(seconds=codec.decode_uint(self._view(escrow, "BookingEscrow", name)))
+                for name in ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
+            )
+        )
+
+    def read(self, data: bytes) -> bytes:
+        """What a view of the escrow answers. Raises `NodeUnavailable` for any error."""
+        [answer] = self.node.batch([eth_call(self.escrow, data)])
+        if isinstance(answer, RpcError):
+            raise NodeUnavailable(answer.message)
+        return unhex(answer)
 
     def check(self, order: Order) -> Call:
         """The call that says what would become of each slot."""
@@ -65,9 +81,17 @@ class Chain:
         """The call that says what the tutor published."""
         return eth_call(self.escrow, codec.listings_data(tutor, listing))
 
-    def facts(self, order: Order) -> Facts:
-        """Everything that decides about an order. Only its slots, tutor, listing and student matter here."""
-        block, codes, listing, balance, allowance, permit_nonce = self.node.batch(
+    def transaction(self, sender: str, data: bytes) -> dict[str, str]:
+        """A transaction to the escrow, for the node to try."""
+        return {"from": sender, "to": self.escrow, "data": to_hex(data)}
+
+    def facts(self, order: Order, signature: bytes | None = None) -> Facts:
+        """Everything that decides about an order; of a wallet also whether it signed, and takes permits.
+
+        Without a signature only the order's slots, tutor, listing and student matter.
+        """
+        digest = b"" if signature is None else order.digest(self.domain)
+        block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.batch(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
                 self.check(order),
@@ -75,12 +99,16 @@ class Chain:
                 eth_call(self.token, codec.balance_of_data(order.student)),
                 eth_call(self.token, codec.allowance_data(order.student, self.escrow)),
                 eth_call(self.token, codec.nonces_data(order.student)),
+                *([] if signature is None else signatures.calls(order.student, digest, signature)),
             ]
         )
         for result in (block, codes, listing, balance, allowance):
             if isinstance(result, RpcError):
                 raise NodeUnavailable(result.message)
         known = not isinstance(permit_nonce, RpcError) and len(permit_nonce) == 66
+        if signature is not None:
+            known = known and signatures.has_key(wallet[0])
+            signature = signatures.judge(order.student, digest, signature, *wallet)
         return Facts(
             codes=codec.decode_check(unhex(codes))[0],
             listing=codec.decode_listing(unhex(listing)),
@@ -88,7 +116,22 @@ class Chain:
             allowance=codec.decode_uint(unhex(allowance)),
             permit_nonce=codec.decode_uint(unhex(permit_nonce)) if known and self._token_name else None,
             timestamp=int(block["timestamp"], 16),
+            signature=signature,
         )
+
+    def batch(self, batch_id: str, block: str = "latest") -> Call:
+        """The call that says what there is of a batch."""
+        method, [call, _] = eth_call(self.escrow, codec.batches_data(to_bytes32(batch_id)))
+        return method, [call, block]
+
+    def created(self, order: Order, deadlines: Sequence[int]) -> int | None:
+        """With which of these deadlines the order was created."""
+        orders = [order.model_copy(update={"deadline": from_unix(deadline)}) for deadline in deadlines]
+        answers = self.node.batch([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
+        for deadline, answer in zip(deadlines, answers, strict=True):
+            if not isinstance(answer, RpcError) and codec.decode_batch(unhex(answer)).created_at:
+                return deadline
+        return None
 
     def create_call(self, order: Order, custodian: Custodian, index: int, facts: Facts) -> bytes:
         """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
@@ -99,27 +142,31 @@ class Chain:
         permit = None
         total = sum(order.amounts_wei)
         if facts.allowance < total and facts.permit_nonce is not None:
-            deadline = int(order.deadline.timestamp())
-            message = permit_typed_data(
-                self._token_name,
-                self._token_version,
-                self.domain.chain_id,
-                self.token,
-                order.student,
-                self.escrow,
-                UNLIMITED,
-                facts.permit_nonce,
-                deadline,
-            )
-            permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, _digest(message)))
+            deadline = to_unix(order.deadline)
+            message = self.permit_message(order, UNLIMITED, facts.permit_nonce)
+            permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
         return codec.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
+
+    def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
+        """What the order's student signs to let the escrow take `value`, until the order's deadline."""
+        return permit_typed_data(
+            self._token_name,
+            self._token_version,
+            self.domain.chain_id,
+            self.token,
+            order.student,
+            self.escrow,
+            value,
+            nonce,
+            to_unix(order.deadline),
+        )
 
     def publish_call(self, order: Order, custodian: Custodian, index: int, listing: Listing) -> bytes:
         """The signed `publish` of a custodial tutor that puts the order's rate in force."""
         message = listing_typed_data(
             self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
         )
-        signature = custodian.sign(index, _digest(message))
+        signature = custodian.sign(index, typed_digest(message))
         return codec.publish_data(
             order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature
         )
@@ -138,8 +185,8 @@ class Chain:
         return unhex(self.node.call(method, *params))
 
 
-def order_of(row: Row[Any]) -> Order:
-    """The order of a batch's row."""
+def order_of(row: Any) -> Order:
+    """The order of a row that has a batch's columns."""
     return Order(
         student=row.student,
         tutor=row.tutor,
@@ -152,11 +199,36 @@ def order_of(row: Row[Any]) -> Order:
     )
 
 
+def terms_of(row: Any, slots: Sequence[Sequence[int]]) -> tuple[Any, ...]:
+    """The same as the ABI has it, with slots as unix start and minutes."""
+    listing, salt = to_bytes32(row.listing), to_bytes32(row.salt)
+    rate, partial = row.hourly_rate, row.allow_partial
+    return row.student, row.tutor, listing, rate, partial, row.deadline, salt, slots
+
+
+def connect(settings: Settings) -> Chain:
+    """The contract that the settings name. Raises `ValueError` or `WrongChain` if that is none."""
+    if settings.escrow is None:
+        raise ValueError("CRENEAU_ESCROW must be the contract's address")
+    return Chain(
+        Node(settings.rpc_url, timeout=settings.rpc_timeout_seconds), settings.chain_id, settings.escrow
+    )
+
+
+def final_block(node: Node, settings: Settings, head: Mapping[str, Any]) -> int:
+    """The number of the newest block that is final."""
+    if settings.finality == "finalized":
+        [block] = node.batch([("eth_getBlockByNumber", ["finalized", False])])
+        if isinstance(block, dict):
+            return int(block["number"], 16)
+    return max(int(head["number"], 16) - settings.confirmations, 0)
+
+
 def unhex(text: str) -> bytes:
     """The bytes of 0x hex."""
     return bytes.fromhex(text[2:])
 
 
-def _digest(message: dict[str, object]) -> bytes:
-    signable = encode_typed_data(full_message=message)
-    return keccak(b"\x19" + signable.version + signable.header + signable.body)
+def typed_digest(message: dict[str, Any]) -> bytes:
+    """What is signed of typed data (EIP-712)."""
+    return signatures.digest(encode_typed_data(full_message=message))

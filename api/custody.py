@@ -53,17 +53,27 @@ def relayer_accounts(settings: Settings) -> list[LocalAccount]:
 
     Raises `ValueError` or `OSError` if there is no such account, or its passphrase is wrong.
     """
-    if settings.relayer_mnemonic_index is not None:
-        seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
-        return [_derive(seed, int(index)) for index in str(settings.relayer_mnemonic_index).split(",")]
-    if not settings.relayer:
+    accounts = _accounts(settings.relayer, settings.relayer_mnemonic_index)
+    if not accounts:
         raise ValueError("CRENEAU_RELAYER must name the account that sends the transactions")
-    return [_ape_account(alias.strip()) for alias in settings.relayer.split(",")]
+    return accounts
+
+
+def arbiter_accounts(settings: Settings) -> list[LocalAccount]:
+    """The account that decides disputes, if the shim has it. Raises like `relayer_accounts`."""
+    return _accounts(settings.arbiter, settings.arbiter_mnemonic_index)
 
 
 def relayer_account(settings: Settings) -> LocalAccount:
     """The first of them."""
     return relayer_accounts(settings)[0]
+
+
+def _accounts(aliases: str, indexes: str | int | None) -> list[LocalAccount]:
+    if indexes is not None:
+        seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
+        return [_derive(seed, int(index)) for index in str(indexes).split(",")]
+    return [_ape_account(alias.strip()) for alias in aliases.split(",") if alias]
 
 
 def _ape_account(alias: str) -> LocalAccount:

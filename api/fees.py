@@ -1,11 +1,11 @@
 """What a transaction offers for its gas, and the caps that no transaction is ever signed above."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from sqlalchemy import Connection, func, select
 
 from api.settings import Settings
-from api.store import now, sends
+from api.store import UNDER_WAY, now, sends
 
 GWEI = 10**9
 _DAY = 24 * 60 * 60 * 1_000_000
@@ -42,11 +42,31 @@ def cost(gas: int, fee: int) -> int:
     return -(-gas * fee // GWEI)
 
 
+class Budget:
+    """What may still be spent in a day, in gwei: its cap, less what the last 24 hours cost or may cost."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @classmethod
+    def of(cls, db: Connection, settings: Settings, moment: int) -> Self:
+        """What is left at that time of the chain, whose clock no machine's error can turn."""
+        lately = (sends.c.signed_at > moment - _DAY) | sends.c.state.in_(UNDER_WAY)
+        spent = select(func.sum(func.coalesce(sends.c.fee, sends.c.cost)))
+        spent = spent.where(lately, sends.c.chain_id == settings.chain_id)
+        return cls(settings.max_daily_fee_wei // GWEI - int(db.scalar(spent) or 0))
+
+    def take(self, gwei: int) -> bool:
+        """Takes that much, unless it is more than is left."""
+        if gwei > self.left:
+            return False
+        self.left -= gwei
+        return True
+
+
 def left_today(db: Connection, settings: Settings) -> int:
-    """What may still be spent, in gwei: the day's cap, less what the last 24 hours cost or may cost."""
-    lately = (sends.c.chain_id == settings.chain_id) & (sends.c.signed_at > now() - _DAY)
-    spent = db.scalar(select(func.sum(func.coalesce(sends.c.fee, sends.c.cost))).where(lately))
-    return settings.max_daily_fee_wei // GWEI - int(spent or 0)
+    """What may still be spent, in gwei, as far as this machine's clock tells the day."""
+    return Budget.of(db, settings, now()).left
 
 
 def _cap(settings: Settings, gas: int) -> int:

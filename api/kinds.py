@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select
 
 from api import slots
 from api.answers import failures, frontend_id
 from api.chain import Chain, order_of, unhex
-from api.node import NodeUnavailable, RpcError
+from api.node import Call, NodeUnavailable, RpcError
 from api.slots import Failure
-from api.store import Kind
+from api.store import UNDER_WAY, Kind, Store, orders, sends
 from creneau import codec
 from creneau.amounts import to_wei
 from creneau.errors import (
@@ -28,6 +28,7 @@ from creneau.errors import (
     OrderExpired,
     RateMismatch,
     SlotError,
+    decode_revert,
 )
 from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
@@ -36,7 +37,12 @@ log = structlog.get_logger()
 
 TAG = "[CREATE_BATCH_BOOKING]"
 
+ANYONES = frozenset(Kind) - {Kind.RESOLVE}
+"""The kinds of sends that any account can send, because what needs a signature carries it."""
+
 Receipt = dict[str, Any]
+Revert = tuple[Row[Any], ContractError | None]
+"""A send that the contract refused, with its error; None if the node can't tell it any more."""
 
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
 _BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
@@ -44,7 +50,6 @@ _CODES: dict[type[ContractError], str] = {
     ERC20InsufficientBalance: "insufficient_balance",
     ERC20InsufficientAllowance: "insufficient_allowance",
     NotListed: "not_published",
-    OrderExpired: "expired",
     RateMismatch: "rate_mismatch",
 }
 
@@ -72,6 +77,12 @@ class Refusal:
     left_out: Sequence[Failure] = ()
 
 
+LATE = OrderExpired(0, 0)  # What the contract says of what comes too late, whatever the times.
+
+Outcome = Receipt | Refusal
+"""What became of a send: a receipt is of somebody else's transaction that did the same before."""
+
+
 def line(row: Row[Any]) -> Any:
     """The log, for a line about a send."""
     return log.bind(
@@ -79,12 +90,19 @@ def line(row: Row[Any]) -> Any:
     )
 
 
-EXPIRED = Refusal("expired", "It could not be sent in time. Please book again.")
+def sent(row: Row[Any]) -> str:
+    """What is logged of a send once a node has it."""
+    return f"{TAG} Transaction envoyée: {row.transaction_hash}" if row.kind == Kind.CREATE else "sent"
 
 
 def call_of(row: Row[Any], *, publishes: bool) -> bytes:
     """A send's call to the escrow, with the listing's publication before it or not."""
     return codec.multicall_data([row.publish, row.call]) if publishes else bytes(row.call)
+
+
+def is_late(row: Row[Any], chain_time: int) -> bool:
+    """Whether the contract refuses it from now on."""
+    return row.expires is not None and row.expires < chain_time
 
 
 class Acts:
@@ -94,18 +112,17 @@ class Acts:
         """What can be sent now, and what never can. Any other has to wait."""
         return {row.id: Ready(row, row.wants) for row in rows}
 
-    def explain(self, reverted: Sequence[tuple[Row[Any], ContractError | None]]) -> dict[str, Refusal]:
-        """What to say of each error; None if the node can't tell it any more."""
-        return {
-            row.id: Refusal("reverted", "The contract refused the transaction.")
-            if error is None
-            else Refusal(_CODES.get(type(error), "refused"), str(error))
-            for row, error in reverted
-        }
-
-    def elsewhere(self, row: Row[Any], error: ContractError | None) -> Receipt | None:  # noqa: ARG002
-        """The receipt of somebody else's transaction that did the same, if the error says so."""
-        return None
+    def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
+        """What each error means. Of what is left out it can't be told now."""
+        refusals: dict[str, Outcome] = {}
+        for row, error in reverted:
+            if error is None:
+                refusals[row.id] = Refusal("reverted", "The contract refused the transaction.")
+            elif isinstance(error, OrderExpired):
+                refusals[row.id] = Refusal("expired", "It could not be sent in time. Please book again.")
+            else:
+                refusals[row.id] = Refusal(_CODES.get(type(error), "refused"), str(error))
+        return refusals
 
     def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:  # noqa: ARG002
         """What else to store of an outcome: columns of `batches`."""
@@ -123,7 +140,8 @@ class Acts:
 class Creations(Acts):
     """Batches of bookings, each with its row in `batches`."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, store: Store, chain: Chain) -> None:
+        self._store = store
         self._chain = chain
         self._node = chain.node
 
@@ -149,11 +167,28 @@ class Creations(Acts):
                 )
         return prepared
 
-    def explain(self, reverted: Sequence[tuple[Row[Any], ContractError | None]]) -> dict[str, Refusal]:
-        """When slots are at fault the contract names all of them."""
-        checks = self._node.batch([self._chain.check(order_of(row)) for row, _ in reverted])
-        refusals = super().explain(reverted)
-        for (row, error), check in zip(reverted, checks, strict=True):
+    def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
+        """When slots are at fault the contract names all of them; an order that exists has a receipt."""
+        outcomes: dict[str, Outcome] = {}
+        others: list[Revert] = []
+        # Whatever the error, somebody else may have created it: its deadline is over, say, or its
+        # listing was published by that very transaction, which may only be pending.
+        blocks = ("latest", "pending")
+        calls = [self._chain.batch(row.id, block) for row, _ in reverted for block in blocks]
+        answers = iter(self._node.batch(calls))
+        for (row, error), latest, pending in zip(reverted, answers, answers, strict=True):
+            try:
+                if isinstance(latest, RpcError):
+                    raise latest
+                if _exists(latest):
+                    outcomes[row.id] = self._creation(row.id)
+                elif not isinstance(error, OrderExists) and not _exists(pending):
+                    others.append((row, error))
+            except (NodeUnavailable, RpcError) as reason:
+                line(row).warning("how the batch was created is not known", reason=str(reason))
+        outcomes |= super().explain(others)
+        checks = self._node.batch([self._chain.check(order_of(row)) for row, _ in others])
+        for (row, error), check in zip(others, checks, strict=True):
             codes = [] if isinstance(check, RpcError) else codec.decode_check(unhex(check))[0]
             left_out = [
                 slots.failure(lesson, slots.CODES[code])
@@ -163,21 +198,24 @@ class Creations(Acts):
             if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
                 # Not taken any more, if it names none: it was when the contract said so.
                 everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
-                refusals[row.id] = Refusal(left_out=left_out or everything)
-        return refusals
+                outcomes[row.id] = Refusal(left_out=left_out or everything)
+        return outcomes
 
-    def elsewhere(self, row: Row[Any], error: ContractError | None) -> Receipt | None:
+    def _creation(self, batch_id: str) -> Receipt:
         """The receipt of the transaction that created the batch, whoever sent it."""
-        if not isinstance(error, OrderExists):
-            return None
+        with self._store.read() as db:
+            known = db.scalar(select(orders.c.transaction_hash).where(orders.c.id == batch_id))
+        receipt = known and self._node.call("eth_getTransactionReceipt", known)
+        if receipt:
+            return dict(receipt)
         first = max(int(self._node.call("eth_blockNumber"), 16) - _LOOK_BACK, 0)
-        topics = [_BOOKINGS_CREATED, row.id]
+        topics = [_BOOKINGS_CREATED, batch_id]
         found = self._node.call(
             "eth_getLogs", {"address": self._chain.escrow, "fromBlock": hex(first), "topics": topics}
         )
         receipt = found and self._node.call("eth_getTransactionReceipt", found[0]["transactionHash"])
         if not receipt:
-            raise NodeUnavailable("a batch exists, and its event does not")
+            raise NodeUnavailable("a batch without a receipt")
         return dict(receipt)
 
     def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:
@@ -220,6 +258,43 @@ class Creations(Acts):
             bound.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
 
 
+def _exists(batch: str | RpcError) -> bool:
+    return not isinstance(batch, RpcError) and bool(codec.decode_batch(unhex(batch)).created_at)
+
+
+class Kinds:
+    """All of them."""
+
+    def __init__(self, store: Store, chain: Chain) -> None:
+        self._chain = chain
+        self._all = self._acts, self._creations = Acts(), Creations(store, chain)
+
+    def of(self, row: Row[Any]) -> Acts:
+        """What is particular to this send's kind."""
+        return self._creations if row.kind == Kind.CREATE else self._acts
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+        """What can be sent now, and what never can. Any other has to wait."""
+        acts, creations = ([row for row in rows if self.of(row) is kind] for kind in self._all)
+        return self._acts.prepare(acts) | self._creations.prepare(creations)
+
+    def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
+        """What each error means. Of what is left out it can't be told now."""
+        acts, creations = ([pair for pair in reverted if self.of(pair[0]) is kind] for kind in self._all)
+        return self._acts.explain(acts) | self._creations.explain(creations)
+
+    def replay(self, reverted: Sequence[tuple[Row[Any], Receipt]]) -> list[Revert]:
+        """Why each transaction reverted in its block."""
+        calls: list[Call] = []
+        for row, receipt in reverted:
+            call = self._chain.transaction(row.signer, call_of(row, publishes=row.publishes))
+            calls.append(("eth_call", [call, receipt["blockNumber"]]))
+        return [
+            (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
+            for (row, _), answer in zip(reverted, self._chain.node.batch(calls), strict=True)
+        ]
+
+
 def quarters(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
     """A tutor's time, as the contract's calendar has it: each word, and its bits."""
     words: dict[str, int] = {}
@@ -239,3 +314,11 @@ def hold(wants: Mapping[str, int], held: dict[str, int]) -> None:
     """Adds what is wanted to what is held."""
     for what, bits in wants.items():
         held[what] = held.get(what, 0) | bits
+
+
+def held(db: Connection) -> dict[str, int]:
+    """What the sends under way want."""
+    wanted: dict[str, int] = {}
+    for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
+        hold(wants, wanted)
+    return wanted

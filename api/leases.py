@@ -2,15 +2,19 @@
 
 A process signs new work with one key. It takes another one only when the lease has run out and transactions
 of that key are under way, and gives it back when they are in blocks. Without a key a process waits for one.
+
+No two clocks are compared. Whoever renews a lease counts that; to the others it has run out when the count
+stands still for the term, by their own clocks. Should two take a key for theirs, the database lets one sign.
 """
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from api.store import UNDER_WAY, Store, now, relayers, sends
+from api.store import UNDER_WAY, Store, relayers, sends
 
 
 class LeaseLost(Exception):
@@ -23,34 +27,33 @@ class Leases:
     def __init__(self, store: Store, addresses: Sequence[str], seconds: float) -> None:
         self._store = store
         self._addresses = addresses
-        self._term = int(seconds * 1_000_000)
+        self._term = seconds
         self._me = uuid.uuid4().hex
-        self._renewed = 0
+        self._seen: dict[str, tuple[int, float]] = {}  # Each lease's count, and since when.
+        self._renew_after = 0.0
         self.held: list[str] = []  # The first is for new work.
 
     def renew(self) -> list[str]:
         """Prolongs the leases when it is time to, takes those that are to be taken; what is held then."""
-        moment = now()
-        if self.held and abs(moment - self._renewed) < self._term // 3:
+        clock = time.monotonic()
+        if self.held and clock < self._renew_after:
             return self.held
         self._register()
         with self._store.write() as db:
             rows = db.execute(_LOCKED).all()
+            for row in rows:
+                count, since = self._seen.get(row.address, (None, clock))
+                self._seen[row.address] = row.renewals, since if row.renewals == count else clock
             mine = [row.address for row in rows if row.owner == self._me]
-            free = [row.address for row in rows if row.expires_at < moment and row.owner != self._me]
-            busy = set(
-                db.scalars(
-                    select(sends.c.signer).where(
-                        sends.c.state.in_(UNDER_WAY), sends.c.signer.in_(mine + free)
-                    )
-                )
-            )
+            free = [row.address for row in rows if row.owner == "" or self._ran_out(row.address, clock)]
+            unsettled = sends.c.state.in_(UNDER_WAY) & sends.c.signer.in_(mine + free)
+            busy = set(db.scalars(select(sends.c.signer).where(unsettled)))
             wanted = [address for address in self._addresses if address in {*mine, *free}]
             wanted.sort(key=lambda address: (address not in self.held[:1], address not in busy))
             held = [address for place, address in enumerate(wanted) if place == 0 or address in busy]
-            self._set(db, set(mine) - set(held), "", 0)
-            self._set(db, set(held), self._me, moment + self._term)
-        self.held, self._renewed = held, moment
+            _hand(db, set(mine) - set(held), "")
+            _hand(db, held, self._me)
+        self.held, self._renew_after = held, clock + self._term / 3
         return held
 
     def fence(self, db: Connection, address: str) -> None:
@@ -62,9 +65,11 @@ class Leases:
     def release(self) -> None:
         """Gives all keys back at once."""
         with self._store.write() as db:
-            mine = update(relayers).where(relayers.c.owner == self._me)
-            db.execute(mine.values(owner="", expires_at=0))
+            db.execute(update(relayers).where(relayers.c.owner == self._me).values(owner=""))
         self.held = []
+
+    def _ran_out(self, address: str, clock: float) -> bool:
+        return clock - self._seen[address][1] > self._term
 
     def _register(self) -> None:
         with self._store.read() as db:
@@ -72,15 +77,15 @@ class Leases:
         for address in missing:
             try:
                 with self._store.write() as db:
-                    db.execute(insert(relayers).values(address=address, owner="", expires_at=0))
+                    db.execute(insert(relayers).values(address=address, owner="", renewals=0))
             except IntegrityError:
                 continue  # Another process was quicker.
 
-    @staticmethod
-    def _set(db: Connection, addresses: set[str], owner: str, expires_at: int) -> None:
-        if addresses:
-            these = update(relayers).where(relayers.c.address.in_(addresses))
-            db.execute(these.values(owner=owner, expires_at=expires_at))
+
+def _hand(db: Connection, addresses: Collection[str], owner: str) -> None:
+    if addresses:
+        these = update(relayers).where(relayers.c.address.in_(addresses))
+        db.execute(these.values(owner=owner, renewals=relayers.c.renewals + 1))
 
 
 _LOCKED = select(relayers).order_by(relayers.c.address).with_for_update()

@@ -14,10 +14,15 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.metrics import REQUESTS
+
 log = structlog.get_logger()
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = frozenset({"/livez", "/readyz"})
+_METHODS = {
+    name: name for name in ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
+}  # Clients invent others.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def configure(style: Literal["console", "json"]) -> None:
@@ -70,6 +75,11 @@ class RequestLog:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
+                seconds = time.perf_counter() - began
+                route = getattr(scope.get("route"), "path", "none")
+                REQUESTS.labels(_METHODS.get(scope["method"], "other"), route, status).observe(seconds)
                 if scope["path"] not in _QUIET:
-                    took = round((time.perf_counter() - began) * 1000)
-                    log.info("request", method=scope["method"], path=scope["path"], status=status, ms=took)
+                    took = round(seconds * 1000)
+                    code = {name: value for name, value in scope["state"].items() if name == "code"}
+                    line = log.bind(method=scope["method"], path=scope["path"], status=status, ms=took)
+                    line.info("request", **code)

@@ -17,15 +17,21 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from api import codes
 from api.settings import TIME_ZONES
-from creneau.fields import Edu
+from creneau.fields import Address, Edu
 from creneau.order import MAX_SLOTS
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
+_REAL_TIME = "^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # What databases, or UTF-8, can't hold.
+_MOST_SIGNATURE = (
+    4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
+)
+_SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
 _FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)  # A day inside what every time zone can reckon.
 
 
@@ -68,13 +74,30 @@ def _time_zone(value: str) -> str:
     return value
 
 
-Id = Annotated[str, AfterValidator(_id)]
+def _signature(value: object) -> bytes:
+    if not isinstance(value, str) or not _SIGNATURE.fullmatch(value):
+        raise ValueError(f"a signature is hex, 0x and up to {_MOST_SIGNATURE} bytes")
+    return bytes.fromhex(value[2:])
+
+
+Id = Annotated[
+    str, AfterValidator(_id), WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
+]
+Amount = Annotated[
+    Edu,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
+]
+
+
 Text = Annotated[str, AfterValidator(_text)]
 Day = Annotated[date, BeforeValidator(_date)]
-Clock = Annotated[
-    time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": f"^{_TIME.pattern}$"})
-]
+Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Signature = Annotated[
+    bytes,
+    BeforeValidator(_signature),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIGNATURE.pattern}$"}),
+]
 Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 """Exact, and written as a plain JSON number."""
 
@@ -84,23 +107,25 @@ TUTOR_PROFILE = "7c1f6a52-3e0d-4b8a-9a57-2f64c8d1b0e3"
 ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """Its fields' names are the frontend's."""
+
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
 
-class SlotData(_Model):
+class SlotData(Model):
     """A lesson: day and time in the request's time zone, price in EDU, length in minutes."""
 
     date: Day = Field(examples=["2035-03-05"])
     time: Clock = Field(examples=["09:00"])
-    amount: Edu = Field(
+    amount: Amount = Field(
         description="Hourly rate times duration, exact or rounded to cents; a number or a decimal string.",
         examples=[35],
     )
     duration: StrictInt = 60
 
 
-class _Terms(_Model):
+class _Terms(Model):
     tutor_id: Id = Field(description="Of the tutor's user, or of his profile.", examples=[TUTOR])
     annonce_id: Id = Field(examples=[ANNONCE])
     description: Text | None = None
@@ -131,7 +156,60 @@ class CreateBookingData(_Terms, SlotData):
         return CreateBatchBookingData.model_construct(bookings=[slot], **terms)
 
 
-class SlotEcho(_Model):
+class SubmitData(Model):
+    """What a wallet answered to `eth_signTypedData_v4`."""
+
+    signature: Signature = Field(
+        description="Of the order: 65 bytes of an account, or what an ERC-1271 wallet takes."
+    )
+    permit_signature: Signature | None = Field(default=None, description="Of the permit, if there is one.")
+
+
+class ChallengeData(Model):
+    """The wallet to link."""
+
+    address: Address = Field(examples=["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"])
+
+
+class LinkData(Model):
+    """The message of a challenge, to the letter, and what the wallet answered to `personal_sign`."""
+
+    message: str = Field(max_length=2000, description="As the challenge gave it.")
+    signature: Signature
+
+
+class Challenge(Model):
+    """A message to sign (EIP-4361), until when, and once."""
+
+    message: str = Field(description="To be signed to the letter.")
+    nonce: str
+    expires_at: str
+
+
+class ChallengeAnswer(Model):
+    """What to sign."""
+
+    success: Literal[True]
+    message: str
+    data: Challenge
+
+
+class WalletData(Model):
+    """The account that pays or is paid; custodial: it is kept for the user."""
+
+    address: str
+    custodial: bool
+
+
+class WalletAnswer(Model):
+    """The account in force."""
+
+    success: Literal[True]
+    message: str
+    data: WalletData
+
+
+class SlotEcho(Model):
     """A lesson as it was asked for."""
 
     date: str
@@ -140,48 +218,65 @@ class SlotEcho(_Model):
     duration: int
 
 
-class Failure(_Model):
+class Failure(Model):
     """A lesson that was not booked. `index` counts from 1, in the order of the request."""
 
     index: int
     slot: SlotEcho
-    code: Literal[
-        "in_past",
-        "misaligned",
-        "invalid_duration",
-        "overlap",
-        "taken",
-        "amount_mismatch",
-        "nonexistent_time",
-        "ambiguous_time",
-    ]
+    code: str = Field(json_schema_extra={"enum": [*codes.LESSON]})
     error: str
 
 
-class BookingData(_Model):
+BookingStatus = Literal["PENDING", "CONFIRMED", "DISPUTED", "COMPLETED", "CANCELLED"]
+
+
+class Payment(Model):
+    """What somebody got out of the escrow."""
+
+    to: Literal["student", "tutor"]
+    user_id: str
+    amount: Number
+    amount_wei: str
+
+
+class Possible(Model):
+    """Something that may be done with a lesson as it stands, from a first to a last second."""
+
+    act: Literal["confirm", "cancel", "complete", "dispute", "resolve"]
+    by: Literal["student", "tutor", "arbiter", "anyone"]
+    from_: str | None = Field(alias="from", description="Null: at once.")
+    until: str | None = Field(description="Null: as long as it stands so.")
+
+
+class BookingData(Model):
     """One booked lesson."""
 
     id: str
-    tutor_id: str
-    student_id: str
-    annonce_id: str
+    tutor_id: str = Field(description="Or his wallet's address, if this service does not know him.")
+    student_id: str = Field(description="Likewise.")
+    annonce_id: str | None = Field(description="Null for a listing that this service does not know.")
     date: str
     time: str
     starts_at: str
     duration: int
-    status: Literal["PENDING", "CONFIRMED", "DISPUTED", "COMPLETED", "CANCELLED"]
+    status: BookingStatus
     amount: Number
     amount_wei: str
     transaction_hash: str | None
     blockchain_status: Literal["PENDING", "CONFIRMED", "FAILED", "CANCELLED"]
     blockchain_transaction_id: str = Field(description="The booking's id on the chain.")
     description: str | None
-    student_notes: str | None
+    student_notes: str | None = Field(description="For student and tutor only.")
     created_at: str
     updated_at: str
+    cancellable_until: str | None = Field(
+        description="The last second at which the student may cancel it: the end of 9999 while it is pending."
+    )
+    may: list[Possible]
+    payments: list[Payment] = Field(description="What became of its price, once it left the escrow.")
 
 
-class BatchData(_Model):
+class BatchData(Model):
     """What became of a batch."""
 
     batch_id: str
@@ -193,13 +288,14 @@ class BatchData(_Model):
     failed_count: int
     failures: list[Failure] | None
     transaction_hash: str | None
+    block_number: int | None
     gas_used: int | None
     finality: Literal["pending", "mined", "final"] = Field(
         description="mined: in a block; final: in one that can't be undone any more."
     )
 
 
-class BatchAnswer(_Model):
+class BatchAnswer(Model):
     """`success`: at least one lesson is booked, or (202) is on its way."""
 
     success: bool
@@ -207,7 +303,38 @@ class BatchAnswer(_Model):
     data: BatchData
 
 
-class FieldError(_Model):
+class TypedData(Model):
+    """EIP-712, as `eth_signTypedData_v4` takes it. Numbers that JavaScript would round are text."""
+
+    types: dict[str, Any]
+    primary_type: Literal["Order", "Permit"]
+    domain: dict[str, Any]
+    message: dict[str, Any]
+
+
+class PreparedData(Model):
+    """What to sign, until when, and what it will cost."""
+
+    batch_id: str
+    expires_at: str
+    total_amount: Number
+    total_amount_wei: str
+    count: int
+    failed_count: int
+    failures: list[Failure] | None = Field(description="Lessons that the order leaves out.")
+    order: TypedData
+    permit: TypedData | None = Field(description="EIP-2612, if the contract may not take the total yet.")
+
+
+class PreparedAnswer(Model):
+    """Nothing is booked before it is signed and submitted."""
+
+    success: Literal[True]
+    message: str
+    data: PreparedData
+
+
+class FieldError(Model):
     """A field that can't be read; `slot` is its lesson's number from 1, if it belongs to one."""
 
     field: str
@@ -215,19 +342,41 @@ class FieldError(_Model):
     message: str
 
 
-class ProblemAnswer(_Model):
+class ProblemAnswer(Model):
     """RFC 9457, with the `message` that people read."""
 
     type: str
     title: str
     status: int
     detail: str
-    code: str
-    success: Literal[False]
+    code: str = Field(json_schema_extra={"enum": [*codes.every()]})
+    success: Literal[False] = Field(description="Nothing was booked.")
     message: str
     errors: list[FieldError] | None = None
     failures: list[Failure] | None = None
     batch_id: str | None = None
+
+
+class Alive(Model):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Check(BaseModel):
+    """One thing that has to be right, in words; some have figures of their own beside them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ok: bool
+    message: str = Field(examples=["The database can be written."])
+
+
+class Readiness(Model):
+    """`ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, Check]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,11 +1,13 @@
 """JSON-RPC to the node, in batches over kept connections: what is asked at once takes one round trip."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import urllib3
 
+from api.metrics import RPC, RPC_ERRORS
 from creneau.fields import to_hex
 
 Call = tuple[str, list[Any]]
@@ -66,20 +68,27 @@ class Node:
             {"jsonrpc": "2.0", "id": place, "method": method, "params": params}
             for place, (method, params) in enumerate(calls)
         ]
+        methods, began = {method for method, _ in calls}, time.perf_counter()
         try:
             answers = json.loads(self._http.request("POST", self._url, body=json.dumps(body)).data)
             by_place = {answer["id"]: answer for answer in answers}
             ordered = [by_place[place] for place in range(len(calls))]
         except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
+            for method in methods:
+                RPC_ERRORS.labels(method, "unavailable").inc()
             # Not the error's text: it may name the URL, and that may hold an access key.
             raise NodeUnavailable(type(error).__name__) from None
+        for method in methods:
+            RPC.labels(method).observe(time.perf_counter() - began)
         return [_result(method, answer) for (method, _), answer in zip(calls, ordered, strict=True)]
 
 
 def _result(method: str, answer: dict[str, Any]) -> Any:
     if answer.get("error") is not None:
         error = answer["error"]
-        return RpcError(error if isinstance(error, dict) else {"message": str(error)})
+        failed = RpcError(error if isinstance(error, dict) else {"message": str(error)})
+        RPC_ERRORS.labels(method, "reverted" if failed.is_revert else "refused").inc()
+        return failed
     if answer.get("result") is None and method not in _MAY_BE_NULL:
         return RpcError({"message": "no result"})
     return answer.get("result")

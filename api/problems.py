@@ -9,9 +9,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+from starlette.types import Scope
 
 from api.node import NodeUnavailable
-from api.wire import ExactResponse, Unreadable
+from api.wire import ExactResponse
 
 log = structlog.get_logger()
 
@@ -48,8 +50,9 @@ class Problem(Exception):
         """A field that is well formed and still wrong."""
         return cls(422, code, message, errors=[{"field": field, "slot": None, "message": message}])
 
-    def response(self) -> ExactResponse:
-        """The answer."""
+    def response(self, scope: Scope) -> ExactResponse:
+        """The answer to this request, whose line in the log has the code, too."""
+        scope["state"]["code"] = self.code
         content = {
             "type": f"urn:creneau:problem:{self.code}",
             "title": HTTPStatus(self.status).phrase,
@@ -84,50 +87,49 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem, in its documentation too."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        for operation in (method for path in document["paths"].values() for method in path.values()):
-            for status, answer in operation["responses"].items():
-                if status >= "400" and (content := answer.get("content", {}).pop("application/json", None)):
-                    answer["content"]["application/problem+json"] = content
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    """Makes every error of the application a problem."""
 
     @app.exception_handler(Problem)
-    async def problem(_: Request, error: Problem) -> ExactResponse:
-        return error.response()
+    async def problem(request: Request, error: Problem) -> ExactResponse:
+        return error.response(request.scope)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> ExactResponse:
-        if isinstance(error.body, Unreadable):
-            errors = [{"field": "body", "slot": None, "message": f"not JSON ({error.body})"}]
-        else:
-            errors = field_errors(error.errors())
-        return Problem(422, "invalid_request", _sentence(errors[0]), errors=errors).response()
+    async def invalid(request: Request, error: RequestValidationError) -> ExactResponse:
+        errors = field_errors(error.errors())
+        if unreadable := getattr(request.state, "unreadable", None):
+            errors = [{"field": "body", "slot": None, "message": unreadable}]
+        return Problem(422, "invalid_request", _sentence(errors[0]), errors=errors).response(request.scope)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> ExactResponse:
+    async def http(request: Request, error: HTTPException) -> ExactResponse:
         code, message = _HTTP.get(error.status_code, ("bad_request", "This request can't be read."))
-        return Problem(error.status_code, code, message, headers=error.headers).response()
+        headers = error.headers
+        if error.status_code == 405:  # Starlette names those of one route only.
+            paths, asked = app.openapi()["paths"], request.url.path
+            # Where an address has a name of its own, `batch` say, it is nobody's id.
+            named = [path for path in paths if compile_path(path)[0].match(asked)]
+            here = [paths[path] for path in ([asked] if asked in paths else named)]
+            methods = sorted({method.upper() for item in here for method in item})
+            headers = {"Allow": ", ".join(methods)} if methods else headers
+        return Problem(error.status_code, code, message, headers=headers).response(request.scope)
+
+    later = {"Retry-After": "5"}
 
     @app.exception_handler(NodeUnavailable)
-    async def unavailable(_: Request, error: NodeUnavailable) -> ExactResponse:
+    async def unavailable(request: Request, error: NodeUnavailable) -> ExactResponse:
         log.warning("the node does not answer", reason=str(error))
         message = "The blockchain node does not answer just now. Nothing was booked; please try again."
-        return Problem(503, "node_unavailable", message, headers={"Retry-After": "5"}).response()
+        return Problem(503, "node_unavailable", message, headers=later).response(request.scope)
 
     @app.exception_handler(SQLAlchemyError)
-    async def no_database(_: Request, error: SQLAlchemyError) -> ExactResponse:
+    async def no_database(request: Request, error: SQLAlchemyError) -> ExactResponse:
         log.warning("the database does not answer", reason=type(error).__name__)
         message = "The service can't store anything just now. Please send the same request again."
-        return Problem(503, "database_unavailable", message, headers={"Retry-After": "5"}).response()
+        return Problem(503, "database_unavailable", message, headers=later).response(request.scope)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> ExactResponse:
-        log.error("request failed", exc_info=error)
-        message = "Something went wrong on our side. Ask for the batch before you try again."
-        return Problem(500, "internal_error", message).response()
+
+def unexpected(error: Exception) -> Problem:
+    """What to say when the program is at fault, which the log tells."""
+    log.error("request failed", exc_info=error)
+    message = "Something went wrong on our side. Ask for the batch before you try again."
+    return Problem(500, "internal_error", message)

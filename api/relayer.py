@@ -28,24 +28,24 @@ of fifty first bookings of one listing the first publishes it for all.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import fees, kinds
-from api.chain import Chain
-from api.kinds import TAG, Acts, Creations, Ready, Receipt, Refusal
+from api.chain import Chain, final_block
+from api.fees import Budget
+from api.kinds import Kinds, Outcome, Ready, Receipt, Refusal, Revert
 from api.leases import LeaseLost, Leases
 from api.node import NodeUnavailable, RpcError
-from api.nonces import MOST_SPENT, Nonces
+from api.nonces import Head, Nonces, Signed
 from api.settings import Settings
-from api.store import UNDER_WAY, Kind, State, Store, batches, now, sends, transactions
-from creneau.errors import ContractError, decode_revert
+from api.store import Kind, State, Store, batches, now, sends, transactions
+from creneau.errors import decode_revert
 from creneau.fields import to_hex
 
 log = structlog.get_logger()
@@ -63,11 +63,12 @@ _RETRY_SECONDS = 1.0
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 _IN_A_BLOCK = ("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail")
 _UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash", "signed_at", "cost"))
+_NOT_BOOKED = {"booked": None, "left_out": None}
+# A replacement offers more than what it replaces.
+_ATTEMPTS = select(*transactions.c["send_id", "hash", "frees"]).order_by(transactions.c.max_fee)
 
-
-def may_become(state: State) -> Any:
-    """The condition that a send's present state allows that one."""
-    return sends.c.state.in_([before for before, after in TRANSITIONS.items() if state in after])
+End = tuple[Row[Any], Receipt | None, Outcome]
+"""A send, the receipt of its own transaction if there was one, and what that means."""
 
 
 class Relayer(threading.Thread):
@@ -79,22 +80,24 @@ class Relayer(threading.Thread):
         chain: Chain,
         accounts: Sequence[LocalAccount],
         settings: Settings,
+        takes: Collection[Kind],
         settled: Callable[[Collection[str]], None],
+        on_move: Callable[[Connection, Row[Any], State], None],
     ) -> None:
+        """`takes` is what it sends: its accounts must be ones that may."""
         super().__init__(name="relayer", daemon=True)
+        self._takes = takes
         self._store = store
         self._chain = chain
         self._node = chain.node
         self._accounts = {str(account.address): account for account in accounts}
         self._settings = settings
         self._settled = settled
-        acts = Acts()
-        self._kinds: dict[str, Acts] = {**dict.fromkeys(Kind, acts), Kind.CREATE: Creations(chain)}
+        self._on_move = on_move  # In the transaction that changes a state; the row is as it was.
+        self._kinds = Kinds(store, chain)
         self._wake = threading.Event()
         self._stopping = False
-        self._head: dict[str, Any] | None = None
-        self._moved = False  # A block was reorganised away.
-        self._send_after: dict[str, float] = {}  # By transaction.
+        self._looked_at = ""  # The head at which the receipts were looked for.
         self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
         self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
 
@@ -104,9 +107,9 @@ class Relayer(threading.Thread):
         return [*self.leases.held, *self._accounts][0]
 
     @property
-    def keys(self) -> int:
-        """How many processes can send at once."""
-        return len(self._accounts)
+    def addresses(self) -> list[str]:
+        """The accounts of all keys: so many processes can send at once, and the others wait."""
+        return list(self._accounts)
 
     def wake(self) -> None:
         """There is work."""
@@ -143,47 +146,49 @@ class Relayer(threading.Thread):
             log.warning("the keys are still leased", reason=type(error).__name__)
 
     def _round(self) -> float:
+        """One look at the table and at the chain; how long to pause then."""
         held = self.leases.renew()
-        if held:
-            self._claim(held[0])
-        under_way = self._store.under_way(held)
-        if self._head is not None:
-            under_way = self._nonces.replace(under_way, self._head)
-        clock = time.monotonic()
-        due = any(self._send_after.get(row.transaction_hash, 0) <= clock for row in under_way)
-        sent = self._send(under_way)
         head = self._node.call("eth_getBlockByNumber", "latest", False)
         if head is None:
             raise NodeUnavailable("no head")
+        if held:
+            self._claim(held[0], head)
+        rows = self._store.under_way(held)
+        self._nonces.watch(rows, head)
+        rows = self._nonces.replace(rows, head)
+        watched, clock = self._nonces.watched, time.monotonic()
+        due = [row for row in rows if watched[row.transaction_hash].send_after <= clock]
+        sent = self._send(due)
         # What the node refused may be in a block already: each attempt to send is followed by a look.
-        if due or self._moved or self._head is None or head["hash"] != self._head["hash"]:
-            deep = self._final_block(head)
-            settled = self._settle(under_way, sent, deep)
-            self._moved = self._confirm(deep)
-            self._head = head
-            if settled or self._moved:
+        if due or head["hash"] != self._looked_at:
+            deep = final_block(self._node, self._settings, head)
+            settled = self._settle(rows, sent, head, deep)
+            gone = self._confirm(deep)
+            self._looked_at = head["hash"]
+            if settled or gone:
                 return 0  # Somebody may have waited for one of these.
-        return self._settings.poll_seconds if under_way else _IDLE_SECONDS
+        return self._settings.poll_seconds if rows else _IDLE_SECONDS
 
-    # --- accepted -> signed, rejected, expired ---
+    # --- accepted -> signed, rejected, expired, mined ---
 
-    def _claim(self, signer: str) -> None:
-        waiting = self._store.accepted(_MOST_AT_ONCE)
+    def _claim(self, signer: str, head: Head) -> None:
+        waiting = self._store.accepted(_MOST_AT_ONCE, self._takes)
         if not waiting:
             return
-        ready, refusals = self._select(waiting)
-        block, mined, count, *estimates = self._node.batch(
+        chain_time = int(head["timestamp"], 16)
+        late = {row.id for row in waiting if kinds.is_late(row, chain_time)}
+        reverted: list[Revert] = [(row, kinds.LATE) for row in waiting if row.id in late]
+        ready, outcomes = self._select([row for row in waiting if row.id not in late])
+        mined, pending, *estimates = self._node.batch(
             [
-                ("eth_getBlockByNumber", ["latest", False]),
                 ("eth_getTransactionCount", [signer, "latest"]),
                 ("eth_getTransactionCount", [signer, "pending"]),
-                *(("eth_estimateGas", [self._call(signer, each.data)]) for each in ready),
+                *(("eth_estimateGas", [self._chain.transaction(signer, each.data)]) for each in ready),
             ]
         )
-        if not isinstance(block, dict) or isinstance(mined, RpcError) or isinstance(count, RpcError):
-            raise NodeUnavailable("no head")
+        if isinstance(mined, RpcError) or isinstance(pending, RpcError):
+            raise NodeUnavailable("no nonce")
         passed: list[tuple[Ready, int]] = []
-        reverted: list[tuple[Row[Any], ContractError | None]] = []
         for each, estimate in zip(ready, estimates, strict=True):
             if not isinstance(estimate, RpcError):
                 # A calendar word that is emptied meanwhile costs more to write than the estimate says.
@@ -192,26 +197,18 @@ class Relayer(threading.Thread):
                 reverted.append((each.row, decode_revert(estimate.data or b"")))
             else:
                 log.warning("preflight failed", send_id=each.row.id, reason=estimate.message)
-        explained, elsewhere = self._explain(reverted)
-        self._refuse(waiting, refusals | explained)
-        self._store_mined([(row, receipt, None) for row, receipt in elsewhere])
+        outcomes |= self._kinds.explain(reverted)
+        self._end([(row, None, outcomes[row.id]) for row in waiting if row.id in outcomes])
         if passed:
-            counts = int(mined, 16), int(count, 16)
-            self._sign(signer, passed, counts, int(block["baseFeePerGas"], 16))
+            self._sign(signer, passed, int(mined, 16), int(pending, 16), head)
 
-    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Ready], dict[str, Refusal]]:
+    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Ready], dict[str, Outcome]]:
         """What can be sent now, and what never can. Of the others each waits for one that is under way."""
-        refusals = {
-            row.id: kinds.EXPIRED for row in waiting if row.expires and row.expires * 1_000_000 < now()
-        }
-        prepared: dict[str, Ready | Refusal] = {}
-        for kind, handler in self._kinds.items():
-            rows = [row for row in waiting if row.kind == kind and row.id not in refusals]
-            if rows:
-                prepared |= handler.prepare(rows)
+        prepared = self._kinds.prepare(waiting)
         with self._store.read() as db:
-            held = _held(db)
+            held = kinds.held(db)
         ready: list[Ready] = []
+        refusals: dict[str, Outcome] = {}
         for row in waiting:
             match prepared.get(row.id):
                 case Ready() as each if kinds.is_free(each.wants, held):
@@ -221,77 +218,63 @@ class Relayer(threading.Thread):
                     refusals[row.id] = refusal
         return ready, refusals
 
-    def _refuse(self, rows: Sequence[Row[Any]], refusals: Mapping[str, Refusal]) -> None:
-        if not refusals:
-            return
-        with self._store.write() as db:
-            for row in rows:
-                if refusal := refusals.get(row.id):
-                    state = State.EXPIRED if refusal.code == "expired" else State.REJECTED
-                    reason = {"code": refusal.code, "detail": refusal.detail}
-                    self._move(db, row, state, reason, self._kinds[row.kind].booked(row, None, refusal))
-        self._tell(refusals)
-
     def _sign(
-        self, signer: str, passed: Sequence[tuple[Ready, int]], counts: tuple[int, int], base_fee: int
+        self, signer: str, passed: Sequence[tuple[Ready, int]], mined: int, pending: int, head: Head
     ) -> None:
         """One database transaction claims the sends, allocates their nonces and stores the signed bytes."""
-        settings = self._settings
+        base_fee, moment = int(head["baseFeePerGas"], 16), int(head["timestamp"], 16) * 1_000_000
+        signed: list[Signed] = []
         with self._store.write() as db:
             self.leases.fence(db, signer)
             ids = [each.row.id for each, _ in passed]
             claim = select(sends.c.id).where(sends.c.id.in_(ids), sends.c.state == State.ACCEPTED)
             claimed = set(db.scalars(claim.with_for_update(skip_locked=True)))
-            held = _held(db)  # Another process may have signed something since the preflight.
-            left = fees.left_today(db, settings)
-            highest = db.scalar(select(func.max(sends.c.nonce)).where(_signed_by(settings, signer)))
-            follows = max(counts[0], 0 if highest is None else highest + 1)
-            nonce = max(counts[1], follows)
-            if nonce > follows + MOST_SPENT:
-                raise NodeUnavailable("a nonce too far ahead")
+            held = kinds.held(db)  # Another process may have signed something since the preflight.
+            budget = Budget.of(db, self._settings, moment)
+            nonce = self._nonces.next(db, signer, mined, pending)
             for each, gas in passed:
                 if each.row.id not in claimed or not kinds.is_free(each.wants, held):
                     continue
-                offer = fees.first(settings, base_fee, gas)
-                if offer is None or fees.cost(gas, offer.max_fee) > left:
+                offer = fees.first(self._settings, base_fee, gas)
+                if offer is None or not budget.take(fees.cost(gas, offer.max_fee)):
                     log.warning("gas costs more than the caps allow", send_id=each.row.id)
                     continue
-                left -= fees.cost(gas, offer.max_fee)
                 kinds.hold(each.wants, held)
-                terms = {"publishes": each.publishes, "wants": each.wants}
-                self._move(db, each.row, State.SIGNED, {"signer": signer, "nonce": nonce, **terms})
-                self._nonces.sign(db, each.row.id, signer, nonce, each.data, gas, offer)
+                terms = each.row.id, signer, nonce, each.data, gas, offer, moment
+                signed.append(self._nonces.signed(*terms, publishes=each.publishes, wants=each.wants))
+                self._on_move(db, each.row, State.SIGNED)
                 nonce += 1
+            self._nonces.save(db, signed)
 
     # --- signed -> submitted ---
 
-    def _send(self, rows: Sequence[Row[Any]]) -> set[str]:
+    def _send(self, due: Sequence[Row[Any]]) -> set[str]:
         """Sends the bytes of what was not sent lately; the ids of what the node has now."""
-        clock = time.monotonic()
-        due = [row for row in rows if self._send_after.get(row.transaction_hash, 0) <= clock]
         answers = self._node.batch([("eth_sendRawTransaction", [to_hex(row.raw)]) for row in due])
         sent: set[str] = set()
         for row, answer in zip(due, answers, strict=True):
             line = kinds.line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
+            pause = self._settings.resend_seconds
             if not isinstance(answer, RpcError):
-                line.info(f"{TAG} Transaction envoyée: {row.transaction_hash}")
-            elif not any(known in answer.message.lower() for known in _ALREADY_KNOWN):
+                line.info(kinds.sent(row))
+                sent.add(row.id)
+            elif any(known in answer.message.lower() for known in _ALREADY_KNOWN):
+                sent.add(row.id)
+            else:
                 # "Nonce too low" among others: its receipt will tell, and until then it is sent again.
                 line.warning("the node did not take the transaction", reason=answer.message)
-                self._send_after[row.transaction_hash] = clock + _RETRY_SECONDS
-                continue
-            self._send_after[row.transaction_hash] = clock + self._settings.resend_seconds
-            sent.add(row.id)
+                pause = _RETRY_SECONDS
+            self._nonces.watched[row.transaction_hash].send_after = time.monotonic() + pause
         return sent
 
-    # --- signed, submitted -> mined ---
+    # --- signed, submitted -> mined, accepted ---
 
-    def _settle(self, rows: Sequence[Row[Any]], sent: Collection[str], deep: int) -> bool:
+    def _settle(self, rows: Sequence[Row[Any]], sent: Collection[str], head: Head, deep: int) -> bool:
         """Looks for the receipts of what is under way. Whether there is one."""
         if not rows:
             return False
-        ids = [row.id for row in rows]
         with self._store.read() as db:
+            ids = [row.id for row in rows]
             attempts = db.execute(_ATTEMPTS.where(transactions.c.send_id.in_(ids))).all()
         signers = sorted({row.signer for row in rows})
         # The counts first: a transaction that is counted has its receipt when it is asked for next.
@@ -317,186 +300,100 @@ class Relayer(threading.Thread):
         known = [row for row in waiting if row.state == State.SIGNED and row.id in sent]
         if known:
             with self._store.write() as db:
-                these = update(sends).where(sends.c.id.in_([row.id for row in known]))
-                db.execute(
-                    these.where(may_become(State.SUBMITTED)).values(state=State.SUBMITTED, updated_at=now())
-                )
+                for row in known:
+                    self._move(db, row, State.SUBMITTED)
         for row in self._nonces.lost(waiting, final):
             kinds.line(row).warning("another transaction took the nonce", nonce=row.nonce)
             with self._store.write() as db:
                 self.leases.fence(db, row.signer)
                 self._move(db, row, State.ACCEPTED, _UNSIGNED)
-        self._nonces.fill(waiting, pending)
+        self._nonces.fill(waiting, pending, head)
         return bool(receipts)
 
     def _store_outcomes(self, receipts: Mapping[str, tuple[Receipt, bool]]) -> None:
         """What the receipts mean: done, refused by the contract, or the nonce is spent and nothing else."""
-        if not receipts:
-            return
-        done: list[tuple[Row[Any], Receipt, Refusal | None]] = []
-        reverted: list[tuple[Row[Any], Receipt]] = []
-        for row in self._store.sends(receipts):
-            receipt, frees = receipts[row.id]
-            if receipt["status"] != "0x1":
-                reverted.append((row, receipt))
-            else:
-                done.append((row, receipt, kinds.EXPIRED if frees else None))
-        refusals, elsewhere = self._explain(self._replay(reverted))
-        done += [(row, receipt, refusals[row.id]) for row, receipt in reverted if row.id in refusals]
-        done += [(row, receipt, None) for row, receipt in elsewhere]
-        self._store_mined(done)
+        rows = self._store.sends(receipts)
+        done = {id_ for id_, (receipt, _) in receipts.items() if receipt["status"] == "0x1"}
+        reverts = self._kinds.replay([(row, receipts[row.id][0]) for row in rows if row.id not in done])
+        reverts += [(row, kinds.LATE) for row in rows if row.id in done and receipts[row.id][1]]
+        outcomes: dict[str, Outcome] = {id_: receipts[id_][0] for id_ in done if not receipts[id_][1]}
+        outcomes |= self._kinds.explain(reverts)
+        self._end([(row, receipts[row.id][0], outcomes[row.id]) for row in rows if row.id in outcomes])
 
-    def _store_mined(self, done: Sequence[tuple[Row[Any], Receipt, Refusal | None]]) -> None:
-        if not done:
+    def _end(self, ends: Sequence[End]) -> None:
+        """Stores what became of sends, in their transaction's block or before there was one."""
+        if not ends:
             return
         with self._store.write() as db:
-            for row, receipt, refusal in done:
-                gas_used = int(receipt["gasUsed"], 16)
-                block = {
-                    "transaction_hash": receipt["transactionHash"],
-                    "block_number": int(receipt["blockNumber"], 16),
-                    "block_hash": receipt["blockHash"],
-                    "gas_used": gas_used,
-                    "fee": fees.cost(gas_used, int(receipt["effectiveGasPrice"], 16)),
-                    "succeeded": refusal is None,
-                    "code": refusal and refusal.code,
-                    "detail": refusal and refusal.detail,
-                }
-                booked = self._kinds[row.kind].booked(row, receipt, refusal)
-                self._move(db, row, State.MINED, block, booked)
-        self._tell([row.id for row, _, _ in done])
+            for row, own, outcome in ends:
+                refusal = outcome if isinstance(outcome, Refusal) else None
+                receipt = own if isinstance(outcome, Refusal) else outcome
+                state = State.EXPIRED if refusal and refusal.code == "expired" else State.REJECTED
+                values: dict[str, Any] = {"code": None, "detail": None}
+                if refusal:
+                    values = {"code": refusal.code, "detail": refusal.detail}
+                if receipt is not None:
+                    state, gas_used = State.MINED, int(receipt["gasUsed"], 16)
+                    values |= {
+                        "transaction_hash": receipt["transactionHash"],
+                        "block_number": int(receipt["blockNumber"], 16),
+                        "block_hash": receipt["blockHash"],
+                        "gas_used": gas_used,
+                        "fee": fees.cost(gas_used, int(receipt["effectiveGasPrice"], 16)),
+                        "succeeded": refusal is None,
+                    }
+                self._move(db, row, state, values, self._kinds.of(row).booked(row, receipt, refusal))
+        ended = [row.id for row, _, _ in ends]
+        for row in self._store.sends(ended):
+            self._kinds.of(row).log_end(row)
+        self._settled(ended)
 
-    def _replay(
-        self, reverted: Sequence[tuple[Row[Any], Receipt]]
-    ) -> list[tuple[Row[Any], ContractError | None]]:
-        """Why each transaction reverted in its block; None if the node can't tell any more."""
-        calls = [
-            (
-                "eth_call",
-                [self._call(row.signer, kinds.call_of(row, publishes=row.publishes)), receipt["blockNumber"]],
-            )
-            for row, receipt in reverted
-        ]
-        return [
-            (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
-            for (row, _), answer in zip(reverted, self._node.batch(calls), strict=True)
-        ]
-
-    # --- mined -> final, failed, expired, and back ---
-
-    def _final_block(self, head: dict[str, Any]) -> int:
-        """The number of the newest block that is final."""
-        if self._settings.finality == "finalized":
-            [block] = self._node.batch([("eth_getBlockByNumber", ["finalized", False])])
-            if isinstance(block, dict):
-                return int(block["number"], 16)
-        return max(int(head["number"], 16) - self._settings.confirmations, 0)
+    # --- mined -> final, failed, expired, submitted, accepted ---
 
     def _confirm(self, deep: int) -> bool:
         """Compares the blocks with the chain's. Those up to `deep` are final. Whether one is gone."""
+        mined = sends.c.state == State.MINED
         with self._store.read() as db:
-            query = select(sends.c.block_number, sends.c.block_hash).where(sends.c.state == State.MINED)
+            query = select(sends.c.block_number, sends.c.block_hash).where(mined)
             blocks = db.execute(query.distinct()).all()
-        if not blocks:
-            return False
         answers = self._node.batch([("eth_getBlockByNumber", [hex(block[0]), False]) for block in blocks])
         if any(isinstance(answer, RpcError) for answer in answers):
             raise NodeUnavailable("no blocks")
-        kept = {
-            block
-            for block, answer in zip(blocks, answers, strict=True)
-            if answer and answer["hash"] == block[1]
-        }
-        deep_ones = {block.block_hash for block in kept if block.block_number <= deep}
-        gone = {block.block_hash for block in blocks if block not in kept}
-        if not deep_ones and not gone:
+        pairs = list(zip(blocks, answers, strict=True))
+        gone = {block[1] for block, answer in pairs if not answer or answer["hash"] != block[1]}
+        final = {block[1] for block in blocks if block[0] <= deep} - gone
+        if not gone and not final:
             return False
-        mined = sends.c.state == State.MINED
         with self._store.write() as db:
-            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(deep_ones))).all():
+            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(final))).all():
                 late = State.EXPIRED if row.code == "expired" else State.FAILED
                 self._move(db, row, State.FINAL if row.succeeded else late)
             for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(gone))).all():
                 kinds.line(row).warning("the block is gone")
-                own = db.scalars(_ATTEMPTS.with_only_columns(transactions.c.hash).where(_of_send(row))).all()
+                own = [each.hash for each in db.execute(_ATTEMPTS.where(transactions.c.send_id == row.id))]
                 back = dict.fromkeys(_IN_A_BLOCK)
-                if row.nonce is not None:
-                    sent = row.transaction_hash if row.transaction_hash in own else own[-1]
-                    self._send_after.pop(sent, None)
-                    self._move(db, row, State.SUBMITTED, back | {"transaction_hash": sent}, _NOT_BOOKED)
-                else:
+                if row.nonce is None:  # It was somebody else's transaction.
                     self._move(db, row, State.ACCEPTED, back | _UNSIGNED, _NOT_BOOKED)
+                else:
+                    sent = row.transaction_hash if row.transaction_hash in own else own[-1]
+                    self._move(db, row, State.SUBMITTED, back | {"transaction_hash": sent}, _NOT_BOOKED)
         return bool(gone)
 
     # --- for all of them ---
 
-    @staticmethod
     def _move(
+        self,
         db: Connection,
         row: Row[Any],
         state: State,
-        values: Mapping[str, Any] = MappingProxyType({}),
-        batch: Mapping[str, Any] = MappingProxyType({}),
+        values: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | None = None,
     ) -> None:
         """Changes the state, with these columns, if the present one allows it."""
-        this = update(sends).where(sends.c.id == row.id, may_become(state))
-        moved = db.execute(this.values(state=state, updated_at=now(), **values)).rowcount
+        may = sends.c.state.in_([before for before, after in TRANSITIONS.items() if state in after])
+        this = update(sends).where(sends.c.id == row.id, may)
+        moved = db.execute(this.values(state=state, updated_at=now(), **(values or {}))).rowcount
         if moved and batch:
             db.execute(update(batches).where(batches.c.id == row.id).values(batch))
-
-    def _explain(
-        self, reverted: Iterable[tuple[Row[Any], ContractError | None]]
-    ) -> tuple[dict[str, Refusal], list[tuple[Row[Any], Receipt]]]:
-        """What to say of each error, and the receipts of those that somebody else sent before."""
-        refusals: dict[str, Refusal] = {}
-        elsewhere: list[tuple[Row[Any], Receipt]] = []
-        by_kind: dict[str, list[tuple[Row[Any], ContractError | None]]] = {}
-        for row, error in reverted:
-            try:
-                receipt = self._kinds[row.kind].elsewhere(row, error)
-            except (NodeUnavailable, RpcError) as reason:
-                kinds.line(row).warning(
-                    "it was done, and by which transaction is not known", reason=str(reason)
-                )
-                continue
-            if receipt:
-                elsewhere.append((row, receipt))
-            else:
-                by_kind.setdefault(row.kind, []).append((row, error))
-        for kind, pairs in by_kind.items():
-            refusals |= self._kinds[kind].explain(pairs)
-        return refusals, elsewhere
-
-    def _call(self, signer: str, data: bytes) -> dict[str, str]:
-        return {"from": signer, "to": self._chain.escrow, "data": to_hex(data)}
-
-    def _tell(self, settled: Collection[str]) -> None:
-        """Logs how these ended, and wakes who waits for them."""
-        if not settled:
-            return
-        for row in self._store.sends(settled):
-            self._send_after.pop(row.transaction_hash, None)
-            self._kinds[row.kind].log_end(row)
-        self._settled(settled)
-
-
-_ATTEMPTS = select(transactions.c.send_id, transactions.c.hash, transactions.c.frees).order_by(
-    transactions.c.created_at
-)
-_NOT_BOOKED = {"booked": None, "left_out": None}
-
-
-def _of_send(row: Row[Any]) -> Any:
-    return transactions.c.send_id == row.id
-
-
-def _signed_by(settings: Settings, signer: str) -> Any:
-    return (sends.c.chain_id == settings.chain_id) & (sends.c.signer == signer)
-
-
-def _held(db: Connection) -> dict[str, int]:
-    """What the sends under way want."""
-    held: dict[str, int] = {}
-    for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
-        kinds.hold(wants, held)
-    return held
+        if moved:
+            self._on_move(db, row, state)

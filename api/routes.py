@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Path, Request
+import structlog
+from fastapi import APIRouter, Body, Header, HTTPException, Request
 from starlette.responses import Response
 
 from api import models
@@ -17,8 +18,7 @@ router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=Exact
 _KEY = "The same key and body are the same batch, however often they are sent."
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
 Prefer = Annotated[str | None, Header(description="`respond-async`: do not wait for the block.")]
-BatchId = Annotated[str, Path(alias="batchId", pattern="^0x[0-9a-f]{64}$")]
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
+ACCEPTED: dict[int | str, dict[str, Any]] = {
     200: {"model": models.BatchAnswer, "description": "In a block"},
     202: {
         "model": models.BatchAnswer,
@@ -28,7 +28,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
             "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
         },
     },
-    **models.problems(401, 403, 409, 413, 422, 503),
+    **models.problems(401, 403, 409, 413, 422, 502, 503),
 }
 
 
@@ -36,7 +36,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     "/booking/batch",
     operation_id="createBatchBookings",
     summary="Book several lessons in one transaction",
-    responses=_ACCEPTED,
+    responses=ACCEPTED,
 )
 async def create_batch_bookings(
     request: Request,
@@ -49,7 +49,7 @@ async def create_batch_bookings(
     return await _book(request, student, data, idempotency_key, prefer)
 
 
-@router.post("/booking", operation_id="createBooking", summary="Book one lesson", responses=_ACCEPTED)
+@router.post("/booking", operation_id="createBooking", summary="Book one lesson", responses=ACCEPTED)
 async def create_booking(
     request: Request,
     student: CurrentUser,
@@ -61,32 +61,32 @@ async def create_booking(
     return await _book(request, student, data.as_batch(), idempotency_key, prefer)
 
 
-@router.get(
-    "/booking/batch/{batchId}",
-    operation_id="getBatch",
-    summary="What became of a batch",
-    responses={
-        200: {"model": models.BatchAnswer, "description": "For its student or its tutor"},
-        **models.problems(401, 404, 422),
-    },
-)
-async def get_batch(request: Request, user: CurrentUser, batch_id: BatchId) -> Response:
-    """State, transaction, bookings and failures."""
-    row = await request.app.state.shim.bookings.batch(batch_id, user)
-    return ExactResponse(answer(row))
-
-
 async def _book(
     request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
 ) -> Response:
-    shim = request.app.state.shim
-    bookings = shim.bookings
+    bookings = request.app.state.shim.bookings
     batch_id = await bookings.in_thread(bookings.place, student, data, key, request.state.request_id)
+    structlog.contextvars.bind_contextvars(batch_id=batch_id)
+    return await outcome(request, batch_id, prefer)
+
+
+async def outcome(request: Request, batch_id: str, prefer: str | None) -> Response:
+    """What became of a batch that was accepted, once that is known or it took too long."""
+    shim = request.app.state.shim
     asynchronous = "respond-async" in (prefer or "").lower()
-    row = await bookings.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
+    row = await shim.bookings.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
     if row.state in UNSETTLED:
         headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
-        return ExactResponse(answer(row), 202, headers=headers)
+        return ExactResponse(answer(row, shim.chain.periods), 202, headers=headers)
     if not row.booked:
         raise refusal(row)
-    return ExactResponse(answer(row))
+    return ExactResponse(answer(row, shim.chain.periods))
+
+
+async def no_booking(request: Request) -> Response:  # noqa: ARG001
+    """The names of these addresses are no ids."""
+    raise HTTPException(405)
+
+
+for path in ("/booking/batch", "/booking/batch/prepare"):
+    router.add_api_route(path, no_booking, methods=["GET"], include_in_schema=False)

@@ -1,11 +1,13 @@
 """The lessons of a request: local times become UTC, and each lesson that can't be booked gets its reason."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 from api.models import SlotData
+from api.schedule import Hours, covers
 from creneau.amounts import DECIMALS, format_edu, lesson_amount, to_wei
 from creneau.booking import SlotCode
 from creneau.fields import to_unix
@@ -41,6 +43,7 @@ _REASONS = {
     "in_past": "has already begun, or begins within a minute",
     "misaligned": "does not start on a quarter of an hour",
     "invalid_duration": f"must last {STEP_MINUTES} to {MOST_MINUTES} minutes, in steps of {STEP_MINUTES}",
+    "outside_schedule": "is not within the times at which the tutor gives lessons",
     "overlap": "overlaps another lesson of this request",
     "taken": "is already taken",
     "amount_mismatch": "costs {price} EDU, not {amount} EDU",
@@ -67,8 +70,18 @@ def failure(lesson: Lesson, code: str, **details: object) -> Failure:
     }
 
 
+def refused(lessons: Sequence[Lesson], codes: Iterable[SlotCode]) -> list[Failure]:
+    """The failures of those lessons that the contract's `check` refuses."""
+    pairs = zip(lessons, codes, strict=True)
+    return [failure(lesson, CODES[code]) for lesson, code in pairs if code in CODES]
+
+
 def plan(
-    slots: list[SlotData], zone: ZoneInfo, hourly_rate: int, now: datetime
+    slots: list[SlotData],
+    zone: ZoneInfo,
+    hourly_rate: int,
+    now: datetime,
+    during: Hours | None = None,
 ) -> tuple[list[Lesson], list[Failure]]:
     """The lessons that can be booked, and the failures of the others. What the chain decides comes later."""
     lessons: list[Lesson] = []
@@ -92,6 +105,8 @@ def plan(
             failures.append(failure(lesson, "ambiguous_time", zone=zone.key))
         elif start < now + LEAD:
             failures.append(failure(lesson, "in_past"))
+        elif during is not None and not covers(during, start, slot.duration):
+            failures.append(failure(lesson, "outside_schedule"))
         elif not is_price(to_wei(slot.amount), hourly_rate, slot.duration):
             price = format_edu(lesson_amount(hourly_rate, slot.duration))
             failures.append(failure(lesson, "amount_mismatch", price=price, amount=format(slot.amount, "f")))

@@ -55,10 +55,11 @@ class State(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a send does. The relayer treats all alike; creations.py has what is particular to the first."""
+    """What a send does. The relayer treats all alike; kinds.py has what is particular to the first."""
 
     CREATE = "create"  # A batch of bookings.
     ACT = "act"  # What a party does to bookings: confirm, cancel…
+    RESOLVE = "resolve"  # What only the arbiter can send.
     KEEPER = "keeper"  # Lessons that are due.
     GAP = "gap"  # Nothing: a nonce that nobody else uses, and that others wait for.
 
@@ -107,6 +108,18 @@ users = Table(
     Column("profile_id", String(64), unique=True),
     Column("wallet", String(42), nullable=False, unique=True),
     Column("custody_index", Integer, unique=True),  # Null: the user's own wallet.
+    Column("kept_index", Integer, unique=True),  # The custodial account, in force or not.
+    Column("schedule", Exact),  # When a tutor gives lessons, as schedule.py reads it; null: no limits.
+)
+
+challenges = Table(
+    "challenges",  # Messages for wallets to sign (EIP-4361), each good for one link.
+    metadata,
+    Column("nonce", String(32), primary_key=True),
+    Column("user_id", String(64), nullable=False, index=True),
+    Column("wallet", String(42), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
 )
 
 annonces = Table(
@@ -147,6 +160,21 @@ batches = Table(
     Column("instant", Boolean, nullable=False),  # Booked lessons are confirmed, not pending.
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
+    Index("batches_by_listing", "listing"),
+)
+
+prepared = Table(
+    "prepared",  # Batches that wait for their student's signature. Nothing here is ever sent.
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("student_id", String(64), nullable=False),
+    Column("idempotency_key", String(255), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("batch", Exact, nullable=False),  # The row of `batches` that it becomes.
+    Column("permit_value", Wei),  # Null: it needs no permit.
+    Column("permit_nonce", Wei),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    UniqueConstraint("student_id", "idempotency_key", name="one_prepared_per_key"),
 )
 
 # --- The outbox ---
@@ -202,12 +230,113 @@ transactions = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+webhooks = Table(
+    "webhooks",  # Messages that wait for delivery: one for each change of a batch and each endpoint.
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # In order.
+    Column("message_id", String(40), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("batch_id", String(66), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),  # The next attempt; under way, when somebody else may try.
+    Column("dead", Boolean, nullable=False),  # Given up.
+    Column("created_at", BigInteger, nullable=False),
+    Index("webhooks_due", "dead", "endpoint", "due_at"),
+    Index("webhooks_of_batch", "batch_id", "id"),
+)
+
 relayers = Table(
     "relayers",  # Who may sign with which key.
     metadata,
     Column("address", String(42), primary_key=True),
     Column("owner", String(32), nullable=False),  # A process; empty: none.
-    Column("expires_at", BigInteger, nullable=False),
+    Column("renewals", BigInteger, nullable=False),  # A dead process's stand still.
+)
+
+# --- The view: what the follower read from the contract's events, and `rebuild` can read again ---
+
+orders = Table(
+    "orders",  # Every batch on chain, whoever sent it: the terms that later acts supply again.
+    metadata,
+    Column("id", String(66), primary_key=True),  # The contract's key.
+    Column("student", String(42), nullable=False),
+    Column("tutor", String(42), nullable=False),
+    Column("listing", String(66), nullable=False),
+    Column("hourly_rate", Wei, nullable=False),
+    Column("allow_partial", Boolean, nullable=False),
+    Column("deadline", BigInteger, nullable=False),  # Unix seconds, as are all times of the view.
+    Column("salt", String(66), nullable=False, index=True),
+    Column("slots", Exact, nullable=False),  # [[start, minutes], …]
+    Column("booked", BigInteger, nullable=False),  # Bit i: lesson i.
+    Column("total", Wei, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False, index=True),
+    Column("transaction_hash", String(66), nullable=False),
+    Column("instant", Boolean, nullable=False),  # Its lessons were confirmed from the beginning.
+)
+
+acts = Table(
+    "acts",  # What was done to the lessons of an order. Its bookings follow from it and from these.
+    metadata,
+    Column("block_number", BigInteger, primary_key=True),
+    Column("log_index", BigInteger, primary_key=True),
+    Column("batch_id", String(66), nullable=False, index=True),
+    Column("lessons", BigInteger, nullable=False),  # Bit i: lesson i.
+    Column("status", String(16), nullable=False),  # What they became.
+    Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
+    Column("at", BigInteger, nullable=False),
+    Column("transaction_hash", String(66), nullable=False),
+)
+
+publications = Table(
+    "publications",  # Of listings, because an order does not say whether its listing was instant.
+    metadata,
+    Column("tutor", String(42), primary_key=True),
+    Column("listing", String(66), primary_key=True),
+    Column("nonce", BigInteger, primary_key=True),
+    Column("instant", Boolean, nullable=False),
+    Column("block_number", BigInteger, nullable=False, index=True),
+)
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("id", String(66), primary_key=True),  # The batch's, with the place in its last byte.
+    Column("batch_id", String(66), nullable=False, index=True),
+    Column("place", Integer, nullable=False),  # In the order, from 0.
+    Column("student", String(42), nullable=False),
+    Column("tutor", String(42), nullable=False),
+    Column("listing", String(66), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("amount", Wei, nullable=False),
+    Column("status", String(16), nullable=False),  # PENDING, CONFIRMED, DISPUTED, COMPLETED, CANCELLED
+    Column("to_tutor", Wei),  # What each got, once it left the escrow.
+    Column("to_student", Wei),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),  # The block's time of the newest change,
+    Column("transaction_hash", String(66), nullable=False),  # and its transaction.
+    Index("bookings_of_student", "student", "start", "id"),
+    Index("bookings_of_tutor", "tutor", "start", "id"),
+    Index("bookings_by_status", "status", "start"),
+)
+
+blocks = Table(
+    "blocks",  # That were read, as far back as a reorganisation may reach.
+    metadata,
+    Column("number", BigInteger, primary_key=True),
+    Column("hash", String(66), nullable=False),
+)
+
+followed = Table(
+    "followed",  # One row: up to which block the view goes, and of which contract it is.
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("escrow", String(42), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(66), nullable=False),  # Empty: nothing was read yet.
 )
 
 _SENDS = select(sends, *(c for c in batches.c if c.name not in sends.c)).outerjoin(
@@ -223,6 +352,10 @@ _UNDER_WAY = select(
     *(transactions.c[name] for name in ("raw", "gas", "max_fee", "priority_fee", "frees")),
     transactions.c.created_at.label("attempted_at"),
 ).join(transactions, transactions.c.hash == sends.c.transaction_hash)
+
+
+FROZEN_SECONDS = 10
+"""A process that holds locks for so long and asks nothing loses them, on PostgreSQL."""
 
 
 def now() -> int:
@@ -247,6 +380,8 @@ class Store:
             event.listen(self._writer, "connect", _set_up_sqlite)
             event.listen(self._reader, "connect", _set_up_sqlite)
             event.listen(self._writer, "begin", _begin_immediate)
+        else:
+            event.listen(self._writer, "connect", _set_up_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -276,7 +411,12 @@ class Store:
     def batch(self, batch_id: str) -> Row[Any] | None:
         """A batch by its key."""
         with self.read() as db:
-            return db.execute(_BATCHES.where(sends.c.id == batch_id)).one_or_none()
+            return self.batch_row(db, batch_id)
+
+    @staticmethod
+    def batch_row(db: Connection, batch_id: str) -> Row[Any] | None:
+        """A batch as this connection sees it."""
+        return db.execute(_BATCHES.where(sends.c.id == batch_id)).one_or_none()
 
     def batch_of_key(self, student_id: str, idempotency_key: str) -> Row[Any] | None:
         """The batch that a student's idempotency key made."""
@@ -316,16 +456,22 @@ class Store:
         }
         db.execute(insert(sends), row | more)
 
+    def order_of(self, student: str, salt: str) -> Row[Any] | None:
+        """The order on chain of a student's wallet that has this salt."""
+        with self.read() as db:
+            its = (orders.c.salt == salt) & (orders.c.student == student)
+            return db.execute(select(orders).where(its)).first()
+
     def sends(self, send_ids: Collection[str]) -> Sequence[Row[Any]]:
         """Sends by their ids, each with its batch's columns if it has one."""
         with self.read() as db:
             return db.execute(_SENDS.where(sends.c.id.in_(send_ids))).all()
 
-    def accepted(self, limit: int) -> Sequence[Row[Any]]:
+    def accepted(self, limit: int, kinds: Collection[Kind]) -> Sequence[Row[Any]]:
         """The oldest sends that wait for a nonce, each with its batch's columns if it has one."""
-        query = _SENDS.where(sends.c.state == State.ACCEPTED).order_by(sends.c.created_at).limit(limit)
+        query = _SENDS.where(sends.c.state == State.ACCEPTED, sends.c.kind.in_(kinds))
         with self.read() as db:
-            return db.execute(query).all()
+            return db.execute(query.order_by(sends.c.created_at).limit(limit)).all()
 
     def under_way(self, signers: Collection[str]) -> Sequence[Row[Any]]:
         """What these accounts have signed and no block has, each with its newest transaction."""
@@ -344,6 +490,12 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # The driver begins nothing of its own accord.
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_up_postgresql(connection: Any, _: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
+    connection.execute("SET lock_timeout = '20s'")
+    connection.commit()
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -11,8 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-MOST_BODY_BYTES = 256 * 1024
-
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
@@ -55,8 +53,8 @@ class ExactResponse(Response):
         return dumps(content).encode()
 
 
-class Unreadable(str):
-    """Stands for a body that is not JSON, and says why; no model takes it for anything else."""
+_NO_OBJECT: list[Any] = []
+"""No model takes it. It would read the fields of an instance of a class, a `Decimal` even, as attributes."""
 
 
 class ExactRequest(Request):
@@ -65,20 +63,25 @@ class ExactRequest(Request):
     async def body(self) -> bytes:
         """The bytes. Reads no more than it may."""
         if not hasattr(self, "_body"):
-            body = bytearray()
+            body, most = bytearray(), self.app.state.shim.settings.max_body_bytes
             async for chunk in self.stream():
                 body += chunk
-                if len(body) > MOST_BODY_BYTES:
+                if len(body) > most:
                     raise HTTPException(413)
             self._body = bytes(body)
         return self._body
 
     async def json(self) -> Any:
-        """The body. One that can't be read is left to validation, which comes after authentication."""
+        """The object. What is none is left to validation, which comes after authentication."""
         try:
-            return loads(await self.body())
+            value = loads(await self.body())
         except ValueError as error:
-            return Unreadable(error)
+            self.state.unreadable = f"not JSON ({error})"
+            return _NO_OBJECT
+        if isinstance(value, dict):
+            return value
+        self.state.unreadable = "not an object"
+        return _NO_OBJECT
 
 
 class ExactRoute(APIRoute):

@@ -11,6 +11,8 @@ import ape
 import pytest
 from ape.api import AccountAPI
 from ape.contracts import ContractInstance
+from ape_foundry import FoundryProvider
+from helpers import set_back
 from hypothesis import HealthCheck, settings
 from web3.eth import Eth
 
@@ -73,9 +75,18 @@ def quick_receipts() -> Any:
         yield
 
 
+@ape.fixture(scope="session", chain_isolation=False)
+def clean_restores() -> Any:
+    """Between tests the chain is set back with nothing left in the pool: see `set_back`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoundryProvider, "restore", lambda _, snapshot: set_back(snapshot))
+        yield
+
+
 @pytest.fixture(scope="session")
 def token(
     quick_receipts: None,  # noqa: ARG001  # asked for its effect
+    clean_restores: None,  # noqa: ARG001  # the same
     deployer: AccountAPI,
     student: AccountAPI,
 ) -> ContractInstance:

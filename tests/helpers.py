@@ -147,6 +147,21 @@ def now() -> int:
     return int(rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
 
+def set_back(snapshot: str) -> None:
+    """Sets the chain back to a snapshot, which is gone then.
+
+    The node shows a receipt a moment before it takes the transaction out of its pool. One that is still there
+    when the chain is set back would be mined again, together with the next.
+    """
+    deadline = monotonic() + 20
+    while rpc("txpool_status") != {"pending": "0x0", "queued": "0x0"}:
+        if monotonic() > deadline:
+            raise RuntimeError(f"the node still holds transactions: {rpc('txpool_inspect')}")
+        sleep(0.001)
+    if rpc("evm_revert", snapshot) is not True:
+        raise RuntimeError(f"there is no snapshot {snapshot}")
+
+
 def plain(value: Any) -> Any:
     """A value as the ABI codec takes it and as it is compared: tuples, and checksummed addresses."""
     if isinstance(value, Order | Permit):

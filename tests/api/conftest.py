@@ -1,8 +1,12 @@
 """One node and one shim for all tests of the shim; each test has people and an annonce of its own."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,8 +15,76 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from desk import Desk
 from dev_stack import DevStack
+from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
+from api import codes
+from api.custody import MnemonicCustodian, relayer_account
 from api.models import STUDENT
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+
+ELSEWHERE = frozenset({"reverted"})
+"""Codes that only faults lead to: tests/chaos."""
+
+
+@dataclass
+class Traffic:
+    """What went to and fro in the whole session, and what every shim of it logged."""
+
+    private: set[str] = field(default_factory=set)
+    codes: set[str] = field(default_factory=set)
+    logs: list[str] = field(default_factory=list)
+
+    def note(self, request: httpx.Request, response: httpx.Response) -> None:
+        """Remembers codes of answers, and what nobody may log."""
+        self.private.add(request.headers.get("authorization", "").removeprefix("Bearer "))
+        try:  # Python's parser dies of some, where a test raised the recursion limit.
+            body = json.loads(request.content) if request.content.startswith(b"{") else None
+        except (ValueError, httpx.RequestNotRead):  # The other is of a body that was streamed.
+            body = None
+        if isinstance(body, dict):
+            names = [name for name in body if re.search(r"(?i)notes|description|signature|permit", name)]
+            self.private |= {body[name] for name in names if isinstance(body[name], str)}
+        if "problem" in response.headers.get("content-type", "") or response.status_code < 300:
+            self.codes |= set(re.findall(r'"code": ?"([a-z_]+)"', response.text))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
+    """At the end of the session: no log has a secret and, if all ran, every documented code was reached."""
+    traffic, send, close = Traffic(), httpx.Client.send, DevStack.close
+
+    def noting(client: httpx.Client, *asked: Any, **more: Any) -> httpx.Response:
+        response = send(client, *asked, **more)
+        if not more.get("stream"):
+            traffic.note(response.request, response)
+        return response
+
+    def reading(stack: DevStack) -> None:
+        if stack.log_file.exists():
+            traffic.logs.append(stack.log_file.read_text())
+        close(stack)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "send", noting)
+        patch.setattr(DevStack, "close", reading)
+        yield traffic
+    log = "\n".join(traffic.logs)
+    for secret in traffic.private | _development_secrets():
+        assert len(secret) < 8 or secret not in log, f"logged: {secret[:8]}…"
+    for what in (r"eyJ[\w-]{20,}\.", r"0x[0-9a-f]{130}", r"0x02f8[0-9a-f]{100}", r"whsec_\w"):
+        assert not re.search(what, log), f"logged: {what}"
+    here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    config = request.config
+    if here <= {item.path.name for item in request.session.items} and not config.option.keyword:
+        assert set(codes.every()) - ELSEWHERE - traffic.codes == set(), "documented, and reached by no test"
+
+
+def _development_secrets() -> set[str]:
+    custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
+    keys = {bytes(custodian._account(index).key).hex() for index in range(20)}
+    for index in range(10):
+        keys.add(bytes(relayer_account(Settings.model_construct(relayer_mnemonic_index=index)).key).hex())
+    return keys | {DEVELOPMENT_SECRET, DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS}
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +100,15 @@ def stack() -> Iterator[DevStack]:
 def desk(stack: DevStack) -> Desk:
     """A student with 1,000 EDU at an annonce of 35 EDU an hour, in Paris."""
     return Desk.of(stack)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'own.db'}"
+    server: PostgreSQL = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture(autouse=True)

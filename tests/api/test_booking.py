@@ -1,7 +1,7 @@
 """Booking over HTTP: the whole answer, each reason beside its success, money and time."""
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,11 @@ from creneau.fields import to_hex
 from creneau.order import listing_id
 
 SPRING, AUTUMN = clock_change(3).isoformat(), clock_change(10).isoformat()
+
+
+def before(time: str) -> str:
+    """A second earlier."""
+    return (datetime.fromisoformat(time) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
 
 
 # --- The answer ---
@@ -34,7 +39,7 @@ def test_the_answer_has_every_field_of_the_contract_with_the_frontend(desk: Desk
     assert body["message"] == "1 lesson booked for 52.5 EDU in one transaction."
     assert set(data) == {
         "batchId", "state", "bookings", "totalAmount", "totalAmountWei", "count", "failedCount", "failures",
-        "transactionHash", "gasUsed", "finality",
+        "transactionHash", "blockNumber", "gasUsed", "finality",
     }  # fmt: skip
     assert data["finality"] in {"mined", "final"}
     assert 80_000 < data["gasUsed"] < 300_000
@@ -58,6 +63,14 @@ def test_the_answer_has_every_field_of_the_contract_with_the_frontend(desk: Desk
         "blockchainTransactionId": data["batchId"],
         "description": "",
         "studentNotes": "Chapitre 3",
+        "cancellableUntil": "9999-12-31T23:59:59Z",
+        "may": [
+            {"act": "confirm", "by": "tutor", "from": None, "until": before(starts_at)},
+            {"act": "cancel", "by": "student", "from": None, "until": None},
+            {"act": "cancel", "by": "tutor", "from": None, "until": None},
+            {"act": "complete", "by": "student", "from": None, "until": None},
+        ],
+        "payments": [],
     }
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -28,11 +30,13 @@ from postgres import PostgreSQL, postgres
 from api import fees, relayer
 from api.app import Shim
 from api.fees import Offer
+from api.kinds import TAG, Ready, quarters
 from api.leases import LeaseLost
 from api.models import CreateBatchBookingData
 from api.node import NodeUnavailable
+from api.problems import Problem
 from api.settings import Settings
-from api.store import Kind, State, relayers, sends, transactions
+from api.store import Kind, State, Store, annonces, relayers, sends, transactions
 from creneau import codec
 
 __all__ = ["postgres"]
@@ -67,9 +71,9 @@ def shim(make_shim: ShimMaker) -> Shim:
     return make_shim()
 
 
-def place(shim: Shim, desk: Desk, *times: str) -> str:
+def place(shim: Shim, desk: Desk, *times: str, key: str | None = None) -> str:
     request = CreateBatchBookingData.model_validate(desk.body(*map(slot, times)))
-    return shim.bookings.place(desk.student.id, request, None, "test")
+    return shim.bookings.place(desk.student.id, request, key, "test")
 
 
 def row_of(shim: Shim, send_id: str) -> Any:
@@ -100,6 +104,12 @@ def change(shim: Shim, send_id: str, **values: Any) -> None:
 
 def no_sending(_: Any) -> set[str]:
     return set()
+
+
+def again(shim: Shim) -> None:
+    """Forgets when it sent what and saw what: it does not wait for the next time."""
+    shim.relayer._nonces.watched.clear()
+    shim.relayer._looked_at = ""
 
 
 def spend_nonce(stack: DevStack, address: str, nonce: int) -> str:
@@ -138,6 +148,117 @@ def test_1_what_was_created_is_never_created_again(stack: DevStack, desk: Desk, 
     assert work(shim, other, State.MINED).transaction_hash != first.transaction_hash
 
 
+def test_1_the_same_request_is_the_same_order(
+    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+) -> None:
+    """Even to a shim whose database and relayer know nothing of the first: the chain refuses the second."""
+    long: dict[str, Any] = {"order_seconds": 10**7}  # So no deadline changes during the test.
+    first = make_shim(**long)
+    other = make_shim(database_url=f"sqlite:///{tmp_path / 'other.db'}", **long)
+    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
+    with watching(stack) as seen:
+        with paused(stack):
+            batch_id = place(first, desk, "09:00", key="same")
+            assert place(other, desk, "09:00", key="same") == batch_id
+            for shim in (first, other):
+                shim.relayer._claim(
+                    shim.relayer.leases.renew()[0], stack.rpc("eth_getBlockByNumber", "latest", False)
+                )
+            work(first, batch_id, State.SUBMITTED)
+            work(other, batch_id, State.SUBMITTED)
+        rows = [work(shim, batch_id, State.MINED) for shim in (first, other)]
+    assert rows[0].transaction_hash == rows[1].transaction_hash
+    assert [row.booked for row in rows] == [1, 1]
+    assert len(seen.transactions) == 2
+    assert seen.sent_by(desk.student.wallet) == [35 * EDU]
+    assert place(other, desk, "10:00", key="another") != batch_id
+
+
+def test_1_a_batch_on_chain_is_found_by_its_request(
+    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+) -> None:
+    """The database that knew the key is lost, and the lessons are taken: by this very batch."""
+    long: dict[str, Any] = {"order_seconds": 10**7}
+    first = work(lost := make_shim(**long), place(lost, desk, "09:00", "10:00", key="same"), State.MINED)
+    shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", **long)
+    with watching(stack) as seen:
+        row = work(shim, place(shim, desk, "09:00", "10:00", key="same"), State.MINED)
+        with pytest.raises(Problem, match="already taken"):
+            place(shim, desk, "09:00", "10:00", key="another")
+        with pytest.raises(Problem, match="already taken"):
+            place(shim, desk, "10:00", "09:00", key="same's brother")
+    assert seen.transactions == []
+    assert (row.id, row.transaction_hash, row.booked) == (first.id, first.transaction_hash, 3)
+    assert desk.balance() == 930 * EDU
+
+
+def test_1_nor_by_a_transaction_that_also_publishes(
+    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+) -> None:
+    """The `publish` of the second can't succeed; what it is for exists, or will when the first is in a block.
+
+    The node tries things on top of what is pending, so the second is sent only if it is tried before.
+    """
+    long: dict[str, Any] = {"order_seconds": 10**7}
+    first, second, third = (
+        make_shim(database_url=f"sqlite:///{tmp_path / f'{name}.db'}", **long) for name in "123"
+    )
+    with watching(stack) as seen:
+        with paused(stack):
+            [batch_id] = {place(shim, desk, "09:00", key="same") for shim in (first, second, third)}
+            for shim in (first, second):
+                head = stack.rpc("eth_getBlockByNumber", "latest", False)
+                shim.relayer._claim(shim.relayer.leases.renew()[0], head)
+            for shim in (first, second):
+                assert work(shim, batch_id, State.SUBMITTED).publishes
+            third.relayer._round()
+            assert row_of(third, batch_id).state == State.ACCEPTED
+        rows = [work(shim, batch_id, State.MINED) for shim in (first, second, third)]
+    assert len(seen.transactions) == 2
+    assert len({row.transaction_hash for row in rows}) == 1
+    assert [(row.booked, row.code) for row in rows] == [(1, None)] * 3
+    assert seen.sent_by(desk.student.wallet) == [35 * EDU]
+
+
+def test_1_a_booked_key_is_known_from_the_chain(
+    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+) -> None:
+    """Long after the database was lost, with lessons left out then and cancelled since, and another rate."""
+    work(lost := make_shim(), place(lost, desk, "10:00", key="before"), State.MINED)
+    first = work(lost, place(lost, desk, "09:00", "10:00", "11:00", key="same"), State.MINED)
+    # By its deadline it can't be found: that is on another grid.
+    shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", order_seconds=777)
+    with pytest.raises(Problem, match="already taken"):
+        place(shim, desk, "09:00", "10:00", "11:00", key="same")
+    while shim.follower.step():
+        pass
+    with Store(stack.settings.database).write() as db:
+        db.execute(update(annonces).where(annonces.c.id == desk.annonce.id).values(hourly_rate=36 * EDU))
+    with watching(stack) as seen:
+        for others in [("09:00",), ("09:00", "10:00"), ("09:00", "12:00")]:
+            with pytest.raises(Problem, match="already used for another request"):
+                place(shim, desk, *others, key="same")
+        row = work(shim, place(shim, desk, "09:00", "10:00", "11:00", key="same"), State.MINED)
+    assert seen.transactions == []
+    assert (row.id, row.transaction_hash, row.booked) == (first.id, first.transaction_hash, 3)
+    assert [(failed["index"], failed["code"]) for failed in row.failures] == [(2, "taken")]
+    assert desk.balance() == 895 * EDU
+
+
+def test_1_what_came_too_late_here_may_have_been_created_elsewhere(
+    desk: Desk, make_shim: ShimMaker, tmp_path: Path
+) -> None:
+    first = make_shim(order_seconds=10**7)
+    other = make_shim(database_url=f"sqlite:///{tmp_path / 'other.db'}", order_seconds=10**7)
+    batch_id, sent_id = (place(other, desk, hour, key=hour) for hour in ("09:00", "10:00"))
+    assert [place(first, desk, hour, key=hour) for hour in ("09:00", "10:00")] == [batch_id, sent_id]
+    done = [work(first, each, State.MINED).transaction_hash for each in (batch_id, sent_id)]
+    change(other, batch_id, expires=1_600_000_000)
+    row = work(other, batch_id, State.MINED)
+    assert (row.succeeded, row.transaction_hash, row.booked) == (True, done[0], 1)
+    assert desk.balance() == 930 * EDU
+
+
 def test_2_what_is_signed_is_stored_before_it_is_sent(
     stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +268,7 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer._nonces, "sign", fail)
+        patch.setattr(shim.relayer._nonces, "save", fail)
         with pytest.raises(OSError, match="no room"):
             shim.relayer._round()
     assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.ACCEPTED, None)
@@ -172,15 +293,16 @@ def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
         nonce = work(shim, batch_id, State.SIGNED).nonce
     spend_nonce(stack, shim.relayer.address, nonce)
     for _ in range(5):  # "Nonce too low" means: look.
-        shim.relayer._send_after.clear()
+        again(shim)
         shim.relayer._round()
         assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.SIGNED, nonce)
     stack.rpc("anvil_mine", "0x2")
     shim.relayer._round()
     assert row_of(shim, batch_id).nonce == nonce
-    for _ in range(2):
-        stack.rpc("anvil_mine", "0x1")
-        shim.relayer._round()
+    stack.rpc("anvil_mine", "0x1")
+    shim.relayer._round()
+    assert row_of(shim, batch_id).nonce == nonce  # Seen once, and a node may be behind itself.
+    stack.rpc("anvil_mine", "0x1")
     row = work(shim, batch_id, State.MINED)
     assert (row.nonce, row.booked) == (nonce + 1, 1)
     assert len(attempts(shim, batch_id)) == 2
@@ -206,6 +328,42 @@ def test_3_an_error_of_the_node_moves_nothing(
     assert (after.nonce, after.transaction_hash) == (before.nonce, before.transaction_hash)
 
 
+def test_3_already_known_is_success(
+    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node took it, and nobody heard so."""
+    batch_id = place(shim, desk, "09:00")
+
+    def unavailable(*_: Any) -> None:
+        raise NodeUnavailable("timeout")
+
+    with paused(stack):
+        with monkeypatch.context() as patch:
+            patch.setattr(shim.relayer, "_settle", unavailable)
+            with pytest.raises(NodeUnavailable):
+                shim.relayer._round()
+        sent = row_of(shim, batch_id)
+        assert (sent.state, stack.rpc("eth_getTransactionByHash", sent.transaction_hash)["blockNumber"]) == (
+            State.SIGNED,
+            None,
+        )
+        again(shim)
+        shim.relayer._round()
+        assert row_of(shim, batch_id).state == State.SUBMITTED
+    assert work(shim, batch_id, State.MINED).transaction_hash == sent.transaction_hash
+
+
+def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim: Shim) -> None:
+    stack.rpc("anvil_setBalance", shim.relayer.address, "0x0")
+    batch_id = place(shim, desk, "09:00")
+    signed = work(shim, batch_id, State.SIGNED)
+    for _ in range(3):
+        shim.relayer._round()
+    assert row_of(shim, batch_id).state == State.SIGNED
+    stack.rpc("anvil_setBalance", shim.relayer.address, hex(10**20))
+    assert work(shim, batch_id, State.MINED).transaction_hash == signed.transaction_hash
+
+
 def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
     stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +382,11 @@ def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
     taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "wants": {}}
     with pytest.raises(IntegrityError), shim.store.write() as db:
         shim.store.enqueue(db, Kind.ACT, "another", b"", chain_id=shim.settings.chain_id, **taken)
+    with paused(stack):
+        spend_nonce(stack, shim.relayer.address, count + 4)  # In no block yet.
+        pending = work(shim, place(shim, desk, "12:00"), State.SUBMITTED)
+    assert pending.nonce == count + 5
+    assert work(shim, pending.id, State.MINED).booked == 1
 
 
 def test_5_what_waits_too_long_is_replaced_within_the_caps(
@@ -265,8 +428,6 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
             work(shim, batch_id, State.SUBMITTED)
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(150 * GWEI))
             stack.rpc("evm_mine")
-            shim.relayer._head = None
-            shim.relayer._round()
             shim.relayer._round()
             first, second = attempts(shim, batch_id)
             assert first.max_fee < 100 * GWEI < 150 * GWEI <= second.max_fee <= 200 * GWEI
@@ -292,21 +453,34 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
     for _ in range(3):
         shim.relayer._round()
     assert (row_of(shim, second).state, attempts(shim, second)) == (State.ACCEPTED, [])
-    change(shim, first, signed_at=row.signed_at - 25 * 60 * 60 * 10**6)  # Yesterday.
+    assert left(shim) == 1  # It counts what was paid, not what was offered.
+    change(shim, first, signed_at=row.signed_at - 25 * 60 * 60 * 10**6)  # Yesterday, by the chain's clock.
     shim.settings.max_daily_fee_wei = 10**16
     with paused(stack):
         work(shim, second, State.SUBMITTED)
-        shim.settings.max_daily_fee_wei = row_of(shim, second).cost * GWEI
+        cost = row_of(shim, second).cost
+        shim.settings.max_daily_fee_wei = cost * GWEI
+        assert left(shim) == 0
+        change(shim, second, signed_at=row.signed_at - 25 * 60 * 60 * 10**6)
+        assert left(shim) == 0  # Signed yesterday, to be paid today.
         for _ in range(3):
+            stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(400 * GWEI))
+            stack.rpc("evm_mine")
+            again(shim)
             shim.relayer._round()
-            shim.relayer._head["baseFeePerGas"] = hex(400 * GWEI)
         assert len(attempts(shim, second)) == 1
         shim.settings.max_daily_fee_wei = 10**19
-        shim.relayer._head["baseFeePerGas"] = hex(200 * GWEI)
-        shim.relayer._nonces._bump_after.clear()
+        again(shim)
         shim.relayer._round()
         assert len(attempts(shim, second)) == 2
+        stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
     assert work(shim, second, State.MINED).booked == 1
+
+
+def left(shim: Shim) -> int:
+    head = shim.chain.node.call("eth_getBlockByNumber", "latest", False)
+    with shim.store.read() as db:
+        return fees.Budget.of(db, shim.settings, int(head["timestamp"], 16) * 10**6).left
 
 
 def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
@@ -319,6 +493,7 @@ def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, m
         while not attempts(shim, late)[-1].frees:
             shim.relayer._round()
         shim.relayer._round()
+        assert row_of(shim, late).cost >= sent.cost  # The first one, too, may still get into a block.
     row = work(shim, late, State.MINED)
     assert (row.succeeded, row.code, row.booked, row.nonce) == (False, "expired", 0, sent.nonce)
     assert desk.balance() == 1000 * EDU
@@ -335,9 +510,9 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     real, ahead = shim.relayer._node.batch, [1000]
 
     def lies(calls: Any) -> list[Any]:
-        if calls and calls[0][0] == "eth_getBlockByNumber" and len(calls) > 2:
-            block, mined, _, *rest = real(calls)
-            return [block, mined, hex(count + ahead[0]), *rest]
+        if calls and calls[-1][0] == "eth_estimateGas":
+            mined, _, *rest = real(calls)
+            return [mined, hex(count + ahead[0]), *rest]
         return real(calls)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -348,13 +523,17 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
         ahead[0] = 2
         shim.relayer._round()
     assert row_of(shim, batch_id).nonce == count + 2
+    assert gaps(shim) == []  # They may still come.
     row = work(shim, batch_id, State.MINED)
     assert (row.nonce, row.booked) == (count + 2, 1)
-    with shim.store.read() as db:
-        filled = db.scalars(
-            select(sends.c.nonce).where(sends.c.kind == Kind.GAP).order_by(sends.c.nonce)
-        ).all()
+    filled = gaps(shim)
     assert filled == [count, count + 1]
+
+
+def gaps(shim: Shim) -> list[int]:
+    query = select(sends.c.nonce).where(sends.c.kind == Kind.GAP).order_by(sends.c.nonce)
+    with shim.store.read() as db:
+        return [*db.scalars(query)]
 
 
 def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: Desk, shim: Shim) -> None:
@@ -377,6 +556,30 @@ def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: De
     assert row_of(shim, batch_id).state == State.MINED
     stack.rpc("anvil_mine", "0x1")
     assert work(shim, batch_id, State.FINAL).booked == 1
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
+    stack: DevStack, desk: Desk, shim: Shim, depth: int
+) -> None:
+    """Of those whose blocks are gone the first is in a new one; three blocks would be final."""
+    # Each in a block of its own.
+    before = [work(shim, place(shim, desk, hour), State.MINED) for hour in ("08:00", "09:00", "10:00")]
+    ids = [row.id for row in before]
+    with paused(stack):
+        kept = stack.rpc("eth_getRawTransactionByHash", before[-depth].transaction_hash)
+        stack.rpc("anvil_reorg", depth, [[kept, 0]])
+        for _ in range(2):
+            shim.relayer._round()
+        rows = [row_of(shim, each) for each in ids]
+        receipts = [_receipt(stack, row) for row in before]
+        assert [row.block_hash for row in rows] == [each and each["blockHash"] for each in receipts]
+        assert [row.state == State.MINED for row in rows] == [each is not None for each in receipts]
+        assert [row.booked for row in rows] == [1 if each else None for each in receipts]
+        assert sum(each is None for each in receipts) == depth - 1
+        assert rows[-depth].block_hash != before[-depth].block_hash
+    assert [work(shim, each, State.MINED, State.FINAL).booked for each in ids] == [1, 1, 1]
+    assert desk.balance() == 895 * EDU
 
 
 def test_6_the_nodes_tag_says_what_is_final(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
@@ -435,7 +638,10 @@ def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Shim) -> N
         for name, call in (("good", good), ("bad", publish)):
             wants = {"one": 1}
             shim.store.enqueue(db, Kind.ACT, name, call, chain_id=shim.settings.chain_id, wants=wants)
-    done, refused = work(shim, "good", State.MINED), work(shim, "bad", State.REJECTED)
+    with capture_logs() as logs:
+        done, refused = work(shim, "good", State.MINED), work(shim, "bad", State.REJECTED)
+    assert {"sent"} <= {line["event"] for line in logs}
+    assert not any(TAG in line["event"] for line in logs), "only creations log what the seed expects of them"
     assert done.succeeded
     assert refused.code == "refused"
     assert refused.nonce is None
@@ -465,6 +671,36 @@ def test_no_offer_is_above_a_cap(base: int, later: int, market: int, gas: int, c
         assert bumped.max_fee >= later
 
 
+offers = st.tuples(wei, wei, st.integers(21_000, 2_000_000))
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 4), offers), max_size=40), day=st.integers(0, 10**7))
+def test_no_day_costs_more_than_its_cap(steps: list[tuple[int, tuple[int, int, int]]], day: int) -> None:
+    """Whatever is signed first or as a replacement of it, in whatever order: any of them may be mined."""
+    settings = Settings.model_construct(
+        priority_fee_wei=GWEI, max_fee_wei=500 * GWEI, max_cost_wei=10**17, max_daily_fee_wei=day * GWEI
+    )
+    budget = fees.Budget(day)
+    newest: dict[int, tuple[Offer, int]] = {}
+    signed: dict[int, list[int]] = {}
+    for send, (base, market, gas) in steps:
+        if send not in newest:
+            offer = fees.first(settings, base, gas)
+            more = offer and fees.cost(gas, offer.max_fee)
+        else:
+            offer = fees.bumped(settings, newest[send][0], base, market, gas)
+            more = offer and max(fees.cost(gas, offer.max_fee) - newest[send][1], 0)
+        if offer is None or more is None or not budget.take(more):
+            continue
+        cost = fees.cost(gas, offer.max_fee)
+        assert gas * offer.max_fee <= settings.max_cost_wei
+        signed.setdefault(send, []).append(cost)
+        newest[send] = offer, max(cost, newest[send][1] if send in newest else 0)
+    dearest = sum(max(costs) for costs in signed.values())
+    assert dearest <= day
+    assert budget.left == day - dearest
+
+
 def test_without_caps_a_replacement_pays_the_markets_price() -> None:
     settings = Settings.model_construct(max_fee_wei=500 * GWEI, max_cost_wei=10**18)
     assert fees.bumped(settings, Offer(100, 10), 50, 5, 21_000) == Offer(111, 11)
@@ -473,6 +709,35 @@ def test_without_caps_a_replacement_pays_the_markets_price() -> None:
 
 
 # --- Several processes ---
+
+
+def test_two_processes_do_not_sign_for_one_lesson(
+    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker
+) -> None:
+    """Both passed the preflight before either had signed."""
+    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
+    rival = Desk(stack, stack.create_user("student", balance=100), desk.tutor, desk.annonce)
+    one, two = (make_shim("96,97", database_url=database) for _ in range(2))
+    first, second = place(one, desk, "09:00"), place(two, rival, "09:00")
+    head = stack.rpc("eth_getBlockByNumber", "latest", False)
+    for shim, each in ((one, first), (two, second), (two, first)):
+        row, [signer] = row_of(shim, each), shim.relayer.leases.renew()
+        shim.relayer._sign(signer, [(Ready(row, row.wants), 500_000)], 0, 0, head)
+    assert row_of(one, first).signer == one.relayer.address
+    assert row_of(two, second).state == State.ACCEPTED
+    assert work(one, first, State.MINED).booked == 1
+    assert work(two, second, State.REJECTED).left_out[0]["code"] == "taken"
+
+
+def test_a_lease_that_is_renewed_is_kept(database: str, make_shim: ShimMaker) -> None:
+    owner, other = (make_shim("98", database_url=database, lease_seconds=0.6) for _ in range(2))
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        assert len(owner.relayer.leases.renew()) == 1
+        assert other.relayer.leases.renew() == []
+    while not other.relayer.leases.renew():
+        assert time.monotonic() < until + 10
+    assert time.monotonic() > until + 0.3
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -509,6 +774,8 @@ def test_a_dead_processs_work_is_taken_over(
     assert alive.relayer.address == own  # For new work.
     time.sleep(0.2)
     assert alive.relayer.leases.renew() == [own]
+    with alive.store.read() as db:  # The other key is free for whoever comes.
+        assert [*db.scalars(select(relayers.c.address).where(relayers.c.owner != ""))] == [own]
     assert work(alive, place(alive, desk, "10:00"), State.MINED).signer == own
 
 
@@ -516,7 +783,7 @@ def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: S
     late, other = (make_shim("95", database_url=database, lease_seconds=60) for _ in range(2))
     late.relayer.leases.renew()
     with late.store.write() as db:
-        db.execute(update(relayers).values(expires_at=0))
+        db.execute(update(relayers).values(owner=""))
     assert len(other.relayer.leases.renew()) == 1
     batch_id = place(late, desk, "09:00")
     with pytest.raises(LeaseLost):
@@ -525,6 +792,38 @@ def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: S
     assert work(other, batch_id, State.MINED).booked == 1
     with other.store.read() as db:
         assert db.scalar(select(func.count()).select_from(transactions)) == 1
+
+
+def test_who_lost_the_lease_can_not_replace(
+    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker
+) -> None:
+    late, other = (make_shim("97", database_url=database, lease_seconds=60) for _ in range(2))
+    with paused(stack):
+        batch_id = place(late, desk, "09:00")
+        first = work(late, batch_id, State.SUBMITTED)
+        with late.store.write() as db:
+            db.execute(update(relayers).values(owner=""))
+        assert len(other.relayer.leases.renew()) == 1
+        [row] = rows = late.store.under_way([first.signer])
+        head = stack.rpc("eth_getBlockByNumber", "latest", False) | {"baseFeePerGas": hex(row.max_fee + 1)}
+        for shim, raises in ((late, pytest.raises(LeaseLost)), (other, nullcontext())):
+            shim.relayer._nonces.watch(rows, head)
+            with raises:
+                shim.relayer._nonces.replace(rows, head)
+        assert len(attempts(late, batch_id)) == 2
+    assert work(other, batch_id, State.MINED).booked == 1
+
+
+def test_a_lesson_wants_each_of_its_quarters() -> None:
+    """Also those in the calendar's next word."""
+    assert quarters("tutor", [(255 * 900, 45), (9 * 900, 30)]) == {
+        "tutor/0": 1 << 255 | 0b11 << 9,
+        "tutor/1": 0b11,
+    }
+
+
+def test_a_cost_is_rounded_up() -> None:
+    assert [fees.cost(1, fee) for fee in (0, 1, GWEI, GWEI + 1)] == [0, 1, 1, 2]
 
 
 def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim: ShimMaker) -> None:
@@ -537,4 +836,4 @@ def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim
     with pytest.raises(IntegrityError), shim.store.write() as db:
         shim.store.enqueue(db, Kind.ACT, "d", b"", **row)
     with pytest.raises(IntegrityError), shim.store.write() as db:
-        db.execute(insert(relayers).values(address=None, owner="", expires_at=0))
+        db.execute(insert(relayers).values(address=None, owner="", renewals=0))

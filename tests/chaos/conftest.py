@@ -1,4 +1,12 @@
-"""What all chaos tests need: stacks whose shim can be killed, on SQLite and on PostgreSQL."""
+"""What all chaos tests need: stacks whose shim can be killed, on SQLite and on PostgreSQL.
+
+Each test has a short form, which is the default, and a long one, which `make chaos` runs by the environment:
+
+    CHAOS_LONG=1    all combinations, and as many retries as the bars ask for
+    CHAOS_KILLS=200 of processes at random points, half of them on each database
+    CHAOS_RUNS=20   of what is repeated otherwise
+    CHAOS_SEED=7    repeats what a run printed
+"""
 
 import os
 import signal
@@ -22,7 +30,12 @@ SETTINGS: dict[str, object] = {
     "confirmations": 5,
     "resend_seconds": 0.5,
     "wait_seconds": 5,
+    "lease_seconds": 0.5,  # So long the next process waits for the killed one's key.
 }
+
+LONG = bool(os.environ.get("CHAOS_LONG"))
+KILLS = int(os.environ.get("CHAOS_KILLS") or 8)
+RUNS = int(os.environ.get("CHAOS_RUNS") or 2)
 
 StackMaker = Callable[..., ChaosStack]
 

@@ -3,10 +3,11 @@
 The shim itself knows nothing of this: the functions at its borders are wrapped here. What is to happen is
 read from files in the working directory, so that it can be changed while the shim runs:
 
-    kill           "<point> <count>": SIGKILL to the whole process at the count-th time that it gets there
+    kill           "<point> <count> <signal>": to the whole process at the count-th time that it gets there
     clock-<port>   seconds that the clock of the one at this port is ahead
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -37,6 +38,8 @@ POINTS = (
 
 ACCEPT, CLAIM, SIGN, COMMIT, BROADCAST, RECEIPT, ANSWER = POINTS
 
+PR_SET_PDEATHSIG = 1
+
 _lock = Lock()
 _count = 0
 _armed = ""
@@ -52,7 +55,7 @@ def reached(point: str) -> None:
             return
         if plan != _armed:
             _armed, _count = plan, 0
-        name, _, number = plan.rpartition(" ")
+        name, number, sent = plan.rsplit(" ", 2)
         if name != point:
             return
         _count += 1
@@ -61,7 +64,7 @@ def reached(point: str) -> None:
         # The plan is done, lest the next process is killed as well.
         with suppress(FileNotFoundError):
             Path("kill").unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[sent])
 
 
 def ahead() -> float:
@@ -131,7 +134,11 @@ def detach_the_log() -> None:
 
 
 def serve(folder: str, log: str, environment: dict[str, str]) -> NoReturn:
-    """The shim, in a process that was just forked."""
+    """The shim, in a process that was just forked and ends with the one that forked it."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     os.setsid()
     os.chdir(folder)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 from desk import DAY, EDU, Desk
 from dev_stack import DevStack
+from outside import Following, statuses
 
+from api.__main__ import rebuild
 from api.answers import frontend_id
 from creneau import codec
 from creneau.codec import BookingsCreated, Transfer
@@ -143,6 +145,21 @@ class Ledger:
             if sent["from"] in senders and sent["hash"] not in self._creating:
                 receipt = self.stack.rpc("eth_getTransactionReceipt", sent["hash"])
                 assert receipt["status"] == "0x0" or (sent["input"] == "0x" and sent["value"] == "0x0"), sent
+        self._prove_view()
+
+    def _prove_view(self) -> None:
+        """The view comes to say what the contract says of each lesson, and a rebuild leaves the same rows."""
+        following = Following(self.stack.settings)
+        try:
+            until = time.monotonic() + WAIT
+            while (view := _statuses(following)) != (chain := statuses(self.stack)):
+                assert time.monotonic() < until, f"the view has {view}, the chain {chain}"
+                time.sleep(0.05)
+            before = _view(following)
+            rebuild(self.stack.settings)
+            assert _view(following) == before
+        finally:
+            following.close()
 
     def _chain(
         self,
@@ -191,3 +208,13 @@ class Ledger:
         record = codec.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
         assert record.created_at is not None
         assert record.booked == event.booked
+
+
+def _statuses(following: Following) -> dict[str, str]:
+    return {row.id: row.status for row in following.bookings().values()}
+
+
+def _view(following: Following) -> dict[str, list[Any]]:
+    """The view's rows, but for those of blocks: more may come."""
+    rows = following.rows()
+    return {table: rows[table] for table in ("orders", "acts", "publications", "bookings")}

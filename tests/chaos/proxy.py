@@ -7,6 +7,7 @@ its answer is said at its name; everything else is passed on as it is.
 import json
 import random
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -17,12 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import urllib3
+from eth_utils.crypto import keccak
 
 
 class Fault(StrEnum):
     """What goes wrong with one request."""
 
     DROP = "drop"  # The connection is closed; the node never saw the request.
+    RESET = "reset"  # The same, and rudely.
     LOSE = "lose"  # The node took it; the connection is closed before its answer.
     HANG = "hang"  # The node took it; the answer comes later than anybody waits.
     DUPLICATE = "duplicate"  # The node gets it twice, and the answer is the second one.
@@ -33,7 +36,9 @@ class Fault(StrEnum):
     NONSENSE = "nonsense"  # An answer that is JSON, but not JSON-RPC.
     SHUFFLED = "shuffled"  # The answers of a batch in another order, which JSON-RPC allows.
     STALE = "stale"  # From a node that lags: old head, old nonces, no receipts.
-    LOW_NONCE = "low nonce"  # A transaction count that is too low.
+    LOW_NONCE = "low nonce"  # A transaction count that is too low,
+    HIGH_NONCE = "high nonce"  # or too high.
+    FORGET = "forget"  # Transactions are taken with thanks, and never passed on.
 
 
 TRANSIENT = [fault for fault in Fault if fault != Fault.HANG]
@@ -147,8 +152,9 @@ class Proxy:
                     answer["result"] = self._old.get(key, answer["result"])
                 elif self._random.random() < 0.2:
                     self._old[key] = answer["result"]
-            if fault == Fault.LOW_NONCE and call["method"] == "eth_getTransactionCount":
-                answer["result"] = hex(max(0, int(answer["result"], 16) - 3))
+            if call["method"] == "eth_getTransactionCount":
+                wrong = {Fault.LOW_NONCE: -3, Fault.HIGH_NONCE: 3}.get(fault, 0) if fault else 0
+                answer["result"] = hex(max(0, int(answer["result"], 16) + wrong))
 
 
 class _Server(ThreadingHTTPServer):
@@ -168,16 +174,26 @@ class _Handler(BaseHTTPRequestHandler):
         parsed = json.loads(body)
         calls = parsed if isinstance(parsed, list) else [parsed]
         fault = self.proxy.choose(calls)
-        if fault == Fault.DROP:
+        if fault in {Fault.DROP, Fault.RESET}:
+            if fault == Fault.RESET:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
             self._hang_up()
             return
         if fault == Fault.TOO_MANY:
             self._reply(429, b'{"error":"too many requests"}')
             return
+        forgotten = [c for c in calls if fault == Fault.FORGET and c["method"] == "eth_sendRawTransaction"]
+        if forgotten:
+            body = json.dumps([call for call in calls if call not in forgotten]).encode()
         try:
             if fault == Fault.DUPLICATE:
                 self.proxy.forward(body)
-            answers = self.proxy.edit(fault, calls, self.proxy.forward(body))
+            answers = self.proxy.forward(body) if len(forgotten) < len(calls) else []
+            for call in forgotten:
+                sent = "0x" + keccak(hexstr=call["params"][0]).hex()
+                answers.append({"jsonrpc": "2.0", "id": call["id"], "result": sent})
+            answers = self.proxy.edit(fault, calls, answers)
         except (urllib3.exceptions.HTTPError, ValueError):
             self._hang_up()  # The node is gone.
             return

@@ -36,6 +36,11 @@ class Shims:
             assert self._parent.stdin is not None
             self._parent.stdin.close()
 
+    def kill(self) -> None:
+        """Kills that process, as whatever kills the tests would."""
+        self._parent.kill()
+        self._parent.wait()
+
     def tell(self, *line: object) -> Any:
         """One line to that process; its answer."""
         with self._lock:
@@ -127,11 +132,11 @@ class ChaosStack(DevStack):
         """Accounts that send transactions for shims: all that the node has but the owner's."""
         return [self.account(index).address for index in range(1, 10)]
 
-    def arm(self, point: str, count: int = 1) -> Path:
-        """The shim is killed at the count-th time that it gets there."""
+    def arm(self, point: str, count: int = 1, sent: str = "SIGKILL") -> Path:
+        """The shim is killed, or gets another signal, at the count-th time that it gets there."""
         plan = self.data_dir / "kill"
         draft = plan.with_suffix(".new")
-        draft.write_text(f"{point} {count}")
+        draft.write_text(f"{point} {count} {sent}")
         draft.rename(plan)
         return plan
 

@@ -1,9 +1,5 @@
-"""kill -9 at every point, on SQLite and on PostgreSQL: started again and asked again, it is one batch.
+"""kill -9 at every point, on SQLite and on PostgreSQL: started again and asked again, it is one batch."""
 
-`CHAOS_KILLS=200` makes the random part long; `CHAOS_SEED` repeats one.
-"""
-
-import os
 import random
 import signal
 import time
@@ -11,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import StackMaker
+from conftest import KILLS, SETTINGS, StackMaker, alive
 from killable import POINTS
 from ledger import Ledger, Request, seed
-from stacks import ChaosStack
+from stacks import ChaosStack, Shims
 
 
 def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None:
@@ -34,7 +30,8 @@ def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None
 def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
     """Several requests at once, killed anywhere, also while it recovers from the kill before."""
     chosen = random.Random(seed())
-    wanted = -(-int(os.environ.get("CHAOS_KILLS", "10")) // 2)  # Half of them on each database.
+    began = time.monotonic()
+    wanted = -(-KILLS // 2)  # Half of them on each database.
     stack = make_stack(database_url=database_url)
     ledger = Ledger(stack)
     desks = ledger.desks(4)
@@ -58,7 +55,9 @@ def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
         ledger.settle(some)
     ledger.prove(relayers=stack.relayers)
     answers = sum(len(request.answers) for request in ledger.requests)
-    print(f"{kills.total()} kills, {len(ledger.requests)} keys, {answers} answers: {dict(kills)}")
+    seconds, where = time.monotonic() - began, dict(sorted(kills.items()))
+    print(f"{stack.settings.database.partition(':')[0]}: {kills.total()} kills in {seconds:.0f} s, {where};")
+    print(f"{len(ledger.requests)} keys, {answers} answers, {len(ledger.requests)} batches: 0 lost, 0 twice")
 
 
 def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> None:
@@ -76,6 +75,18 @@ def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> Non
     stack.restart()
     ledger.settle()
     ledger.prove(relayers=stack.relayers)
+
+
+def test_no_shim_outlives_the_tests() -> None:
+    """Whoever started it is killed, and could not stop it."""
+    with Shims() as shims, ChaosStack(shims, settings=SETTINGS) as stack:
+        assert alive(stack.shim.pid)
+        shims.kill()
+        until = time.monotonic() + 10
+        while alive(stack.shim.pid):
+            assert time.monotonic() < until, "it is still there"
+            time.sleep(0.02)
+        stack.shim.returncode = -signal.SIGKILL
 
 
 def ask_at_once(requests: Sequence[Request]) -> None:

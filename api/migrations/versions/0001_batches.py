@@ -98,5 +98,5 @@ def upgrade() -> None:
         "relayers",
         sa.Column("address", sa.String(42), primary_key=True),
         sa.Column("owner", sa.String(32), nullable=False),
-        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("renewals", sa.BigInteger, nullable=False),
     )

@@ -1,0 +1,111 @@
+"""What a test of a lesson's life works with: a desk on the chain's own clock, whose parties act over HTTP."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from desk import SINGLE, Desk, slot
+from dev_stack import DevStack
+
+from api.directory import User
+from creneau.amounts import lesson_amount
+
+OPERATOR = "the-operator"
+SETTINGS: dict[str, object] = {
+    "log_format": "json",
+    "confirmations": 3,
+    "follow_seconds": 0.2,
+    "operators": OPERATOR,
+}
+
+
+@dataclass
+class Life:
+    """A student and a tutor, and the lessons between them."""
+
+    desk: Desk
+
+    def __post_init__(self) -> None:
+        self.stack: DevStack = self.desk.stack
+        self.student = self.desk.client
+        self.tutor = self.stack.client(self.desk.tutor.id)
+        self.operator = self.stack.client(OPERATOR)
+
+    @classmethod
+    def of(cls, stack: DevStack, *, rate: Decimal | int = 35, time_zone: str = "UTC") -> "Life":
+        """New people, and an annonce of this rate."""
+        return cls(Desk.of(stack, hourly_rate=rate, time_zone=time_zone))
+
+    def client(self, who: str) -> httpx.Client:
+        """Of the student, the tutor or the operator."""
+        client: httpx.Client = getattr(self, who)
+        return client
+
+    # --- Time ---
+
+    def now(self) -> int:
+        """The chain's time."""
+        return int(self.stack.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+
+    def at(self, timestamp: int) -> None:
+        """The chain's time is this, unless it is later already."""
+        if timestamp > self.now():
+            self.stack.rpc("evm_setNextBlockTimestamp", timestamp)
+            self.stack.rpc("evm_mine")
+
+    # --- Lessons ---
+
+    def book(self, *minutes: int, days: int = 10, **more: Any) -> dict[str, Any]:
+        """Books lessons from 9:00 UTC on, two hours apart, so many days after the chain's present."""
+        day = (datetime.fromtimestamp(self.now(), UTC) + timedelta(days=days)).date().isoformat()
+        rate = self.desk.annonce.hourly_rate
+        slots = [
+            slot(f"{9 + 2 * place:02}:00", Decimal(lesson_amount(rate, each)) / 10**18, each, day)
+            for place, each in enumerate(minutes or (60,))
+        ]
+        answer = self.desk.book(*slots, **more)
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def act(
+        self, who: str, act: str, booking: dict[str, Any], body: dict[str, Any] | None = None, **more: Any
+    ) -> httpx.Response:
+        """An act on one lesson."""
+        path = f"{SINGLE}/{booking['id']}/{act}"
+        method = "PATCH" if act in {"confirm", "cancel", "complete"} else "POST"
+        return self.client(who).request(method, path, **({} if body is None else {"json": body}), **more)
+
+    def booking(self, booking: dict[str, Any], who: str = "student") -> dict[str, Any]:
+        """A lesson as it stands."""
+        answer = self.client(who).get(f"{SINGLE}/{booking['id']}")
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def start(self, booking: dict[str, Any]) -> int:
+        """When it begins, in unix seconds."""
+        return int(datetime.fromisoformat(booking["startsAt"]).timestamp())
+
+    def money(self) -> tuple[int, int, int]:
+        """What student, tutor and escrow have, in base units."""
+        wallets = (self.desk.student.wallet, self.desk.tutor.wallet, self.stack.escrow)
+        student, tutor, escrow = (self.stack.balance(wallet) for wallet in wallets)
+        return student, tutor, escrow
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits until it is so."""
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "it never was"
+        time.sleep(0.02)
+
+
+def wallet_of(stack: DevStack, role: str, index: int) -> User:
+    """A user with a wallet of his own: one of the node's accounts."""
+    return stack.create_user(role, wallet=stack.account(index).address)

@@ -1,0 +1,127 @@
+"""Annonces: what anybody may know of one, and how its tutor publishes it."""
+
+from decimal import Decimal
+
+import httpx
+import pytest
+from desk import Desk, paused, slot, watching
+from dev_stack import DevStack
+from eth_account import Account
+from eth_account.messages import encode_typed_data
+from life import eventually
+
+from api import lesson_models
+from creneau.fields import to_hex
+
+
+def path(desk: Desk) -> str:
+    return f"/api/blockchain/annonce/{desk.annonce.id}"
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_anybody_may_know_of_an_annonce(stack: DevStack) -> None:
+    desk = Desk.of(stack, hourly_rate=Decimal("35.123456789012345678"), time_zone=None)
+    answer = stack.client().get(path(desk))
+    assert answer.status_code == 200
+    lesson_models.AnnonceAnswer.model_validate(answer.json())
+    assert '"hourlyRate":35.123456789012345678,' in answer.text
+    data = answer.json()["data"]
+    assert data.pop("hourlyRate") == pytest.approx(35.123456789)
+    assert data == {
+        "id": desk.annonce.id,
+        "tutorId": desk.tutor.id,
+        "title": desk.annonce.title,
+        "hourlyRateWei": "35123456789012345678",
+        "timeZone": "Europe/Paris",
+        "schedule": None,
+        "published": False,
+        "publishedRate": None,
+        "publishedRateWei": None,
+        "instant": False,
+    }
+    assert refused(stack.client().get("/api/blockchain/annonce/nobodys")) == (404, "annonce_not_found")
+
+
+def test_its_tutor_publishes_it_once_and_lessons_are_instant(stack: DevStack, desk: Desk) -> None:
+    tutor = stack.client(desk.tutor.id)
+    with watching(stack) as seen:
+        answer = tutor.post(f"{path(desk)}/publish", json={"instant": True, "hourlyRate": "35.00"})
+        again = tutor.post(f"{path(desk)}/publish")
+    assert answer.status_code == again.status_code == 200, answer.text
+    lesson_models.PublishedAnswer.model_validate(answer.json())
+    assert len(seen.transactions) == 1
+    assert answer.json()["data"]["transactionHash"] == seen.transactions[0]["hash"]
+    assert again.json()["data"]["transactionHash"] is None
+    data = stack.client().get(path(desk)).json()["data"]
+    assert (data["published"], data["publishedRateWei"], data["instant"]) == (True, str(35 * 10**18), True)
+    [booking] = desk.book(slot("09:00")).json()["data"]["bookings"]
+    assert booking["status"] == "CONFIRMED"
+
+
+def test_a_published_annonce_can_be_withdrawn_and_published_again(stack: DevStack, desk: Desk) -> None:
+    tutor = stack.client(desk.tutor.id)
+    for rate, published in (("35", True), (0, False), (None, True)):
+        body = {} if rate is None else {"hourlyRate": rate}
+        answer = tutor.post(f"{path(desk)}/publish", json=body)
+        assert answer.status_code == 200, answer.text
+        data = answer.json()["data"]
+        assert (data["published"], data["transactionHash"] is None) == (published, False)
+        assert stack.client().get(path(desk)).json()["data"]["published"] is published
+
+
+def test_nobody_else_publishes_it_and_no_other_rate(stack: DevStack, desk: Desk) -> None:
+    with watching(stack) as seen:
+        for other in (desk.student.id, stack.create_user("tutor").id, "nobody-known"):
+            client = stack.client(other)
+            assert refused(client.post(f"{path(desk)}/publish")) == (403, "not_yours_to_do")
+            assert refused(client.post(f"{path(desk)}/publish/prepare")) == (403, "not_yours_to_do")
+        assert stack.client().post(f"{path(desk)}/publish").status_code == 401
+        tutor = stack.client(desk.tutor.id)
+        answer = tutor.post(f"{path(desk)}/publish", json={"hourlyRate": 36})
+        assert refused(answer) == (422, "rate_mismatch")
+        for body in ({"hourlyRate": -1}, {"hourlyRate": "x"}, {"instant": "yes"}, {"signature": "abc"}, []):
+            assert refused(tutor.post(f"{path(desk)}/publish", json=body)) == (422, "invalid_request")
+    assert seen.transactions == []
+
+
+def test_an_annonce_without_a_rate_can_not_be_published(stack: DevStack) -> None:
+    desk = Desk.of(stack, hourly_rate=0)
+    answer = stack.client(desk.tutor.id).post(f"{path(desk)}/publish")
+    assert refused(answer) == (409, "annonce_not_bookable")
+
+
+def test_a_wallet_signs_the_publication(stack: DevStack) -> None:
+    key, other = Account.create(), Account.create()
+    tutor = stack.create_user("tutor", wallet=key.address)
+    annonce = stack.create_annonce(tutor)
+    desk = Desk(stack, stack.create_user("student", balance=100), tutor, annonce)
+    client = stack.client(tutor.id)
+    assert refused(client.post(f"{path(desk)}/publish")) == (409, "signature_required")
+    with watching(stack) as seen:
+        prepared = client.post(f"{path(desk)}/publish/prepare", json={"instant": True})
+    lesson_models.PreparedListingAnswer.model_validate(prepared.json())
+    assert seen.transactions == []
+    data = prepared.json()["data"]
+    assert data["signer"] == key.address
+    message = encode_typed_data(full_message=data["typedData"])
+    signed = {"instant": True, "signature": to_hex(other.sign_message(message).signature)}
+    assert refused(client.post(f"{path(desk)}/publish", json=signed)) == (422, "wrong_signer")
+    signed["signature"] = to_hex(key.sign_message(message).signature)
+    assert refused(client.post(f"{path(desk)}/publish", json=signed | {"instant": False})) == (
+        422,
+        "wrong_signer",
+    )
+    assert client.post(f"{path(desk)}/publish", json=signed).status_code == 200
+    assert desk.book(slot("09:00")).json()["data"]["bookings"][0]["status"] == "CONFIRMED"
+
+
+def test_a_publication_goes_on_without_its_client(stack: DevStack, desk: Desk) -> None:
+    tutor = stack.client(desk.tutor.id)
+    with paused(stack):
+        answer = tutor.post(f"{path(desk)}/publish", headers={"Prefer": "respond-async"})
+        assert answer.status_code == 202
+        assert answer.json()["data"]["published"] is False
+    eventually(lambda: stack.client().get(path(desk)).json()["data"]["published"])

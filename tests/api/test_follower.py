@@ -1,0 +1,689 @@
+"""The follower: whatever happens on the chain, by whomever, and whatever is taken back, the view shows it."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk import Desk, slot
+from dev_stack import DevStack
+from eth_account.typed_transactions import TypedTransaction
+from hexbytes import HexBytes
+from hypothesis import given
+from hypothesis import strategies as st
+from outside import ARBITRATION, DAY, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
+from sqlalchemy import update
+from structlog.testing import capture_logs
+
+from api.node import Call, Node, NodeUnavailable, RpcError
+from api.settings import Settings
+from api.store import followed
+from api.view import split
+from creneau.amounts import lesson_amount
+
+FINALITY = 4
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[DevStack]:
+    """A chain of this module's own, which may be turned back; its shim is stopped, so nobody else acts."""
+    settings = {"log_format": "json", "confirmations": FINALITY, "follow_seconds": 0.2}
+    with DevStack(settings=settings) as stack:
+        stack.stop_shim()
+        yield stack
+
+
+@pytest.fixture
+def shim(stack: DevStack) -> Iterator[None]:
+    """The shim runs."""
+    stack.start_shim()
+    yield
+    stack.stop_shim()
+
+
+@pytest.fixture
+def outside(stack: DevStack) -> Iterator[Outside]:
+    """Wallets; what they do is undone at the end."""
+    before = stack.rpc("evm_snapshot")
+    yield Outside(stack)
+    stack.rpc("evm_revert", before)
+
+
+MakeFollowing = Callable[..., Following]
+
+
+@pytest.fixture
+def make_following(stack: DevStack, database_url: str) -> Iterator[MakeFollowing]:
+    """Makes followers of one database, each as a process of its own would have it."""
+    made: list[Following] = []
+
+    def make(node: Node | None = None, **more: Any) -> Following:
+        own = {"database_url": database_url, **more}
+        made.append(Following(stack.settings.model_copy(update=own), node))
+        return made[-1]
+
+    yield make
+    for following in made:
+        following.close()
+
+
+@pytest.fixture
+def following(make_following: MakeFollowing) -> Following:
+    return make_following()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def fresh_rows(following: Following, tmp_path: Path) -> dict[str, list[Any]]:
+    """What a view has that was never there before."""
+    fresh = Following(
+        following.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
+    )
+    fresh.view.clear()
+    fresh.catch_up()
+    rows = fresh.rows()
+    fresh.close()
+    return rows
+
+
+# --- Each event ---
+
+
+def test_lessons_from_their_creation_to_their_end(
+    stack: DevStack, outside: Outside, following: Following
+) -> None:
+    batch = outside.book((60, 45, 30, 60, 90))
+    created_at, created_in = outside.now(), stack.rpc("eth_blockNumber")
+    following.catch_up()
+    row = following.bookings()[batch.lesson(1)]
+    assert row._asdict() == {
+        "id": batch.lesson(1),
+        "batch_id": batch.hex,
+        "place": 1,
+        "student": outside.student,
+        "tutor": outside.tutor,
+        "listing": "0x" + outside.listing.hex(),
+        "start": batch.order.slots[1].start_unix,
+        "minutes": 45,
+        "amount": RATE * 45 // 60,
+        "status": "PENDING",
+        "to_tutor": None,
+        "to_student": None,
+        "created_at": created_at,
+        "updated_at": created_at,
+        "transaction_hash": row.transaction_hash,
+    }
+    [order] = following.rows()["orders"]
+    assert order._asdict() == {
+        "id": batch.hex,
+        "student": outside.student,
+        "tutor": outside.tutor,
+        "listing": "0x" + outside.listing.hex(),
+        "hourly_rate": RATE,
+        "allow_partial": True,
+        "deadline": int(batch.order.deadline.timestamp()),
+        "salt": "0x" + bytes(batch.order.salt).hex(),
+        "slots": [[each.start_unix, each.minutes] for each in batch.order.slots],
+        "booked": 0b11111,
+        "total": sum(batch.order.amounts_wei),
+        "created_at": created_at,
+        "block_number": int(created_in, 16),
+        "transaction_hash": row.transaction_hash,
+        "instant": False,
+    }
+
+    outside.confirm(batch, 0b01111)
+    following.catch_up()
+    row = following.bookings()[batch.lesson(1)]
+    assert (row.status, row.to_tutor, row.to_student) == ("CONFIRMED", None, None)
+    assert (row.created_at, row.updated_at) == (created_at, outside.now())
+    outside.check(following)
+
+    outside.cancel(batch, 0b10001)
+    outside.at(batch.order.slots[3].start_unix)
+    outside.dispute(batch, 0b00110 | 0b01000)
+    following.catch_up()
+    outside.check(following)
+    assert [following.bookings()[batch.lesson(place)].status for place in range(5)] == [
+        "CANCELLED",
+        "DISPUTED",
+        "DISPUTED",
+        "DISPUTED",
+        "CANCELLED",
+    ]
+    outside.resolve(batch, 0b00110, 3_333)
+    outside.complete(batch, 0b01000)
+    following.catch_up()
+    outside.check(following)
+    rows = [following.bookings()[batch.lesson(place)] for place in range(5)]
+    assert [(row.status, row.to_tutor, row.to_student) for row in rows] == [
+        ("CANCELLED", 0, RATE),
+        ("COMPLETED", (part := RATE * 45 // 60 * 3_333 // 10_000), RATE * 45 // 60 - part),
+        ("COMPLETED", (part := RATE // 2 * 3_333 // 10_000), RATE // 2 - part),
+        ("COMPLETED", RATE, 0),
+        ("CANCELLED", 0, RATE * 90 // 60),
+    ]
+    assert len({row.transaction_hash for row in rows}) == 3
+
+
+def test_a_lesson_is_confirmed_at_once_if_its_listing_was_instant_then(
+    outside: Outside, make_following: MakeFollowing
+) -> None:
+    first = make_following()
+    before = outside.book()
+    outside.publish(instant=True)
+    first.catch_up()  # The next look begins after the publication.
+    instant = outside.book()
+    outside.publish(instant=False)
+    after = outside.book()
+    first.catch_up()
+    statuses = {row.batch_id: row.status for row in first.bookings().values()}
+    assert [statuses[batch.hex] for batch in (before, instant, after)] == ["PENDING", "CONFIRMED", "PENDING"]
+    outside.check(first)
+
+
+def test_what_was_left_out_is_no_booking(outside: Outside, following: Following) -> None:
+    taken = outside.book((60,))
+    order = outside.order((60, 60))
+    both = order.model_copy(update={"slots": (order.slots[0], taken.order.slots[0], order.slots[1])})
+    batch = outside.create(both)
+    following.catch_up()
+    assert {row.place for row in following.bookings().values() if row.batch_id == batch.hex} == {0, 2}
+    outside.check(following)
+
+
+@pytest.mark.usefixtures("shim")
+def test_what_the_shim_does_is_seen_like_anything_else(
+    stack: DevStack, outside: Outside, following: Following
+) -> None:
+    desk = Desk.of(stack)
+    answer = desk.book(slot("09:00"), slot("11:00", 52.5, 90)).json()["data"]
+    following.catch_up()
+    stored = {row.id: row for row in following.bookings().values() if row.batch_id == answer["batchId"]}
+    assert {
+        (each["blockchainTransactionId"], each["status"], int(each["amountWei"]), each["transactionHash"])
+        for each in answer["bookings"]
+    } == {(row.id, row.status, row.amount, row.transaction_hash) for row in stored.values()}
+    outside.check(following)
+
+
+@pytest.mark.usefixtures("shim")
+def test_the_running_shim_follows_and_says_how_far(stack: DevStack, outside: Outside) -> None:
+    outside.book()
+
+    def lag() -> int:
+        return int(stack.client().get("/readyz").json()["checks"]["view"]["lagBlocks"])
+
+    wait_until(lambda: lag() == 0)
+    shims = Following(stack.settings)  # Its database.
+    try:
+        outside.check(shims)
+    finally:
+        shims.close()
+
+
+def test_a_shim_whose_view_is_far_behind_is_not_ready(
+    stack: DevStack, outside: Outside, database_url: str
+) -> None:
+    stack.start_shim(max_view_lag_blocks=2, follow_seconds=3600, database_url=database_url)
+    outside.book((60,))
+    stack.rpc("evm_mine")
+    assert stack.client().get("/readyz").status_code == 200
+    stack.rpc("evm_mine")
+    refused = stack.client().get("/readyz")
+    stack.stop_shim()
+    assert refused.status_code == 503
+    view = refused.json()["checks"]["view"]
+    assert (view["ok"], view["lagBlocks"]) == (False, 3)
+
+
+# --- Ranges ---
+
+
+class Counting(Node):
+    """Refuses too many blocks at once, as some nodes do, and keeps what it was asked."""
+
+    def __init__(self, url: str, most: int, *, silent: bool = False) -> None:
+        super().__init__(url)
+        self.most, self.silent = most, silent
+        self.asked: list[int] = []
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        ranges = [call[1][0] for call in calls if call[0] == "eth_getLogs" and "toBlock" in call[1][0]]
+        if ranges:
+            [asked] = ranges
+            self.asked.append(int(asked["toBlock"], 16) - int(asked["fromBlock"], 16) + 1)
+            if self.asked[-1] > self.most:
+                if self.silent:
+                    raise NodeUnavailable("TimeoutError")
+                return [RpcError({"code": -32005, "message": "query returned more than 10000 results"})] * 3
+        return super().batch(calls)
+
+
+def test_events_are_asked_for_in_bounded_ranges(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing
+) -> None:
+    outside.book()
+    stack.rpc("anvil_mine", hex(300))
+    batch = outside.book()
+    stack.rpc("anvil_mine", hex(FINALITY))
+    node = Counting(stack.rpc_url, most=50)
+    following = make_following(node, follow_blocks=50)
+    following.catch_up()
+    assert max(node.asked) == 50
+    assert sum(node.asked) == int(stack.rpc("eth_blockNumber"), 16) - FINALITY - (
+        stack.settings.deployment_block - 1
+    )
+    assert batch.lesson(0) in following.bookings()
+    outside.check(following)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_range_that_is_too_large_for_the_node_is_halved_and_grows_again(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing, silent: bool
+) -> None:
+    outside.book()
+    stack.rpc("anvil_mine", hex(300))
+    node = Counting(stack.rpc_url, 10, silent=silent)
+    following = make_following(node)
+
+    def step() -> bool:
+        try:
+            return following.follower.step()
+        except NodeUnavailable:
+            assert silent
+            return True
+
+    while step():
+        pass
+    assert node.asked[:4] == [64, 32, 16, 8]
+    assert node.asked.count(10) > 1
+    node.most = 1000
+    stack.rpc("anvil_mine", hex(300))
+    following.catch_up()
+    assert max(node.asked[-10:]) > 20
+    outside.check(following)
+
+
+def test_a_node_that_errs_is_waited_for(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing
+) -> None:
+    outside.book()
+    stack.rpc("anvil_mine", hex(FINALITY))
+    node = Counting(stack.rpc_url, 0)
+    following = make_following(node, follow_blocks=1, follow_seconds=0.01)
+    with capture_logs() as logs:
+        following.follower.start()
+        wait_until(lambda: len(node.asked) > 2)
+        assert following.bookings() == {}
+        node.most = 1
+        wait_until(lambda: len(following.bookings()) == 3)
+        following.follower.stop()
+    assert {
+        "event": "the node refuses to tell of events",
+        "reason": "query returned more than 10000 results",
+        "log_level": "warning",
+    } in logs
+    outside.check(following)
+
+
+def test_who_is_killed_between_two_ranges_goes_on_where_he_was(
+    outside: Outside, make_following: MakeFollowing, tmp_path: Path
+) -> None:
+    batches = [outside.book() for _ in range(6)]
+    for batch in batches:
+        outside.confirm(batch, 0b011)
+    positions = set()
+    more = True
+    while more:
+        following = make_following(follow_blocks=3)
+        more = following.follower.step()
+        positions.add(following.view.position())
+    assert len(positions) > 4
+    outside.check(following)
+    assert following.rows() == fresh_rows(following, tmp_path)
+
+
+def test_a_failure_within_a_range_leaves_the_view_as_it_was(
+    outside: Outside, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = outside.book()
+    following.catch_up()
+    before = following.rows()
+    outside.confirm(batch, 1)
+    outside.book()
+    with monkeypatch.context() as patch:
+        patch.setattr("api.view.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table))
+        with pytest.raises(ZeroDivisionError):
+            following.follower.step()
+    assert following.rows() == before
+    following.catch_up()
+    outside.check(following)
+
+
+def _delete(table: Any) -> Any:
+    from sqlalchemy import delete
+
+    return delete(table)
+
+
+# --- Reorganisations ---
+
+
+def reorg(stack: DevStack, depth: int, again: Sequence[tuple[str, int]] = ()) -> None:
+    """Replaces the newest blocks by as many others; with these raw transactions, in the blocks named."""
+    stack.rpc("anvil_reorg", depth, [[raw, block] for raw, block in again])
+
+
+@pytest.mark.parametrize("depth", [1, FINALITY - 1])
+def test_after_a_reorganisation_the_view_is_the_chains(
+    stack: DevStack, outside: Outside, following: Following, tmp_path: Path, depth: int
+) -> None:
+    batch = outside.book()
+    outside.confirm(batch, 0b001)
+    stack.rpc("anvil_mine", hex(FINALITY))
+    outside.confirm(batch, 0b010)
+    outside.cancel(batch, 0b001)
+    outside.book()
+    following.catch_up()
+    outside.check(following)
+    reorg(stack, depth)
+    with capture_logs() as logs:
+        following.catch_up()
+    assert [(line["event"], line["blocks"]) for line in logs] == [("blocks were reorganised away", depth)]
+    outside.check(following)
+    kept = "CONFIRMED" if depth == FINALITY - 1 else "CANCELLED"
+    assert following.bookings()[batch.lesson(0)].status == kept
+    assert following.rows() == fresh_rows(following, tmp_path)
+
+
+def test_the_thread_follows_a_reorganisation_within_two_periods(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing
+) -> None:
+    looks = 0
+    following = make_following(follow_seconds=0.2)
+    step = following.follower.step
+
+    def counted() -> bool:
+        nonlocal looks
+        more = step()
+        looks += not more
+        return more
+
+    following.follower.step = counted  # type: ignore[method-assign]
+    following.follower.start()
+    batch = outside.book()
+    outside.confirm(batch, 0b011)
+    wait_until(lambda: [row.status for row in following.bookings().values()].count("CONFIRMED") == 2)
+    reorg(stack, 1)
+    seen = looks
+    wait_until(lambda: looks > seen + 1)
+    outside.check(following)
+    assert {row.status for row in following.bookings().values()} == {"PENDING"}
+
+
+def test_a_creation_that_moves_to_another_block(
+    stack: DevStack, outside: Outside, following: Following, tmp_path: Path
+) -> None:
+    batch = outside.book()
+    following.catch_up()
+    [first] = following.rows()["orders"]
+    stack.rpc("evm_mine")
+    following.catch_up()
+    sent = stack.web3.eth.get_transaction(HexBytes(first.transaction_hash))
+    fields = {
+        "type": 2,
+        "chainId": sent["chainId"],
+        "nonce": sent["nonce"],
+        "to": sent["to"],
+        "value": 0,
+        "gas": sent["gas"],
+        "data": sent["input"],
+        "maxFeePerGas": sent["maxFeePerGas"],
+        "maxPriorityFeePerGas": sent["maxPriorityFeePerGas"],
+    }
+    raw = stack.account(4).sign_transaction(fields).raw_transaction
+    assert TypedTransaction.from_bytes(raw).as_dict()["nonce"] == sent["nonce"]
+    reorg(stack, 2, [("0x" + raw.hex().removeprefix("0x"), 1)])
+    following.catch_up()
+    [second] = following.rows()["orders"]
+    assert second.id == first.id == batch.hex
+    assert second.block_number == first.block_number + 1
+    outside.check(following)
+    assert following.rows() == fresh_rows(following, tmp_path)
+
+
+def test_a_chain_that_was_turned_back_and_goes_on_otherwise(
+    stack: DevStack, outside: Outside, following: Following
+) -> None:
+    batch = outside.book()
+    point = stack.rpc("evm_snapshot")
+    outside.confirm(batch, 0b111)
+    outside.book()
+    following.catch_up()
+    stack.rpc("evm_revert", point)
+    # Shorter than the view: perhaps the node is only behind. Seen again, it is believed.
+    assert following.follower.step() is False
+    assert len(following.bookings()) == 6
+    following.catch_up()
+    outside.check(following)
+    assert {row.status for row in following.bookings().values()} == {"PENDING"}
+    outside.cancel(batch, 0b010)
+    following.catch_up()
+    outside.check(following)
+
+
+def test_a_node_that_is_behind_for_once_changes_nothing(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing
+) -> None:
+    class Behind(Node):
+        head: dict[str, Any] | None = None
+
+        def call(self, method: str, *params: Any) -> Any:
+            if params[:1] == ("latest",) and self.head:
+                return self.head
+            return super().call(method, *params)
+
+    node = Behind(stack.rpc_url)
+    following = make_following(node)
+    outside.book()
+    old = stack.rpc("eth_getBlockByNumber", "latest", False)
+    outside.book()
+    following.catch_up()
+    before = following.rows()
+    for _ in range(3):
+        node.head = old
+        assert following.follower.step() is False
+        node.head = None
+        assert following.follower.step() is False
+    assert following.rows() == before
+    node.head = stack.rpc("eth_getBlockByNumber", hex(stack.settings.deployment_block), False)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert following.follower.step() is False
+    assert {line["event"] for line in logs} == {"the node is behind what is final"}
+    assert following.rows() == before
+
+
+def test_a_reorganisation_beyond_finality_is_an_error_and_everything_is_read_again(
+    stack: DevStack, outside: Outside, following: Following, tmp_path: Path
+) -> None:
+    batch = outside.book()
+    outside.confirm(batch, 0b001)
+    stack.rpc("anvil_mine", hex(FINALITY + 2))
+    following.catch_up()
+    reorg(stack, FINALITY + 3)
+    with capture_logs() as logs:
+        following.catch_up()
+    [line] = [line for line in logs if line["log_level"] == "error"]
+    assert line["event"].startswith("a reorganisation beyond finality")
+    outside.check(following)
+    assert {row.status for row in following.bookings().values()} == {"PENDING"}
+    assert following.rows() == fresh_rows(following, tmp_path)
+
+
+def test_another_contract_s_view_is_dropped(outside: Outside, following: Following) -> None:
+    outside.book()
+    following.catch_up()
+    with following.store.write() as db:
+        db.execute(update(followed).values(escrow="0x" + "11" * 20))
+    assert following.view.position() == (following.settings.deployment_block - 1, "")
+    assert following.bookings() == {}
+    following.catch_up()
+    outside.check(following)
+
+
+def test_what_is_final_is_not_kept_block_by_block(
+    stack: DevStack, outside: Outside, following: Following
+) -> None:
+    for _ in range(3):
+        outside.book()
+        following.catch_up()
+    stack.rpc("anvil_mine", "0x20")
+    following.catch_up()
+    head = int(stack.rpc("eth_blockNumber"), 16)
+    assert [block.number for block in following.view.kept()] == [*range(head, head - FINALITY - 1, -1)]
+
+
+# --- Several processes ---
+
+
+def test_of_several_followers_one_writes(
+    stack: DevStack, outside: Outside, make_following: MakeFollowing, tmp_path: Path
+) -> None:
+    several = [make_following(follow_blocks=4, follow_seconds=0.01) for _ in range(3)]
+    with capture_logs() as logs:
+        for following in several:
+            following.follower.start()
+        batches = []
+        for turn in range(12):
+            batches.append(outside.book((60, 30)))
+            outside.confirm(batches[-1], 0b01)
+            if turn % 4 == 3:
+                outside.cancel(batches[turn // 2], 0b10)
+                reorg(stack, 1)
+        head = stack.rpc("eth_getBlockByNumber", "latest", False)["hash"]
+        wait_until(lambda: several[0].view.position().hash == head)
+        for following in several:
+            following.follower.stop()
+    assert [line for line in logs if line["log_level"] in {"error", "critical"}] == []
+    outside.check(several[0])
+    assert several[0].rows() == fresh_rows(several[0], tmp_path)
+
+
+def test_a_step_from_a_position_that_is_past_does_nothing(
+    outside: Outside, make_following: MakeFollowing
+) -> None:
+    """Both have read the same blocks; the second comes to write when the first has."""
+    one, other = make_following(), make_following()
+    outside.book()
+    barrier = threading.Barrier(2, timeout=20)
+    advance = other.view.advance
+
+    def late(*args: Any) -> None:
+        barrier.wait()
+        barrier.wait()
+        advance(*args)
+
+    other.view.advance = late  # type: ignore[method-assign]
+    thread = threading.Thread(target=other.follower.step)
+    thread.start()
+    barrier.wait()
+    one.catch_up()
+    before = one.rows()
+    barrier.wait()
+    thread.join()
+    assert one.rows() == before
+
+
+# --- At random ---
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_anything_the_view_is_the_chains(
+    stack: DevStack, outside: Outside, following: Following, tmp_path: Path, seed: int
+) -> None:
+    dice = random.Random(seed)
+    batches: list[Booked] = []
+    snapshots: list[tuple[str, int, list[Booked]]] = []
+
+    def act(batch: Booked) -> None:
+        chain = statuses(stack)
+        lessons = {place: chain.get(batch.lesson(place)) for place in range(3)}
+        if None in lessons.values():  # It was reorganised away.
+            return
+        status = dice.choice([*set(lessons.values())])
+        these = [place for place in range(3) if lessons[place] == status]
+        some = sum(1 << place for place in dice.sample(these, dice.randint(1, len(these))))
+        first, last, now = batch.order.slots[0].start_unix, batch.order.slots[2].start_unix, outside.now()
+        match status:
+            case "PENDING" if now < first:
+                dice.choice([outside.confirm, outside.cancel, outside.complete])(batch, some)
+            case "CONFIRMED" if last <= now < first + REVIEW:
+                dice.choice([outside.dispute, outside.cancel])(batch, some)
+            case "CONFIRMED" if now > last + 2 * HOUR + REVIEW:
+                outside.complete(batch, some, outside.stranger)
+            case "DISPUTED" if now > last + 2 * HOUR + REVIEW + ARBITRATION:
+                outside.cancel(batch, some, outside.stranger)
+            case "DISPUTED":
+                outside.resolve(batch, some, dice.randint(0, 10_000))
+
+    for turn in range(90):
+        match dice.randrange(12):
+            case 0 | 1 | 2:
+                batches.append(outside.book([dice.choice((15, 45, 60, 105)) for _ in range(3)]))
+            case 3:
+                outside.publish(instant=dice.random() < 0.5)
+            case 4:
+                outside.at(outside.now() + dice.choice([HOUR, DAY, DAY, 20 * DAY]))
+            case 5:
+                reorg(stack, dice.randint(1, FINALITY - 1))
+            case 6:
+                snapshots.append(
+                    (stack.rpc("evm_snapshot"), int(stack.rpc("eth_blockNumber"), 16), [*batches])
+                )
+            case 7 if snapshots:
+                point, number, batches = snapshots.pop()
+                if int(stack.rpc("eth_blockNumber"), 16) - number < FINALITY:
+                    stack.rpc("evm_revert", point)
+            case _ if batches:
+                act(dice.choice(batches))
+        if dice.random() < 0.5:
+            following.catch_up()
+            following.catch_up()  # A shorter chain is believed when it is seen again.
+            if turn % 3 == 0:
+                outside.check(following)
+    stack.rpc("evm_mine")
+    following.catch_up()
+    outside.check(following)
+    assert following.rows() == fresh_rows(following, tmp_path)
+
+
+AMOUNTS = st.lists(st.integers(0, 2**97), min_size=1, max_size=40)
+
+
+@given(AMOUNTS, st.integers(0, 10_000))
+def test_the_parts_follow_from_their_sum(amounts: list[int], bps: int) -> None:
+    parts = [amount * bps // 10_000 for amount in amounts]
+    assert split(amounts, sum(parts)) == parts
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 32)), min_size=1, max_size=6))
+def test_the_parts_follow_from_their_sum_of_tiny_amounts_too(lessons: list[tuple[int, int]]) -> None:
+    amounts = [lesson_amount(rate, quarters * 15) for rate, quarters in lessons]
+    for bps in range(0, 10_001, 97):
+        parts = [amount * bps // 10_000 for amount in amounts]
+        assert split(amounts, sum(parts)) == parts
+
+
+def test_settings_name_the_deployment_block(stack: DevStack) -> None:
+    assert isinstance(stack.settings, Settings)
+    assert stack.settings.deployment_block > 0

@@ -1,0 +1,382 @@
+"""Lists and sums of lessons: for whom, in pages that hold still, by status and time, and fast."""
+
+import base64
+import itertools
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from desk import BATCH, DAY, SINGLE, Desk, slot
+from dev_stack import DevStack
+from eth_utils.crypto import keccak
+from life import OPERATOR, SETTINGS, Life, eventually
+from outside import Outside
+from sqlalchemy import event, insert, text
+
+from api import lesson_models, models
+from api import store as tables
+from api.chain import Chain
+from api.custody import MnemonicCustodian
+from api.directory import TableDirectory
+from api.lesson_models import Selection
+from api.lessons import Lessons, Side
+from api.settings import DEVELOPMENT_CUSTODY, Settings
+from api.store import Store, bookings, orders
+from creneau import codec
+from creneau.booking import Periods
+from creneau.order import listing_id
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[DevStack]:
+    with DevStack(settings=SETTINGS) as stack:
+        yield stack
+
+
+@pytest.fixture
+def life(stack: DevStack) -> Life:
+    return Life.of(stack)
+
+
+def get(client: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
+    answer = client.get(f"{SINGLE}/{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    if "nextCursor" in answer.json():
+        lesson_models.BookingsAnswer.model_validate(answer.json())
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def seen(life: Life, count: int) -> str:
+    """The student's list, once it has so many lessons."""
+    path = f"user/{life.desk.student.id}"
+    eventually(lambda: len(get(life.student, path, limit=100)["data"]) == count)
+    return path
+
+
+# --- What is listed, for whom ---
+
+
+def test_both_parties_see_their_lessons_as_the_batch_has_them(life: Life) -> None:
+    batch = life.book(60, 30, studentNotes="Chapitre 3", description="")
+    path = seen(life, 2)
+    listed = get(life.student, path)
+    assert listed["nextCursor"] is None
+    assert listed["message"] == "2 lessons."
+    assert listed["data"] == life.student.get(f"{BATCH}/{batch['batchId']}").json()["data"]["bookings"]
+    for client, tutor_id in ((life.tutor, life.desk.tutor.id), (life.tutor, life.desk.tutor.profile_id)):
+        assert get(client, f"tutor/{tutor_id}")["data"] == listed["data"]
+    assert get(life.tutor, f"user/{life.desk.tutor.id}")["data"] == []  # As a student he has none.
+    for booking in listed["data"]:
+        for id_ in (booking["id"], booking["blockchainTransactionId"]):
+            answer = life.student.get(f"{SINGLE}/{id_}").json()
+            assert answer["data"] == booking
+            lesson_models.BookingAnswer.model_validate(answer)
+
+
+def test_nobody_else_sees_them_and_the_operator_no_notes(stack: DevStack, life: Life) -> None:
+    batch = life.book(studentNotes="Chapitre 3", description="Privé")
+    seen(life, 1)
+    student, tutor = life.desk.student.id, life.desk.tutor.id
+    lists = (f"user/{student}", f"tutor/{tutor}", f"{student}/stats", f"{tutor}/stats")
+    others = [stack.create_user(role).id for role in ("student", "tutor")]
+    for path in lists:
+        for other in [*others, "nobody-known"]:
+            assert refused(stack.client(other).get(f"{SINGLE}/{path}")) == (403, "not_yours")
+        assert refused(stack.client().get(f"{SINGLE}/{path}")) == (401, "token_missing")
+    assert refused(life.tutor.get(f"{SINGLE}/{lists[0]}")) == (403, "not_yours")
+    assert refused(life.student.get(f"{SINGLE}/{lists[1]}")) == (403, "not_yours")
+
+    [listed] = get(life.operator, lists[0])["data"]
+    whole = life.operator.get(f"{BATCH}/{batch['batchId']}").json()
+    models.BatchAnswer.model_validate(whole)
+    for shown in (listed, *whole["data"]["bookings"], life.booking(listed, "operator")):
+        assert (shown["studentNotes"], shown["description"]) == (None, None)
+        assert shown["studentId"] == student
+    assert refused(life.operator.get(f"{SINGLE}/user/nobody")) == (404, "user_not_found")
+
+
+def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> None:
+    outside = Outside(stack)
+    users = {role: stack.create_user(role, wallet=wallet) for role, wallet in outside.parties.items()}
+    batch = outside.book()
+    outside.confirm(batch, 0b010)
+    student = stack.client(users["student"].id)
+    path = f"user/{users['student'].id}"
+    eventually(
+        lambda: [b["status"] for b in get(student, path)["data"]] == ["PENDING", "CONFIRMED", "PENDING"]
+    )
+    listed = get(student, path)["data"]
+    assert listed == get(stack.client(users["tutor"].id), f"tutor/{users['tutor'].id}")["data"]
+    assert listed == student.get(f"{BATCH}/{batch.hex}").json()["data"]["bookings"]
+    [first, second, _] = listed
+    assert (first["studentId"], first["tutorId"]) == (users["student"].id, users["tutor"].id)
+    assert (first["annonceId"], first["description"], first["studentNotes"]) == (None, None, None)
+    assert second["blockchainTransactionId"] == batch.lesson(1)
+    assert second["cancellableUntil"] is not None
+    assert life_of(first) == ("CONFIRMED", batch.order.slots[0].start.isoformat().replace("+00:00", "Z"))
+    # Somebody whom this service does not know is his wallet.
+    outside.send(outside.stranger, codec.publish_data(outside.stranger, outside.listing, 10**18, False))
+    order = outside.order((60,)).model_copy(update={"tutor": outside.stranger, "hourly_rate": 1})
+    other = outside.create(order)
+    eventually(lambda: len(get(student, path)["data"]) == 4)
+    [shown] = student.get(f"{BATCH}/{other.hex}").json()["data"]["bookings"]
+    assert shown["tutorId"] == outside.stranger
+
+
+def life_of(booking: dict[str, Any]) -> tuple[str, str]:
+    return booking["blockchainStatus"], booking["startsAt"]
+
+
+def test_a_lesson_that_no_datetime_can_tell_breaks_no_list(stack: DevStack) -> None:
+    """The contract takes it, from anybody who pays for it."""
+    desk = Desk.of(stack)
+    [booked] = desk.book(slot("09:00")).json()["data"]["bookings"]
+    listing, student = listing_id(desk.annonce.id), stack.account(8).address
+    stack.mint(student, 10**21)
+    stack.send(student, stack.edu, codec.approve_data(stack.escrow, 10**21))
+    start = 2**39 // 900 * 900
+    rate = desk.annonce.hourly_rate
+    slots = [(start, 60), (start + 7200, 60)]
+    terms = (student, desk.tutor.wallet, listing, rate, True, 2**40 - 1, bytes(32), slots)
+    stack.send(student, stack.escrow, codec.call_data("BookingEscrow", "createBookings", terms, b""))
+    tutor = stack.client(desk.tutor.id)
+    store = Store(stack.settings.database)
+
+    def count() -> int:
+        with store.read() as db:
+            rows = db.execute(orders.select().where(orders.c.tutor == desk.tutor.wallet)).all()
+        return len(rows)
+
+    eventually(lambda: count() == 2)
+    assert [b["id"] for b in get(tutor, f"tutor/{desk.tutor.id}")["data"]] == [booked["id"]]
+    with store.read() as db:
+        far = db.execute(orders.select().where(orders.c.student == student)).one().id
+    assert refused(tutor.get(f"{BATCH}/{far}")) == (404, "batch_not_found")
+    assert refused(tutor.get(f"{SINGLE}/{far}")) == (404, "booking_not_found")
+    assert refused(tutor.patch(f"{BATCH}/{far}/cancel")) == (404, "batch_not_found")
+    assert get(tutor, f"{desk.tutor.id}/stats")["data"]["count"] == 3
+    store.close()
+
+
+def test_lessons_go_on_with_the_account_that_booked_them(stack: DevStack, life: Life) -> None:
+    """A user who has a wallet of his own by now still has, and acts on, what the kept account booked."""
+    [booking] = life.book()["bookings"]
+    path = seen(life, 1)
+    store = Store(stack.settings.database)
+    with store.write() as db:
+        stack.directory.set_wallet(db, life.desk.student, stack.account(9).address)
+    store.close()
+    assert [b["id"] for b in get(life.student, path)["data"]] == [booking["id"]]
+    assert get(life.student, f"{life.desk.student.id}/stats")["data"]["count"] == 1
+    assert life.act("student", "cancel", booking).status_code == 200
+    assert life.money()[0] == 1000 * 10**18
+
+
+# --- Which, and how many ---
+
+
+def test_lists_are_by_status_and_time(life: Life) -> None:
+    batch = life.book(60, 60, 60, 60)
+    [first, second, third, fourth] = batch["bookings"]
+    life.tutor.patch(f"{BATCH}/{batch['batchId']}/confirm", json={"lessons": [second["id"], third["id"]]})
+    life.act("student", "cancel", third)
+    path = seen(life, 4)
+
+    def ids(**query: Any) -> list[str]:
+        return [booking["id"] for booking in get(life.student, path, **query)["data"]]
+
+    eventually(lambda: ids(status="CANCELLED") == [third["id"]])
+    assert ids(status="PENDING") == [first["id"], fourth["id"]]
+    assert ids(status=["CONFIRMED", "CANCELLED"]) == [second["id"], third["id"]]
+    assert ids(status="DISPUTED") == []
+    assert ids(order="desc") == [fourth["id"], third["id"], second["id"], first["id"]]
+    assert ids(**{"from": second["startsAt"]}) == [second["id"], third["id"], fourth["id"]]
+    assert ids(to=second["startsAt"]) == [first["id"]]
+    assert ids(**{"from": second["startsAt"], "to": fourth["startsAt"], "status": "CONFIRMED"}) == [
+        second["id"]
+    ]
+    for query in (
+        {"status": "confirmed"},
+        {"from": "today"},
+        {"to": "2035-01-01"},
+        {"limit": 0},
+        {"limit": 101},
+        {"limit": "x"},
+        {"order": "up"},
+    ):
+        assert refused(life.student.get(f"{SINGLE}/{path}", params=query)) == (422, "invalid_request")
+    for edge in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert get(life.student, path, **{"from": edge})["data"] == (
+            [] if edge > "9" else get(life.student, path)["data"]
+        )
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_hold_still_while_lessons_are_booked(life: Life, order: str) -> None:
+    """Whatever is booked meanwhile, every lesson that was there comes once, in order."""
+    first = [b["id"] for _ in range(2) for b in life.book(*[15] * 6, days=10 + _ * 2)["bookings"]]
+    path = seen(life, 12)
+    expected = first if order == "asc" else first[::-1]
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    for days, more in zip((9, 11, 13), itertools.count(13), strict=False):
+        page = get(life.student, path, limit=5, order=order, **cursor)
+        found += page["data"]
+        cursor = {"cursor": page["nextCursor"]}
+        life.book(15, days=days)
+        seen(life, more)
+    while cursor["cursor"]:
+        page = get(life.student, path, limit=5, order=order, **cursor)
+        found += page["data"]
+        cursor = {"cursor": page["nextCursor"]}
+    starts = [booking["startsAt"] for booking in found]
+    assert starts == sorted(starts, reverse=order == "desc")
+    assert [b["id"] for b in found if b["id"] in first] == expected
+    assert len({b["id"] for b in found}) == len(found)
+
+
+def encoded(content: str) -> str:
+    return base64.urlsafe_b64encode(content.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "!",
+        "é",
+        "AAAA",
+        encoded("1.2"),
+        encoded("-1.0x" + "0" * 64),
+        encoded("1" * 16 + ".0x" + "0" * 64),
+        encoded("1.0x" + "0" * 63 + "\0"),
+        encoded("1.0x" + "0" * 64 + "\n"),
+        encoded("1' or 1=1 --"),
+        "A" * 201,
+    ],
+)
+def test_a_cursor_that_is_none_is_refused(life: Life, cursor: str) -> None:
+    answer = life.student.get(f"{SINGLE}/user/{life.desk.student.id}", params={"cursor": cursor})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "cursor"
+
+
+# --- Sums ---
+
+
+def test_sums_say_where_the_money_is(life: Life) -> None:
+    batch = life.book(60, 30, 45, 60)
+    [first, second, third, _] = batch["bookings"]
+    path = f"{BATCH}/{batch['batchId']}"
+    life.tutor.patch(f"{path}/confirm", json={"lessons": [third["id"]]})
+    life.act("student", "complete", first)
+    life.act("tutor", "cancel", second)
+    life.at(life.start(third))
+    life.act("student", "dispute", third)
+    assert life.act("operator", "resolve", third, {"tutorShareBps": 2500}).status_code == 200
+    eventually(
+        lambda: get(life.student, f"{life.desk.student.id}/stats")["data"]["byStatus"]["COMPLETED"] == 2
+    )
+    spent, refunded = 35 + 26.25 / 4, 17.5 + 26.25 * 3 / 4
+    shared: dict[str, Any] = {
+        "count": 4,
+        "byStatus": {"PENDING": 1, "CONFIRMED": 0, "DISPUTED": 0, "COMPLETED": 2, "CANCELLED": 1},
+        "inEscrow": 35,
+        "inEscrowWei": str(35 * 10**18),
+        "refunded": refunded,
+        "refundedWei": "37187500000000000000",
+    }
+    student = get(life.student, f"{life.desk.student.id}/stats")
+    lesson_models.StatsAnswer.model_validate(student)
+    assert student["data"] == shared | {
+        "userId": life.desk.student.id,
+        "role": "student",
+        "spent": spent,
+        "spentWei": "41562500000000000000",
+    }
+    assert get(life.tutor, f"{life.desk.tutor.id}/stats")["data"] == shared | {
+        "userId": life.desk.tutor.id,
+        "role": "tutor",
+        "earned": spent,
+        "earnedWei": "41562500000000000000",
+    }
+    assert life.money()[0] == 1000 * 10**18 - int(41.5625 * 10**18) - 35 * 10**18
+
+
+# --- However many there are ---
+
+
+def test_no_list_reads_more_than_it_shows(tmp_path: Path) -> None:
+    """By the database's own plan, with many rows of others in the tables: nothing is scanned or sorted."""
+    settings = Settings(_env_file=None, data_dir=tmp_path, operators=OPERATOR)
+    store = Store(settings.database)
+    store.migrate()
+    custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
+    directory = TableDirectory(store, custodian)
+    users = {role: directory.create_user(role, role) for role in ("student", "tutor")}
+    wallets = {f"{role}": user.wallet for role, user in users.items()}
+    for number in range(300):  # Of two users the whole table is the shortest way.
+        directory.create_user(f"other-{number}", "tutor", profile_id=f"p-{number}", wallet=f"0x{number}")
+    many = [f"0x{keccak(batch.to_bytes(2)).hex()[:62]}" for batch in range(2000)]
+    common = {"listing": "0x", "transaction_hash": "0x", "created_at": 1}
+    with store.write() as db:
+        for key in many:
+            ids = {"id": key, "profile_id": key[:60], "wallet": key[:42]}
+            db.execute(insert(tables.users), ids | {"role": "tutor"})
+        for number, key in enumerate(many):
+            parties = (
+                wallets if number % 10 == 0 else {"student": f"0x{number % 7}", "tutor": f"0x{number % 5}"}
+            )
+            terms = {"id": f"{key}00", "slots": [[number, 60]] * 2, "hourly_rate": 60, "booked": 3}
+            terms |= {"allow_partial": True, "deadline": 1, "salt": "0x", "total": 2, "block_number": 1}
+            db.execute(insert(orders), terms | parties | common | {"instant": False})
+            lesson = {"batch_id": f"{key}00", "minutes": 60, "amount": 60, "status": "PENDING"}
+            lesson |= parties | common | {"updated_at": 1, "start": number}
+            places = [{"id": f"{key}{place:02x}", "place": place} for place in range(2)]
+            db.execute(insert(bookings), [lesson | place for place in places])
+        db.execute(text("ANALYZE"))
+    chain = cast(Chain, SimpleNamespace(periods=Periods(*[timedelta(hours=1)] * 3)))
+    lessons = Lessons(settings, store, chain, directory, custodian)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    event.listen(store._reader, "before_cursor_execute", note)
+    for side, order in itertools.product(("student", "tutor"), ("asc", "desc")):
+        which: dict[str, Any] = {"limit": 10, "order": order}
+        page = lessons.page(side, side, cast(Side, side), Selection(**which))
+        which |= {"cursor": page["nextCursor"], "from": "1970-01-01T00:00:00Z", "status": ["PENDING"]}
+        assert len(lessons.page(side, side, cast(Side, side), Selection(**which))["data"]) == 10
+    assert lessons.stats("student", "student")["data"]["count"] == 400
+    assert lessons.booking_answer(page["data"][0]["id"], "tutor")["data"] == page["data"][0]
+    event.remove(store._reader, "before_cursor_execute", note)
+    assert len(asked) > 20
+    with store.read() as db:
+        for statement, values in asked:
+            steps = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert not any(step.startswith("SCAN") for step in steps), (statement, steps)
+            if "ORDER BY" in statement:
+                assert not any("TEMP B-TREE" in step for step in steps), (statement, steps)
+    store.close()
+
+
+def test_days_are_days(stack: DevStack) -> None:
+    """The lessons of a desk on the other side of the world are listed by its own clock."""
+    desk = Desk.of(stack, time_zone="Pacific/Auckland")
+    booked = desk.book(slot("00:15")).json()["data"]["bookings"]
+    path = f"user/{desk.student.id}"
+    eventually(lambda: len(get(desk.client, path)["data"]) == 1)
+    assert get(desk.client, path)["data"] == booked
+    assert (booked[0]["date"], booked[0]["time"]) == (DAY, "00:15")
+    assert booked[0]["startsAt"] < f"{DAY}T00:00:00Z"

@@ -1,0 +1,113 @@
+"""`python -m api rebuild`: the view is read again and has the same rows, whatever happens meanwhile."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from dev_stack import DevStack
+from outside import Following, Outside
+from sqlalchemy import delete, update
+
+from api.settings import Settings
+from api.store import acts, bookings, orders
+
+FINALITY = 4
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[DevStack]:
+    """A chain of this module's own, with a history; its shim is stopped."""
+    with DevStack(settings={"log_format": "json", "confirmations": FINALITY}) as stack:
+        stack.stop_shim()
+        outside = Outside(stack)
+        for turn in range(20):
+            batch = outside.book((60, 45, 30))
+            outside.confirm(batch, 0b011)
+            if turn % 3 == 0:
+                outside.cancel(batch, 0b101)
+            if turn % 3 == 1:
+                outside.complete(batch, 0b110)
+        yield stack
+
+
+@pytest.fixture
+def following(stack: DevStack, database_url: str) -> Iterator[Following]:
+    """A view that has been read."""
+    following = Following(stack.settings.model_copy(update={"database_url": database_url}))
+    following.catch_up()
+    yield following
+    following.close()
+
+
+def rebuild(settings: Settings) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    environment |= {f"CRENEAU_{name.upper()}": str(value) for name, value in given.items()}
+    command = [sys.executable, "-m", "api", "rebuild"]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=settings.data_dir,
+    )
+
+
+def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Following) -> None:
+    before = following.rows()
+    assert len(before["bookings"]) == 60
+    with following.store.write() as db:  # The view is not to be believed any more.
+        db.execute(delete(bookings).where(bookings.c.place == 1))
+        db.execute(update(bookings).values(status="CONFIRMED"))
+        db.execute(delete(acts))
+        db.execute(update(orders).values(instant=True))
+    assert following.rows() != before
+    process = rebuild(following.settings)
+    told, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    head = int(stack.rpc("eth_blockNumber"), 16)
+    assert told.splitlines()[-1].startswith(f"60 bookings up to block {head}, in ")
+    assert following.rows() == before
+
+
+def test_one_that_is_killed_anywhere_leaves_a_view_that_the_next_one_goes_on_with(
+    following: Following,
+) -> None:
+    before = following.rows()
+    end = following.view.position()
+    settings = following.settings.model_copy(update={"follow_blocks": 2})
+    for target in random.Random(7).sample(range(10, end.number - 10), 2):
+        process = rebuild(settings)
+        while process.poll() is None and following.view.position() == end:
+            time.sleep(0.001)
+        while process.poll() is None and following.view.position().number < target:
+            time.sleep(0.001)
+        process.kill()
+        process.communicate()
+        assert target <= following.view.position().number < end.number
+        following.catch_up()
+        assert following.rows() == before
+
+
+def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Following) -> None:
+    before = following.rows()
+    stack.start_shim(database_url=following.settings.database_url, follow_seconds=0.01)
+    process = rebuild(following.settings.model_copy(update={"follow_blocks": 3}))
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert following.rows() == before
+    assert stack.client().get("/readyz").status_code == 200
+    stack.stop_shim()
+
+
+def test_without_a_node_nothing_is_dropped(following: Following) -> None:
+    before = following.rows()
+    process = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"}))
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.splitlines()[-1]) == (1, "NodeUnavailable: MaxRetryError")
+    assert following.rows() == before

@@ -1,0 +1,85 @@
+"""The running shim against its own documentation, by all checks of Schemathesis (`make contract-test`)."""
+
+import os
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dev_stack import DevStack
+
+from api.models import STUDENT
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+OPERATIONS = len((Path(__file__).parents[2] / "docs" / "openapi.json").read_text().split('"operationId"')) - 1
+CASES = int(os.environ.get("CASES") or 200)
+SEED = int(os.environ.get("SEED") or random.randrange(2**32))
+
+
+def run(stack: DevStack, tmp_path: Path, *options: str, cases: int) -> int:
+    """The number of cases that were generated. Fails with the report if one of them broke a check."""
+    command = [
+        "schemathesis",
+        "--config-file",
+        str(CONFIG),
+        "run",
+        f"{stack.url}/openapi.json",
+        "--checks",
+        "all",
+    ]
+    command += [
+        "--max-examples",
+        str(max(1, cases // OPERATIONS)),
+        "--seed",
+        str(SEED),
+        "--no-color",
+        *options,
+    ]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = re.search(r"([0-9,]+) generated", ran.stdout)
+    assert found
+    return int(found[1].replace(",", ""))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[DevStack]:
+    """One of its own: what is booked here is in nobody's way."""
+    with DevStack(settings={"log_format": "json"}) as stack:
+        stack.seed()
+        yield stack
+
+
+def nonce(stack: DevStack) -> int:
+    return int(stack.rpc("eth_getTransactionCount", stack.account(1).address, "pending"), 16)
+
+
+@pytest.mark.timeout(3000)
+def test_every_answer_to_a_student_is_documented(stack: DevStack, tmp_path: Path) -> None:
+    token = f"Authorization: Bearer {stack.token(STUDENT)}"
+    generated = run(stack, tmp_path, "--header", token, cases=CASES)
+    print(f"{generated} cases, seed {SEED}")
+    assert generated >= min(CASES, 5000)
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("bearer", ["", "Bearer guessed", "Bearer eyJhbGciOiJub25lIn0.e30."])
+def test_nothing_is_sent_for_whom_nobody_knows(stack: DevStack, tmp_path: Path, bearer: str) -> None:
+    before = nonce(stack)
+    header = ["--header", f"Authorization: {bearer}"] if bearer else []
+    # What these checks want of a client with a token can't be.
+    phases = ["--phases", "examples,coverage,fuzzing"]
+    without = "positive_data_acceptance,negative_data_rejection,missing_required_header,ignored_auth"
+    run(
+        stack,
+        tmp_path,
+        *header,
+        "--exclude-checks",
+        without,
+        *phases,
+        cases=CASES // 4,
+    )
+    assert nonce(stack) == before

@@ -1,0 +1,276 @@
+"""What stands before the routes: limits, headers, other origins, and what a live network refuses."""
+
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from desk import BATCH, Desk, log_lines, slot
+from dev_stack import DevStack, free_port
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from api import security
+from api.app import create_app
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+
+PATH = "/api/blockchain/booking/batch/0x" + "00" * 32
+ORIGIN = "https://app.example.org"
+
+
+@contextmanager
+def another(stack: DevStack, *, ready: bool = True, **settings: object) -> Iterator[str]:
+    """The URL of another process of the shim, with other settings."""
+    port = free_port()
+    process = stack.start_process(port=port, **settings)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        stack.wait_until_ready(process, url if ready else f"{url}/livez?")
+        yield url
+    finally:
+        stack.stop_process(process)
+
+
+def refused(answer: httpx.Response) -> None:
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "too_many_requests"
+    assert answer.headers["content-type"] == "application/problem+json"
+    seconds = int(answer.headers["retry-after"])
+    assert 1 <= seconds <= 60
+    assert answer.json()["message"] == f"Too many requests. Please try again in {seconds} seconds."
+
+
+# --- Limits ---
+
+
+def test_an_address_may_ask_so_often_with_or_without_a_token(stack: DevStack, desk: Desk) -> None:
+    with another(stack, address_limit="5/minute") as url:
+        token = desk.client.headers["authorization"]
+        for headers in ({}, {"Authorization": "Bearer guessed"}, {"Authorization": token}, {}, {}):
+            assert httpx.get(url + PATH, headers=headers).status_code in {401, 404}
+        refused(httpx.get(url + PATH))
+        refused(httpx.post(url + BATCH, json=desk.body(slot("09:00")), headers={"Authorization": token}))
+        refused(httpx.get(url + "/nowhere"))
+        for path in ("/livez", "/readyz"):
+            assert httpx.get(url + path).status_code == 200
+
+
+def test_a_user_may_ask_so_often_and_change_things_less_often(stack: DevStack) -> None:
+    desk, other = Desk.of(stack), Desk.of(stack)
+    with another(stack, user_limit="4/minute", user_write_limit="2/minute") as url:
+        mine, theirs = desk.client.headers, other.client.headers
+        for _ in range(2):
+            assert httpx.post(url + BATCH, json={}, headers=mine).status_code == 422
+        refused(httpx.post(url + BATCH, json=desk.body(slot("09:00")), headers=mine))
+        assert httpx.get(url + PATH, headers=mine).status_code == 404
+        refused(httpx.get(url + PATH, headers=mine))
+        # Neither another user, nor who shows no token of his, is in his way.
+        assert httpx.get(url + PATH, headers=theirs).status_code == 404
+        assert httpx.get(url + PATH).status_code == 401
+    assert desk.balance() == 1000 * 10**18
+
+
+def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_there(stack: DevStack) -> None:
+    def ask(url: str, client: str) -> int:
+        return httpx.get(url + PATH, headers={"X-Forwarded-For": client}).status_code
+
+    with another(stack, address_limit="2/minute") as url:  # 127.0.0.1 is trusted by default.
+        assert [ask(url, "203.0.113.1") for _ in range(3)] == [401, 401, 429]
+        assert ask(url, "203.0.113.2") == 401
+        # What a client says himself comes before what the proxy adds, and does not count.
+        assert [ask(url, f"198.51.100.{n}, 203.0.113.3") for n in range(3)] == [401, 401, 429]
+        # One client has a whole IPv6 network.
+        assert [ask(url, f"2001:db8::{n}") for n in range(3)] == [401, 401, 429]
+        assert ask(url, "2001:db8:0:1::1") == 401
+    with another(stack, address_limit="2/minute", forwarded_allow_ips="192.0.2.1") as url:
+        assert [ask(url, f"203.0.113.{n}") for n in range(3)] == [401, 401, 429]
+
+
+def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, desk: Desk) -> None:
+    with another(stack, max_body_bytes=1000, max_header_bytes=8192) as url:
+        headers = dict(desk.client.headers) | {"Content-Type": "application/json"}
+        answer = httpx.post(url + BATCH, content=b" " * 999 + b"{}", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert httpx.post(url + BATCH, content=b" " * 998 + b"{}", headers=headers).status_code == 422
+        assert httpx.get(url + "/livez", headers={"X-Long": "x" * 4000}).status_code == 200
+        # Headers without end: the connection is closed when it is too much, not when memory is.
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=20) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: ")
+            sent = 0
+            with suppress(BrokenPipeError, ConnectionResetError):
+                while sent < 50_000_000:
+                    connection.sendall(b"x" * 10_000)
+                    sent += 10_000
+            assert sent < 50_000_000
+
+
+def test_connections_are_bounded(stack: DevStack) -> None:
+    with another(stack, max_connections=5) as url:
+        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
+        held = [socket.create_connection(address) for _ in range(6)]
+        until = time.monotonic() + 10
+        while httpx.get(url + "/livez").status_code != 503:  # They are counted a moment later.
+            assert time.monotonic() < until
+        for connection in held:
+            connection.close()
+        while httpx.get(url + "/livez").status_code != 200:
+            assert time.monotonic() < until
+
+
+# --- What browsers obey ---
+
+
+def test_answers_are_not_sniffed_framed_or_kept(stack: DevStack, desk: Desk) -> None:
+    booked = desk.book(slot("09:00"))
+    answers = [booked, desk.client.get(PATH), stack.client().get(PATH)]
+    assert [answer.status_code for answer in answers] == [200, 404, 401]
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "strict-transport-security" not in answer.headers
+        assert "server" not in answer.headers
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    page = stack.client().get("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self';" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "content-security-policy" not in stack.client().get("/docs").headers
+
+
+def test_other_origins_are_those_of_the_settings_exactly(stack: DevStack) -> None:
+    with another(stack, cors_origins=f"{ORIGIN} http://localhost:5173", hsts_seconds=86400) as url:
+        asked = {
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,prefer",
+        }
+        allowed = httpx.options(url + BATCH, headers=asked)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == ORIGIN
+        assert "access-control-allow-credentials" not in allowed.headers
+        refused = httpx.get(url + PATH, headers={"Origin": ORIGIN})
+        assert refused.status_code == 401  # A refusal, too, can be read by the page.
+        assert refused.headers["access-control-allow-origin"] == ORIGIN
+        exposed = set(refused.headers["access-control-expose-headers"].split(", "))
+        assert exposed == {"Location", "Retry-After", "X-Request-ID"}
+        assert refused.headers["strict-transport-security"] == "max-age=86400"
+        for origin in ("https://app.example.org.evil.example", "http://app.example.org", "null"):
+            assert httpx.options(url + BATCH, headers=asked | {"Origin": origin}).status_code == 400
+            other = httpx.get(url + PATH, headers={"Origin": origin})
+            assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.example.org", "app.example.org", "https://a.example/path"]
+)
+def test_an_origin_is_exact(origin: str) -> None:
+    with pytest.raises(ValidationError, match="CRENEAU_CORS_ORIGINS are origins"):
+        Settings(_env_file=None, cors_origins=origin)
+
+
+def test_a_limit_that_cant_be_read_is_refused() -> None:
+    with pytest.raises(ValidationError, match="couldn't parse rate limit string 'often'"):
+        Settings(_env_file=None, user_limit="often")
+
+
+def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:
+    answer = stack.client().get(PATH, headers={"X-Request-ID": "refused-1"})
+    assert answer.json()["code"] == "token_missing"
+    [line] = log_lines(stack, request_id="refused-1", event="request")
+    assert (line["status"], line["code"]) == (401, "token_missing")
+
+
+@pytest.mark.parametrize("path", ["/fails", "/bad"])
+def test_a_fault_of_the_program_is_a_problem_too(
+    path: str, desk: Desk, capsys: pytest.CaptureFixture[str], traffic: Any
+) -> None:
+    app = create_app()
+    app.state.shim = SimpleNamespace(settings=desk.stack.settings)
+    security.install(app, desk.stack.settings)
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise RuntimeError("a bug")
+
+    @app.get("/bad")
+    async def bad() -> None:
+        raise HTTPException(400)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shim") as client:
+            return await client.get(path)
+
+    answer = anyio.run(ask)
+    traffic.codes.add(answer.json()["code"])
+    status, code = (500, "internal_error") if path == "/fails" else (400, "bad_request")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "a bug" not in answer.text
+    assert ("a bug" in capsys.readouterr().out) == (path == "/fails")  # The log tells.
+
+
+# --- A live network ---
+
+WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+RIGHT = "f" * 40
+SECRETS = {None: "set CRENEAU_JWT_SECRET", DEVELOPMENT_SECRET: "set CRENEAU_JWT_SECRET", RIGHT: None}
+MNEMONICS = {
+    None: "set CRENEAU_MNEMONIC",
+    DEVELOPMENT_CUSTODY: "set CRENEAU_MNEMONIC",
+    DEVELOPMENT_ACCOUNTS: "set CRENEAU_MNEMONIC",
+    WORDS: None,
+}
+RELAYERS = {
+    None: None,
+    1: "name the account in CRENEAU_RELAYER",
+    "1,2": "name the account in CRENEAU_RELAYER",
+}
+HOW = ["values", "files", "environment"]
+
+
+@pytest.mark.parametrize("how", ["values", "files", "environment"])
+@pytest.mark.parametrize("chain_id", [1, 41923, 656476, 31337, 1337])
+def test_every_combination_of_development_secrets(
+    how: str, chain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRENEAU_CHAIN_ID", str(chain_id))
+    started = 0
+    for secret, mnemonic, index in itertools.product(SECRETS, MNEMONICS, RELAYERS):
+        values: dict[str, object] = {"relayer_mnemonic_index": index}
+        for name, value in (("jwt_secret", secret), ("mnemonic", mnemonic)):
+            monkeypatch.delenv(f"CRENEAU_{name.upper()}", raising=False)
+            if value is None:
+                continue
+            if how == "values":
+                values[name] = value
+            elif how == "files":
+                (tmp_path / name).write_text(f" {value}\n")
+                values[f"{name}_file"] = tmp_path / name
+            else:
+                monkeypatch.setenv(f"CRENEAU_{name.upper()}", value)
+        reason = SECRETS[secret] or MNEMONICS[mnemonic] or RELAYERS[index]
+        if chain_id in {31337, 1337} or reason is None:
+            Settings(_env_file=None, **values)  # type: ignore[arg-type]
+            started += 1
+            continue
+        with pytest.raises(ValidationError) as caught:
+            Settings(_env_file=None, **values)  # type: ignore[arg-type]
+        assert f"chain {chain_id} is live: {reason}" in str(caught.value)
+        for words in (WORDS, DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS, DEVELOPMENT_SECRET, RIGHT):
+            assert words not in str(caught.value)
+    assert started == (36 if chain_id in {31337, 1337} else 1)
+
+
+def test_a_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nothing-here"):
+        Settings(_env_file=None, jwt_secret_file=tmp_path / "nothing-here")

@@ -1,0 +1,135 @@
+"""A node that goes wrong in every way that nodes do, and a chain that does what chains do meanwhile."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import LONG, RUNS, SETTINGS, StackMaker
+from desk import paused
+from dev_stack import free_port
+from ledger import Ledger, Request, seed
+from proxy import TRANSIENT, Fault, Proxy
+from stacks import ChaosStack
+
+GWEI = 10**9
+QUICK: dict[str, object] = {"bump_seconds": 0.5, "max_fee_wei": 500 * GWEI}
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """In front of the node that the test's stack starts at its port."""
+    with Proxy(f"http://127.0.0.1:{free_port()}", seed()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stack(make_stack: StackMaker, proxy: Proxy, database_url: str) -> ChaosStack:
+    """Its shim knows only the proxy; the test asks the node itself."""
+    port = int(proxy.node_url.rpartition(":")[2])
+    return make_stack(node_port=port, rpc_url=proxy.url, database_url=database_url, **QUICK)
+
+
+def ask(requests: list[Request]) -> None:
+    with ThreadPoolExecutor(len(requests)) as pool:
+        list(pool.map(lambda request: request.ask(prefer="respond-async"), requests))
+
+
+SENDS, LOOKS = "eth_sendRawTransaction", "eth_getTransactionReceipt"
+BOTH = ["sqlite", "postgresql"]
+COMBINATIONS = [(database, method) for database in BOTH for method in (SENDS, LOOKS)]
+
+
+@pytest.mark.parametrize(
+    ("database_url", "method"), COMBINATIONS if LONG else COMBINATIONS[::3], indirect=["database_url"]
+)
+def test_each_fault_once(stack: ChaosStack, proxy: Proxy, method: str) -> None:
+    """While transactions are sent, and while their receipts are looked for."""
+    ledger = Ledger(stack)
+    [desk] = ledger.desks(1)
+    ledger.request(desk).settle()
+    for fault in TRANSIENT:
+        request = ledger.request(desk)
+        proxy.next(fault, method=method)
+        ask([request])
+        request.settle()
+        assert not proxy.pending, fault
+        assert proxy.seen[fault] == 1
+    ledger.prove(relayers=stack.relayers)
+
+
+@pytest.mark.parametrize("database_url", BOTH if LONG else BOTH[:1], indirect=True)
+def test_an_answer_that_never_comes(stack: ChaosStack, proxy: Proxy) -> None:
+    """The node took the transaction; nobody waits for ever to hear so."""
+    ledger = Ledger(stack)
+    [desk] = ledger.desks(1)
+    ledger.request(desk).settle()
+    proxy.next(Fault.HANG)
+    request = ledger.request(desk)
+    ask([request])
+    request.settle()
+    assert proxy.seen[Fault.HANG] == 1
+    ledger.prove(relayers=stack.relayers)
+
+
+def test_anything_at_any_time(stack: ChaosStack, proxy: Proxy) -> None:
+    """Faults at random rates, on top of a chain that jumps, forgets and reorganises."""
+    chosen = random.Random(seed())
+    ledger = Ledger(stack)
+    desks = ledger.desks(4)
+    stack.rpc("anvil_mine", hex(int(str(SETTINGS["confirmations"])) + 2))
+    for _ in range(RUNS):
+        some = [
+            ledger.request(chosen.choice(desks), chosen.randint(1, 3)) for _ in range(chosen.randint(2, 8))
+        ]
+        kinds = chosen.sample(TRANSIENT, chosen.randint(1, len(TRANSIENT)))
+        proxy.misbehave(chosen.uniform(0.1, 0.6), kinds)
+        with paused(stack):
+            ask(some)
+            for happens in chosen.sample(WEATHER, chosen.randint(0, len(WEATHER))):
+                time.sleep(chosen.uniform(0, 0.5))
+                happens(stack, chosen)
+        if chosen.random() < 0.5:
+            stack.rpc("anvil_reorg", chosen.randint(1, 3), [])
+        proxy.heal()
+        with ThreadPoolExecutor(1) as pool:
+            settled = pool.submit(ledger.settle, some)
+            while not settled.done():  # A nonce that somebody else used is free again when that is final.
+                mine(stack, chosen)
+                time.sleep(0.1)
+            settled.result()
+    ledger.prove(relayers=stack.relayers)
+    faults = {str(fault): count for fault, count in sorted(proxy.seen.items())}
+    print(f"{len(ledger.requests)} keys, {proxy.requests} requests to the node, {faults}")
+
+
+# --- Weather ---
+
+
+def mine(stack: ChaosStack, _: random.Random) -> None:
+    stack.rpc("evm_mine")
+
+
+def jump(stack: ChaosStack, chosen: random.Random) -> None:
+    stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(chosen.randint(1, 100) * GWEI))
+    stack.rpc("evm_mine")
+
+
+def forget(stack: ChaosStack, chosen: random.Random) -> None:
+    content = stack.rpc("txpool_content")
+    for by_nonce in [*content["pending"].values(), *content["queued"].values()]:
+        for sent in by_nonce.values():
+            if chosen.random() < 0.5:
+                stack.rpc("anvil_dropTransaction", sent["hash"])
+
+
+def interfere(stack: ChaosStack, _: random.Random) -> None:
+    """Somebody else with the relayer's key uses its next nonce, and pays more."""
+    relayer = stack.relayers[0]
+    nonce = int(stack.rpc("eth_getTransactionCount", relayer, "latest"), 16)
+    fee = {"maxFeePerGas": hex(900 * GWEI), "maxPriorityFeePerGas": hex(900 * GWEI), "nonce": hex(nonce)}
+    stack.rpc("eth_sendTransaction", {"from": relayer, "to": relayer, "gas": hex(21_000)} | fee)
+
+
+WEATHER: list[Callable[[ChaosStack, random.Random], None]] = [mine, jump, forget, interfere]
