@@ -1,0 +1,47 @@
+"""What the tests of the page look at on the chain, and what they change behind its back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+from dev_stack import DevStack
+from sqlalchemy import update
+
+from api.directory import Annonce, User
+from api.store import Store, annonces
+from creneau.amounts import to_wei
+from creneau.codec import TRANSFER
+from creneau.fields import to_hex
+
+
+@contextmanager
+def charged_once(stack: DevStack, student: User, edu: Decimal | int) -> Iterator[None]:
+    """One transaction happens, with one transfer of that much from the student, who had 1,000 EDU."""
+    first = int(stack.rpc("eth_blockNumber"), 16) + 1
+    yield
+    sender = "0x" + student.wallet[2:].lower().rjust(64, "0")
+    topics = [to_hex(TRANSFER), sender]
+    found = stack.rpc("eth_getLogs", {"fromBlock": hex(first), "address": stack.edu, "topics": topics})
+    assert [int(log["data"], 16) for log in found] == [to_wei(edu)]
+    assert stack.balance(student.wallet) == to_wei(1000 - edu)
+
+
+@contextmanager
+def no_block(stack: DevStack) -> Iterator[None]:
+    """Nothing gets into a block during this."""
+    stack.rpc("evm_setAutomine", False)
+    try:
+        yield
+    finally:
+        stack.rpc("evm_setAutomine", True)
+        stack.rpc("evm_mine")
+
+
+def set_rate(stack: DevStack, annonce: Annonce, hourly_rate: int) -> None:
+    """The tutor changes his rate."""
+    store = Store(stack.settings.database)
+    with store.write() as db:
+        db.execute(
+            update(annonces).where(annonces.c.id == annonce.id).values(hourly_rate=to_wei(hourly_rate))
+        )
+    store.close()

@@ -1,0 +1,169 @@
+"""My bookings: what may be done with a lesson, by whom, and who gets how much, said before it is done."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from browsing import BOOKING, Visit, Visits
+from dev_stack import DevStack
+from playwright.sync_api import Browser, Locator, expect
+
+from api.directory import Annonce, User
+from creneau.amounts import to_wei
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[DevStack]:
+    """A chain of its own, because its time passes."""
+    with DevStack(settings={"confirmations": 3, "follow_seconds": 0.2}) as stack:
+        yield stack
+
+
+@pytest.fixture
+def visits(stack: DevStack, chromium: Browser) -> Iterator[Visits]:
+    visits = Visits(stack, chromium)
+    yield visits
+    visits.close()
+
+
+@pytest.fixture
+def tutor(stack: DevStack) -> User:
+    return stack.create_user("tutor")
+
+
+@pytest.fixture
+def student(stack: DevStack) -> User:
+    return stack.create_user("student", balance=1000)
+
+
+@pytest.fixture
+def annonce(stack: DevStack, tutor: User) -> Annonce:
+    return stack.create_annonce(tutor)
+
+
+def tomorrow(stack: DevStack, days: int = 3) -> date:
+    """A day to come, by the chain's clock."""
+    now = int(stack.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    return (datetime.fromtimestamp(now, UTC) + timedelta(days=days)).date()
+
+
+def book(stack: DevStack, student: User, annonce: Annonce, *hours: int) -> list[dict[str, Any]]:
+    """Lessons of an hour, three days ahead."""
+    day = tomorrow(stack).isoformat()
+    slots = [{"date": day, "time": f"{hour:02}:00", "amount": 35, "duration": 60} for hour in hours]
+    body = {"tutorId": annonce.tutor_id, "annonceId": annonce.id, "bookings": slots}
+    answer = stack.client(student.id).post(f"{BOOKING}/batch", json=body)
+    assert answer.status_code == 200, answer.text
+    bookings: list[dict[str, Any]] = answer.json()["data"]["bookings"]
+    return bookings
+
+
+def lesson(visit: Visit, time: str) -> Locator:
+    """A lesson of the lists, by its beginning."""
+    found = visit.page.locator(".mine .lessons > li").filter(has_text=f"{time} \N{EN DASH} ")
+    expect(found).to_have_count(1)
+    return found
+
+
+def do(visit: Visit, at: Locator, act: str, says: str, button: str, name: str | None = None) -> None:
+    """Presses an act's button, reads what it means, and does it."""
+    at.get_by_role("button", name=act).click()
+    dialog = visit.page.get_by_role("dialog")
+    expect(dialog.locator(".lead")).to_have_text(says.replace(" EDU", "\u00a0EDU"))
+    if name:
+        visit.see(name)
+    dialog.get_by_role("button", name=button).click()
+    expect(dialog).to_have_count(0)
+
+
+def test_the_tutor_confirms_and_cancels_and_the_student_cancels(
+    stack: DevStack, visits: Visits, student: User, tutor: User, annonce: Annonce
+) -> None:
+    book(stack, student, annonce, 9, 10, 11)
+    his = visits.new(tutor).open("/bookings")
+    his.heading("My bookings")
+    agreed = "The lesson is agreed. 35 EDU stay in escrow until it was held."
+    returned = "35 EDU go back to the student at once, and the time is free again."
+    do(his, lesson(his, "09:00"), "Confirm:", agreed, "Confirm the lesson", "f-confirm")
+    expect(lesson(his, "09:00").locator(".badge")).to_have_text("Confirmed")
+    do(his, lesson(his, "10:00"), "Cancel:", returned, "Cancel the lesson")
+    expect(lesson(his, "10:00").locator(".badge")).to_have_text("Cancelled")
+    his.see("f-tutor")
+
+    hers = visits.new(student, size="phone").open("/bookings")
+    expect(lesson(hers, "09:00")).to_contain_text(
+        "35\u00a0EDU in escrow; it goes to the tutor after the lesson."
+    )
+    expect(lesson(hers, "10:00")).to_contain_text("35\u00a0EDU returned to the student.")
+    do(hers, lesson(hers, "11:00"), "Cancel:", returned, "Cancel the lesson", "f-cancel")
+    expect(lesson(hers, "11:00").locator(".badge")).to_have_text("Cancelled")
+    hers.see("f-student")
+    assert stack.balance(student.wallet) == to_wei(1000 - 35)
+    # Nothing is left to do with what is cancelled, and what is confirmed can still be cancelled in time.
+    expect(lesson(hers, "11:00").get_by_role("button")).to_have_count(0)
+    expect(lesson(hers, "09:00").get_by_role("button")).to_have_count(1)
+
+
+def test_keeping_it_as_it_is_changes_nothing(
+    stack: DevStack, visits: Visits, student: User, annonce: Annonce
+) -> None:
+    book(stack, student, annonce, 9)
+    visit = visits.new(student).open("/bookings")
+    lesson(visit, "09:00").get_by_role("button", name="Cancel:").click()
+    visit.page.get_by_role("dialog").get_by_role("button", name="Keep it as it is").click()
+    lesson(visit, "09:00").get_by_role("button", name="Cancel:").click()
+    visit.page.keyboard.press("Escape")
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+    expect(lesson(visit, "09:00").locator(".badge")).to_have_text("Waiting for the tutor")
+    assert visit.sent("PATCH") == []
+
+
+def test_what_the_contract_refuses_is_said_where_it_was_asked(
+    stack: DevStack, visits: Visits, student: User, tutor: User, annonce: Annonce
+) -> None:
+    [booking] = book(stack, student, annonce, 9)
+    visit = visits.new(tutor).open("/bookings")
+    visit.expects_refusals = True
+    lesson(visit, "09:00").get_by_role("button", name="Confirm:").click()
+    assert stack.client(student.id).patch(f"{BOOKING}/{booking['id']}/cancel").status_code == 200
+    visit.page.get_by_role("button", name="Confirm the lesson").click()
+    visit.problem("is cancelled; only one that is pending can be confirmed")
+    visit.see("f-refused")
+
+
+def test_after_the_lesson_the_student_pays_or_disputes(
+    stack: DevStack, visits: Visits, student: User, tutor: User, annonce: Annonce
+) -> None:
+    bookings = book(stack, student, annonce, 9, 10)
+    for booking in bookings:
+        path = f"{BOOKING}/{booking['id']}/confirm"
+        assert stack.client(tutor.id).patch(path).status_code == 200
+    end = datetime.fromisoformat(bookings[1]["startsAt"]) + timedelta(hours=1)
+    stack.rpc("evm_setNextBlockTimestamp", int(end.timestamp()))
+    stack.rpc("evm_mine")
+    visit = visits.new(student)
+    visit.page.clock.install(time=end)
+    visit.open("/bookings")
+    past = visit.page.get_by_role("heading", name="Past").locator("xpath=..")
+    expect(past.locator(".lessons > li")).to_have_count(2)
+    paid = "35 EDU are paid to the tutor at once. This can't be undone."
+    do(visit, lesson(visit, "09:00"), "Lesson was held:", paid, "Pay the tutor", "f-complete")
+    expect(lesson(visit, "09:00")).to_contain_text("35\u00a0EDU paid to the tutor.")
+    held = "35 EDU stay in escrow until an arbiter decides who gets how much."
+    do(visit, lesson(visit, "10:00"), "Dispute:", held, "Dispute the lesson", "f-dispute")
+    expect(lesson(visit, "10:00").locator(".badge")).to_have_text("Disputed")
+    visit.see("f-past")
+    assert stack.balance(tutor.wallet) == to_wei(35)
+
+
+def test_more_lessons_than_a_page_are_shown_by_and_by(
+    stack: DevStack, visits: Visits, student: User, annonce: Annonce
+) -> None:
+    book(stack, student, annonce, *range(24))
+    visit = visits.new(student).open("/bookings")
+    lessons = visit.page.locator(".mine .lessons > li")
+    expect(lessons).to_have_count(20)
+    visit.button("Show more").click()
+    expect(lessons).to_have_count(24)
+    expect(visit.button("Show more")).to_have_count(0)

@@ -1,0 +1,340 @@
+/** Screens A to C: a listing and its week of slots, the review, and the confirmation. */
+
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { type Annonce, isRefusal, type Refusal } from "./blockchainService";
+import { lessonWei } from "./money";
+import { Busy, RefusalNotice, Title, useFresh, usePage, useWork, When } from "./page";
+import { Review } from "./Review";
+import { remember, remembered } from "./session";
+import { DURATIONS, isTaken, MOST_PICKS, type Pick, type Slot, week } from "./slots";
+import { addDays, DAY, type Interval, localOf, mondayOf, sameClock, shortDay } from "./time";
+
+const FRESH_MS = 30_000;
+
+/** What the student has chosen so far. A tab keeps it over a reload. */
+export interface Selection {
+  picks: Pick[];
+  notes: string;
+  allowPartial: boolean;
+}
+
+export interface Listing {
+  annonce: Annonce;
+  rateWei: bigint;
+  zone: string;
+  schedule: Interval[] | null;
+}
+
+export function BookingPage({ annonceId, reviewing }: { annonceId: string | null; reviewing: boolean }) {
+  const { t, about } = usePage();
+  const id = annonceId ?? about.annonceId;
+  if (id) return <Booking id={id} reviewing={reviewing} key={id} />;
+  return (
+    <>
+      <Title>{t.noListing}</Title>
+      <p>{t.noListingHelp}</p>
+    </>
+  );
+}
+
+function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
+  const { t, service, zone, go } = usePage();
+  const [listing, setListing] = useState<Listing | null>(null);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [taken, setTaken] = useState<Interval[]>([]);
+  const [asked, setAsked] = useState(0);
+  const [duration, setDuration] = useState(60);
+  const [monday, setMonday] = useState(() => firstMonday(zone));
+  const [selection, setSelection] = useSelection(id);
+  const { picks } = selection;
+
+  const read = useCallback(() => setAsked((count) => count + 1), []);
+  useWork(
+    async (signal) => {
+      const answer = await service.getAnnonce(id, { signal });
+      setRefusal(isRefusal(answer) ? answer : null);
+      if (isRefusal(answer)) return;
+      const found = listingOf(answer.data);
+      if (!listing) setMonday(firstMonday(zone, found.schedule));
+      setListing(found);
+    },
+    [service, id, asked],
+  );
+
+  // The week on the screen, and those of what is picked.
+  const mondays = [...new Set([monday, ...picks.map(({ start }) => mondayOf(localOf(start, zone).date))])].sort();
+  const tutorId = listing?.annonce.tutorId;
+  const look = async (signal: AbortSignal) => {
+    if (!tutorId) return;
+    const answers = await Promise.all(
+      mondays.map((first) => {
+        const midnight = Date.parse(first);
+        const [from, to] = [midnight - 2 * DAY, midnight + 9 * DAY].map((at) => new Date(at).toISOString());
+        return service.getCalendar(tutorId, from!, to!, { signal });
+      }),
+    );
+    // Without an answer what was known stays on the screen; booking checks it again anyway.
+    const known = answers.flatMap((answer) => (isRefusal(answer) ? [] : [answer.data.taken]));
+    if (known.length === answers.length) setTaken(known.flat().map(toInterval));
+  };
+  useFresh(look, FRESH_MS, [service, tutorId, mondays.join(), asked]);
+
+  if (refusal && !listing) return <RefusalNotice refusal={refusal} retry={read} />;
+  if (!listing) return <Busy text={t.loading} />;
+  const shared = { listing, taken, selection, setSelection };
+  if (reviewing && picks.length) {
+    return <Review {...shared} refresh={read} back={() => go(`/${location.search}`)} />;
+  }
+  return <Choice {...shared} duration={duration} setDuration={setDuration} monday={monday} setMonday={setMonday} />;
+}
+
+function Choice(props: {
+  listing: Listing;
+  taken: Interval[];
+  selection: Selection;
+  setSelection: (selection: Selection) => void;
+  duration: number;
+  setDuration: (minutes: number) => void;
+  monday: string;
+  setMonday: (monday: string) => void;
+}) {
+  const { listing, taken, selection, setSelection, duration, setDuration, monday, setMonday } = props;
+  const { t, locale, zone, edu, zoneName } = usePage();
+  const { picks } = selection;
+  const now = useNow();
+  const days = useMemo(
+    () =>
+      week({
+        monday,
+        viewerZone: zone,
+        tutorZone: listing.zone,
+        schedule: listing.schedule,
+        taken,
+        picks,
+        duration,
+        now,
+      }),
+    [monday, zone, listing, taken, picks, duration, now],
+  );
+  const noon = Date.parse(`${monday}T12:00:00Z`);
+  const first = firstMonday(zone);
+  const toggle = (slot: Pick) => {
+    const left = picks.filter(({ start }) => start !== slot.start);
+    if (left.length < picks.length) setSelection({ ...selection, picks: left });
+    else if (picks.length < MOST_PICKS) {
+      const added = [...picks, { start: slot.start, duration: slot.duration }];
+      setSelection({ ...selection, picks: added.sort((a, b) => a.start - b.start) });
+    }
+  };
+  const heads = days.map(({ date }) => shortDay(date, locale));
+
+  return (
+    <div class="listing">
+      <section class="calendar" aria-labelledby="listing-title">
+        <div class="intro" id="listing-title">
+          <Title focus={false}>{listing.annonce.title}</Title>
+          <p class="rate">{t.perHour(edu(listing.rateWei))}</p>
+        </div>
+        <p class="zones">
+          {sameClock(zone, listing.zone, noon) ? (
+            t.sameZone(zoneName(noon))
+          ) : (
+            <>
+              {t.zones(zoneName(noon))} {t.tutorZone(zoneName(noon, listing.zone))}
+            </>
+          )}
+        </p>
+        <div class="controls">
+          <fieldset class="switch">
+            <legend class="hidden">{t.duration}</legend>
+            {DURATIONS.map((minutes) => (
+              <button
+                type="button"
+                key={minutes}
+                aria-pressed={minutes === duration}
+                onClick={() => setDuration(minutes)}
+              >
+                {t.minutes(minutes)}
+              </button>
+            ))}
+          </fieldset>
+          <div class="weeks" role="group" aria-label={t.weekOf}>
+            <button
+              type="button"
+              class="arrow"
+              aria-label={t.previousWeek}
+              disabled={monday <= first}
+              onClick={() => setMonday(addDays(monday, -7))}
+            >
+              ‹
+            </button>
+            <span aria-live="polite">{t.week(heads[0]!.day, heads[6]!.day)}</span>
+            <button
+              type="button"
+              class="arrow"
+              aria-label={t.nextWeek}
+              onClick={() => setMonday(addDays(monday, 7))}
+            >
+              ›
+            </button>
+          </div>
+        </div>
+        <ol class="days">
+          {days.map(({ date, slots }, number) => (
+            <li key={date} class={slots.length ? "" : "empty"}>
+              <h2>
+                <span class="weekday">{heads[number]!.weekday}</span> {heads[number]!.day}
+              </h2>
+              {slots.length === 0 && (
+                <p class="none">
+                  <span aria-hidden="true">–</span>
+                  <span class="hidden">{t.noSlotsLong}</span>
+                </p>
+              )}
+              {slots.length > 0 && (
+                <ul>
+                  {slots.map((slot) => (
+                    <li key={slot.start}>
+                      <SlotButton slot={slot} listing={listing} toggle={toggle} />
+                    </li>
+                  ))}
+                </ul>
+              )}
+            </li>
+          ))}
+        </ol>
+      </section>
+      <Basket {...props} now={now} toggle={toggle} />
+    </div>
+  );
+}
+
+function SlotButton({ slot, listing, toggle }: { slot: Slot; listing: Listing; toggle: (slot: Pick) => void }) {
+  const { t, clock, day, zone, edu, zoneName } = usePage();
+  const { start, duration, state } = slot;
+  const theirs = sameClock(zone, listing.zone, start)
+    ? ""
+    : t.inZone(clock(start, listing.zone), zoneName(start, listing.zone));
+  const price = edu(lessonWei(listing.rateWei, duration));
+  const label = t.slot(day(start), clock(start), theirs, price);
+  const picked = state === "picked" || state === "lost";
+  const why = state === "taken" || state === "lost" ? t.taken : state === "overlapping" ? t.overlapping : null;
+  return (
+    <button
+      type="button"
+      class={`slot ${state}`}
+      aria-pressed={picked}
+      aria-disabled={why !== null && !picked}
+      aria-label={why ? `${label}, ${why}` : label}
+      data-why={state === "taken" || state === "lost" ? t.taken : undefined}
+      onClick={() => (why === null || picked) && toggle(slot)}
+    >
+      {clock(start)}
+    </button>
+  );
+}
+
+/** The bar: what is chosen, what it costs, and on to the review. */
+function Basket(props: {
+  listing: Listing;
+  taken: Interval[];
+  selection: Selection;
+  now: number;
+  toggle: (pick: Pick) => void;
+}) {
+  const { listing, taken, selection, now, toggle } = props;
+  const { t, account, edu, clock, day, go } = usePage();
+  const { picks } = selection;
+  const gone = picks.filter((pick) => isTaken(pick, taken) || pick.start <= now);
+  const total = picks.reduce((sum, { duration }) => sum + lessonWei(listing.rateWei, duration), 0n);
+  const student = account?.role === "student";
+  return (
+    <aside class="basket" aria-labelledby="basket-title">
+      <h2 id="basket-title">{t.selection}</h2>
+      {picks.length === 0 ? (
+        <p class="muted">{t.nothingSelected}</p>
+      ) : (
+        <ul class="picks">
+          {picks.map((pick) => {
+            const lost = gone.includes(pick);
+            const name = `${day(pick.start)}, ${clock(pick.start)}`;
+            return (
+              <li key={pick.start} class={lost ? "lost" : ""}>
+                <When start={pick.start} minutes={pick.duration} other={listing.zone} />
+                {lost && (
+                  <span class="why" role="alert">
+                    {pick.start <= now ? t.over : t.takenMeanwhile}
+                  </span>
+                )}
+                <button
+                  type="button"
+                  class={lost ? "button small" : "cross"}
+                  aria-label={t.remove(name)}
+                  onClick={() => toggle(pick)}
+                >
+                  {lost ? t.removeTaken : "×"}
+                </button>
+              </li>
+            );
+          })}
+        </ul>
+      )}
+      <div class="sum">
+        <p role="status" class="summary">
+          {picks.length > 0 && t.summary(picks.length, edu(total))}
+        </p>
+        {picks.length >= MOST_PICKS && <p class="muted">{t.full}</p>}
+        {account && !student && <p class="muted">{t.onlyStudents}</p>}
+        <button
+          type="button"
+          class="button primary"
+          disabled={picks.length === 0 || gone.length > 0 || !student}
+          onClick={() => go(`/review${location.search}`)}
+        >
+          {t.review}
+        </button>
+      </div>
+    </aside>
+  );
+}
+
+// --- State ---
+
+function useSelection(id: string): [Selection, (selection: Selection) => void] {
+  const name = `selection.${id}`;
+  const [selection, setSelection] = useState<Selection>(
+    () => remembered<Selection>(name) ?? { picks: [], notes: "", allowPartial: true },
+  );
+  const change = (next: Selection) => {
+    remember(name, next);
+    setSelection(next);
+  };
+  return [selection, change];
+}
+
+/** The time, a minute exact. */
+function useNow(): number {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 60_000);
+    return () => clearInterval(timer);
+  }, []);
+  return now;
+}
+
+/** This week, or the next one at its end; where the tutor's hours are known, the first that has any. */
+function firstMonday(zone: string, schedule: Interval[] | null = null): string {
+  const soon = Date.now() + DAY;
+  const next = schedule?.find(({ end }) => end > soon);
+  return mondayOf(localOf(Math.max(next?.start ?? 0, soon), zone).date);
+}
+
+function listingOf(annonce: Annonce): Listing {
+  const schedule = annonce.schedule?.map(toInterval) ?? null;
+  return { annonce, rateWei: BigInt(annonce.hourlyRateWei), zone: annonce.timeZone, schedule };
+}
+
+function toInterval({ start, end }: { start: string; end: string }): Interval {
+  return { start: Date.parse(start), end: Date.parse(end) };
+}
+

@@ -1,0 +1,64 @@
+/** Who is signed in, where this page is, and what it remembers in this tab. */
+
+import { BlockchainService } from "./blockchainService";
+
+/** What the server says about itself (`/page.json`). */
+export interface About {
+  chainId: number;
+  escrow: string;
+  token: string;
+  cancelSeconds: number;
+  explorer: string | null;
+  signIn: string | null;
+  annonceId: string | null;
+  /** On the demonstration's own network only: as whom one can look at it. */
+  demo: { id: string; role: "student" | "tutor"; token: string }[];
+}
+
+export interface Account {
+  id: string;
+  role: string;
+  wallet: string;
+  custodial: boolean;
+  balanceWei: string;
+}
+
+const TOKEN = "creneau.token";
+
+/** The bearer token. A page that signs people in hands it over as `#token=…`, which is taken out of the address. */
+export function currentToken(about: About): string | null {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    sessionStorage.setItem(TOKEN, given);
+    history.replaceState(history.state, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem(TOKEN) ?? about.demo[0]?.token ?? null;
+}
+
+export function signInAs(token: string): void {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+export async function readAbout(signal?: AbortSignal): Promise<About> {
+  const answer = await fetch("/page.json", { signal });
+  if (!answer.ok) throw new Error(`/page.json: ${answer.status}`);
+  return (await answer.json()) as About;
+}
+
+export function serviceFor(token: string | null): BlockchainService {
+  return new BlockchainService({ token: () => token });
+}
+
+/** What a tab keeps over a reload. */
+export function remember(name: string, value: unknown): void {
+  if (value === null) sessionStorage.removeItem(`creneau.${name}`);
+  else sessionStorage.setItem(`creneau.${name}`, JSON.stringify(value));
+}
+
+export function remembered<T>(name: string): T | null {
+  try {
+    return JSON.parse(sessionStorage.getItem(`creneau.${name}`) ?? "null") as T | null;
+  } catch {
+    return null;
+  }
+}
