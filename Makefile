@@ -8,16 +8,20 @@ MAKEFLAGS += --no-print-directory
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help setup demo serve token test chaos lint format abi gas lock clean
+.PHONY: help setup demo serve token test contract-test chaos fuzz broken mutate audit audit-broken lint format abi openapi gas lock clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: .cache/setup ## Installs the pinned tools into .venv and node_modules, and compiles the contracts
+setup: .cache/setup .cache/web ## Installs the pinned tools into .venv and node_modules, compiles the contracts, builds the page
 
 .cache/setup: requirements.lock package-lock.json pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh
 	@mkdir -p .cache && touch $@
+
+.cache/web: .cache/setup web/index.html web/vite.config.mts $(shell find web/src -type f)
+	@npm run --silent build
+	@touch $@
 
 demo: setup ## Starts a node, deploys, starts the shim, and books lessons, telling what happens
 	@python scripts/demo.py
@@ -34,17 +38,37 @@ ifeq ($(origin USER), command line)
 USER_ID := $(USER)
 endif
 
-test: setup ## All tests but the relayer's under faults, which `make chaos` runs
-	@pytest --ignore=tests/chaos
+test: setup ## All tests; the relayer's under faults in a short form
+	@npm run --silent test
+	@pytest
 
-chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 SEED=7
-	@CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos
+contract-test: setup ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
+	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py
 
-lint: setup ## ruff, mypy and forge fmt
+chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50 SEED=7
+	@CHAOS_LONG=1 CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos
+
+fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
+	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
+
+broken: setup ## Sees the state machine fail with contracts that are broken on purpose
+	@python scripts/broken.py
+
+mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
+	@nice -n 15 python scripts/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
+
+audit: setup ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
+	@bash scripts/audit/run.sh
+
+audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
+	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python scripts/audit/broken.py
+
+lint: setup ## ruff, mypy, forge fmt and the TypeScript compiler
 	ruff check .
 	ruff format --check .
 	mypy
 	forge fmt --check
+	npm run --silent check
 
 format: setup ## Formats Python and Solidity
 	ruff check --fix-only --quiet .
@@ -55,12 +79,19 @@ abi: setup ## Renews the ABI and byte code in creneau/abi from the contracts
 	@ape compile
 	@ape run abi
 
+openapi: setup ## Renews docs/openapi.json and the web client's types from it, and docs/errors.md
+	@python -m api openapi > docs/openapi.json
+	@python -m api errors > docs/errors.md
+	@npm run --silent types
+
 gas: setup ## Renews the committed gas table
 	@UPDATE_GAS=1 pytest -q tests/contracts/test_gas.py
 
-lock: ## Renews requirements.lock from pyproject.toml (names, versions and hashes only)
+lock: ## Renews the lock files of Python packages (names, versions and hashes only)
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --all-extras --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --output-file scripts/audit/requirements.lock scripts/audit/requirements.in
 
 clean: ## Removes what was installed and built, not your data
-	rm -rf .venv node_modules .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-audit node_modules web/dist .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
