@@ -1,6 +1,6 @@
 /** Screen F: lessons to come and past ones, where their money is, and what may be done with them. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Act, type BookingData, isRefusal, type ListQuery, type Refusal, type TypedData } from "./blockchainService";
 import { Busy, RefusalNotice, Title, useAnnonce, usePage, useWork, walletSentence, When } from "./page";
 
@@ -119,7 +119,8 @@ function Ask(props: { act: Act; booking: BookingData; close: () => void; changed
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const start = Date.parse(booking.startsAt);
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before the next paint: a key pressed at once must find it open.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
 
   const doIt = async () => {
     setBusy(true);
