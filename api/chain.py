@@ -77,9 +77,10 @@ class Chain:
         """The call that says what would become of each slot."""
         return eth_call(self.escrow, codec.check_data(order))
 
-    def listing(self, tutor: str, listing: bytes) -> Call:
+    def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
         """The call that says what the tutor published."""
-        return eth_call(self.escrow, codec.listings_data(tutor, listing))
+        method, [call, _] = eth_call(self.escrow, codec.listings_data(tutor, listing))
+        return method, [call, block]
 
     def transaction(self, sender: str, data: bytes) -> dict[str, str]:
         """A transaction to the escrow, for the node to try."""

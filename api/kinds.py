@@ -15,13 +15,14 @@ from api.answers import failures, frontend_id
 from api.chain import Chain, order_of, unhex
 from api.node import Call, NodeUnavailable, RpcError
 from api.slots import Failure
-from api.store import UNDER_WAY, Kind, Store, orders, sends
+from api.store import UNDER_WAY, Kind, State, Store, orders, sends
 from creneau import codec
 from creneau.amounts import to_wei
 from creneau.errors import (
     ContractError,
     ERC20InsufficientAllowance,
     ERC20InsufficientBalance,
+    NotActor,
     NothingFree,
     NotListed,
     OrderExists,
@@ -44,6 +45,7 @@ Receipt = dict[str, Any]
 Revert = tuple[Row[Any], ContractError | None]
 """A send that the contract refused, with its error; None if the node can't tell it any more."""
 
+_BLOCKS = "latest", "pending"
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
 _BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
 _CODES: dict[type[ContractError], str] = {
@@ -173,8 +175,7 @@ class Creations(Acts):
         others: list[Revert] = []
         # Whatever the error, somebody else may have created it: its deadline is over, say, or its
         # listing was published by that very transaction, which may only be pending.
-        blocks = ("latest", "pending")
-        calls = [self._chain.batch(row.id, block) for row, _ in reverted for block in blocks]
+        calls = [self._chain.batch(row.id, block) for row, _ in reverted for block in _BLOCKS]
         answers = iter(self._node.batch(calls))
         for (row, error), latest, pending in zip(reverted, answers, answers, strict=True):
             try:
@@ -182,7 +183,7 @@ class Creations(Acts):
                     raise latest
                 if _exists(latest):
                     outcomes[row.id] = self._creation(row.id)
-                elif not isinstance(error, OrderExists) and not _exists(pending):
+                elif not (isinstance(error, OrderExists) or _exists(pending) or self._outdated(row, error)):
                     others.append((row, error))
             except (NodeUnavailable, RpcError) as reason:
                 line(row).warning("how the batch was created is not known", reason=str(reason))
@@ -200,6 +201,18 @@ class Creations(Acts):
                 everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
                 outcomes[row.id] = Refusal(left_out=left_out or everything)
         return outcomes
+
+    def _outdated(self, row: Row[Any], error: ContractError | None) -> bool:
+        """Whether the listing was published between the look at it and the preflight: the next one knows."""
+        if row.state != State.ACCEPTED or not isinstance(error, NotActor) or error.actor != row.tutor:
+            return False
+        listing = row.tutor, to_bytes32(row.listing)
+        answers = self._node.batch([self._chain.listing(*listing, block) for block in _BLOCKS])
+        return any(
+            not isinstance(answer, RpcError)
+            and codec.decode_listing(unhex(answer)).nonce != row.listing_nonce
+            for answer in answers
+        )
 
     def _creation(self, batch_id: str) -> Receipt:
         """The receipt of the transaction that created the batch, whoever sent it."""

@@ -1,6 +1,6 @@
 """The relayer when it does not go smoothly: what happens between a batch's acceptance and its final block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from api.app import Shim
 from api.models import CreateBatchBookingData
+from api.node import Call
 from api.store import State, sends
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
@@ -209,6 +210,31 @@ def test_a_listing_that_is_published_meanwhile(
     assert row.state == state
     assert row.code == (None if state == State.MINED else "rate_mismatch")
     assert row.publishes is False
+
+
+@pytest.mark.parametrize(("rate", "state"), [(35, State.MINED), (36, State.REJECTED)])
+def test_a_listing_that_is_published_just_before_the_preflight(
+    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch, rate: int, state: State
+) -> None:
+    """As another process does: what was read of the listing is outdated, and is read again."""
+    batch_id = place(shim, desk, slot("09:00"))
+    tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
+    published = codec.publish_data(tutor, listing, rate * EDU, instant=False)
+    batch, preflights = shim.chain.node.batch, 0
+
+    def publish_first(calls: Sequence[Call]) -> list[Any]:
+        nonlocal preflights
+        if any(method == "eth_estimateGas" for method, _ in calls):
+            preflights += 1
+            if preflights == 1:
+                act_as(stack, tutor, stack.escrow, published)
+        return batch(calls)
+
+    monkeypatch.setattr(shim.chain.node, "batch", publish_first)
+    [row] = settle(shim, batch_id)
+    assert (row.state, row.code) == (state, None if state == State.MINED else "rate_mismatch")
+    assert row.publishes is False
+    assert preflights == (2 if state == State.MINED else 1)
 
 
 def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Shim) -> None:
