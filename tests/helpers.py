@@ -3,7 +3,7 @@
 Sends and calls go to the node as they are, because Ape's own take longer and hide what a revert said.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -147,8 +147,8 @@ def now() -> int:
     return int(rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
 
-def set_back(snapshot: str) -> None:
-    """Sets the chain back to a snapshot, which is gone then.
+def set_back(snapshot: str, rpc: Callable[..., Any] = rpc) -> None:
+    """Sets the chain, of the node that is asked by `rpc`, back to a snapshot, which is gone then.
 
     The node shows a receipt a moment before it takes the transaction out of its pool. One that is still there
     when the chain is set back would be mined again, together with the next.

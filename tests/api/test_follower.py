@@ -11,6 +11,7 @@ import pytest
 from desk import Desk, slot
 from dev_stack import DevStack
 from eth_account.typed_transactions import TypedTransaction
+from helpers import set_back
 from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +50,7 @@ def outside(stack: DevStack) -> Iterator[Outside]:
     """Wallets; what they do is undone at the end."""
     before = stack.rpc("evm_snapshot")
     yield Outside(stack)
-    stack.rpc("evm_revert", before)
+    set_back(before, stack.rpc)
 
 
 MakeFollowing = Callable[..., Following]
@@ -469,7 +470,7 @@ def test_a_chain_that_was_turned_back_and_goes_on_otherwise(
     outside.confirm(batch, 0b111)
     outside.book()
     following.catch_up()
-    stack.rpc("evm_revert", point)
+    set_back(point, stack.rpc)
     # Shorter than the view: perhaps the node is only behind. Seen again, it is believed.
     assert following.follower.step() is False
     assert len(following.bookings()) == 6
@@ -653,7 +654,7 @@ def test_after_anything_the_view_is_the_chains(
             case 7 if snapshots:
                 point, number, batches = snapshots.pop()
                 if int(stack.rpc("eth_blockNumber"), 16) - number < FINALITY:
-                    stack.rpc("evm_revert", point)
+                    set_back(point, stack.rpc)
             case _ if batches:
                 act(dice.choice(batches))
         if dice.random() < 0.5:

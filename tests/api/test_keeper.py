@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from desk import watching
 from dev_stack import DevStack
+from helpers import set_back
 from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
@@ -31,7 +32,7 @@ def outside(stack: DevStack) -> Iterator[Outside]:
     """Wallets; what they do, and when, is undone at the end."""
     before = stack.rpc("evm_snapshot")
     yield Outside(stack)
-    stack.rpc("evm_revert", before)
+    set_back(before, stack.rpc)
 
 
 class Keeping:
