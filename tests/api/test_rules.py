@@ -20,6 +20,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
@@ -837,3 +838,16 @@ def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim
         shim.store.enqueue(db, Kind.ACT, "d", b"", **row)
     with pytest.raises(IntegrityError), shim.store.write() as db:
         db.execute(insert(relayers).values(address=None, owner="", renewals=0))
+
+
+def test_what_a_day_cost_is_not_looked_for_in_all_that_was_ever_sent(shim: Shim) -> None:
+    """By the time of signing and by the state, on SQLite, which would else take the nonces' index."""
+    asked: list[tuple[str, Any]] = []
+    with shim.store.read() as db:
+        listen(db, "before_cursor_execute", lambda _, __, query, values, *___: asked.append((query, values)))
+        fees.Budget.of(db, shim.settings, 10**15)
+        [(query, values)] = asked
+        plan = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
+    assert any("sends_by_signing" in step for step in plan)
+    assert any("sends_by_state" in step for step in plan)
+    assert not any(step.startswith("SCAN") or "one_send_per_nonce" in step for step in plan)
