@@ -18,17 +18,18 @@ from outside import Outside
 from sqlalchemy import event, insert, text
 
 from api import lesson_models, models
-from api import store as tables
-from api.chain import Chain
-from api.custody import MnemonicCustodian
-from api.directory import TableDirectory
-from api.lesson_models import Selection
-from api.lessons import Lessons, Side
-from api.settings import DEVELOPMENT_CUSTODY, Settings
-from api.store import Store, bookings, orders
 from creneau import codec
 from creneau.booking import Periods
 from creneau.order import listing_id
+from creneau.relay import tables
+from creneau.relay.chain import Chain
+from creneau.relay.custody import MnemonicCustodian
+from creneau.relay.settings import DEVELOPMENT_CUSTODY, Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import bookings, orders
+from creneau.service.directory import TableDirectory
+from creneau.service.lessons import Lessons, Side
+from creneau.service.requests import Selection
 
 
 @pytest.fixture(scope="module")
