@@ -6,16 +6,15 @@ its hash, so that no answer can mix two chains. When the newest block that was r
 the view goes back to the newest one that still is.
 """
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from creneau.codec import ESCROW_TOPICS, decode_log
 from creneau.fields import to_hex
 from creneau.relay.chain import Chain, final_block
+from creneau.relay.loop import Loop
 from creneau.relay.node import MOST_CALLS, Call, NodeUnavailable, RpcError
 from creneau.relay.settings import Settings
 from creneau.relay.view import Block, Entry, View
@@ -29,14 +28,14 @@ Head = Mapping[str, Any]
 """A block's header, as the node gives it."""
 
 
-class Follower(threading.Thread):
+class Follower(Loop):
     """Keeps the view at the chain's head."""
 
     def __init__(
         self, view: View, chain: Chain, settings: Settings, caught_up: Callable[[Head], None] = lambda _: None
     ) -> None:
         """`caught_up` is told of the head each time that the view is found there."""
-        super().__init__(name="follower", daemon=True)
+        super().__init__("follower", settings.follow_seconds)
         self._view = view
         self._chain = chain
         self._node = chain.node
@@ -45,37 +44,10 @@ class Follower(threading.Thread):
         self.head = 0  # The number of the newest block that was seen.
         self._span = min(_FIRST_BLOCKS, settings.follow_blocks)
         self._shorter = ""  # The head of the chain when it was last seen to be shorter than the view.
-        self._wake = threading.Event()
-        self._stopping = False
 
-    def wake(self) -> None:
-        """There is a new block."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Ends the loop after its present step."""
-        self._stopping = True
-        self._wake.set()
-        if self.is_alive():
-            self.join()
-
-    def run(self) -> None:
-        """The loop."""
-        while not self._stopping:
-            more = False
-            try:
-                more = self.step()
-            except NodeUnavailable as error:
-                log.warning("events can't be read", reason=str(error))
-            except RpcError as error:
-                log.warning("the node refuses to tell of events", reason=error.message)
-            except SQLAlchemyError as error:
-                log.warning("the view can't be written", reason=type(error).__name__)
-            except Exception:
-                log.exception("the follower's step failed")
-            if not more:
-                self._wake.wait(self._settings.follow_seconds)
-                self._wake.clear()
+    def look(self) -> float:
+        """A step; how long to pause then."""
+        return 0 if self.step() else self._settings.follow_seconds
 
     def step(self) -> bool:
         """Reads the next blocks, or takes some back. Whether to look again at once."""

@@ -26,7 +26,6 @@ for that one's block. So a race is decided by the preflight of the loser, which 
 of fifty first bookings of one listing the first publishes it for all.
 """
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -43,6 +42,7 @@ from creneau.relay.chain import Chain, final_block
 from creneau.relay.fees import Budget
 from creneau.relay.kinds import Kinds, Outcome, Ready, Receipt, Refusal, Revert
 from creneau.relay.leases import LeaseLost, Leases
+from creneau.relay.loop import Loop
 from creneau.relay.node import NodeUnavailable, RpcError
 from creneau.relay.nonces import Head, Nonces, Signed
 from creneau.relay.settings import Settings
@@ -72,7 +72,7 @@ End = tuple[Row[Any], Receipt | None, Outcome]
 """A send, the receipt of its own transaction if there was one, and what that means."""
 
 
-class Relayer(threading.Thread):
+class Relayer(Loop):
     """Takes accepted sends to the chain, and says when one is settled."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Relayer(threading.Thread):
         on_move: Callable[[Connection, Row[Any], State], None],
     ) -> None:
         """`takes` is what it sends: its accounts must be ones that may."""
-        super().__init__(name="relayer", daemon=True)
+        super().__init__("relayer", _RETRY_SECONDS)
         self._takes = takes
         self._store = store
         self._chain = chain
@@ -97,8 +97,6 @@ class Relayer(threading.Thread):
         self._settled = settled
         self._on_move = on_move  # In the transaction that changes a state; the row is as it was.
         self._kinds = kinds_
-        self._wake = threading.Event()
-        self._stopping = False
         self._looked_at = ""  # The head at which the receipts were looked for.
         self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
         self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
@@ -113,39 +111,21 @@ class Relayer(threading.Thread):
         """The accounts of all keys: so many processes can send at once, and the others wait."""
         return list(self._accounts)
 
-    def wake(self) -> None:
-        """There is work."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Ends the loop after its present round, and gives the keys to whoever wants them."""
-        self._stopping = True
-        self._wake.set()
-        if self.is_alive():
-            self.join()
-
     def run(self) -> None:
-        """The loop."""
-        while not self._stopping:
-            pause = _RETRY_SECONDS
-            try:
-                pause = self._round()
-            except NodeUnavailable as error:
-                log.warning("the node does not answer", reason=str(error))
-            except RpcError as error:
-                log.warning("the node refuses to answer", reason=error.message)
-            except LeaseLost as error:
-                log.warning("another process has the key now", relayer=str(error))
-            except SQLAlchemyError as error:
-                log.warning("the database does not answer", reason=type(error).__name__)
-            except Exception:
-                log.exception("the relayer's round failed")
-            self._wake.wait(pause)
-            self._wake.clear()
+        """The loop; at its end the keys are for whoever wants them."""
+        super().run()
         try:
             self.leases.release()
         except SQLAlchemyError as error:
             log.warning("the keys are still leased", reason=type(error).__name__)
+
+    def look(self) -> float:
+        """A round, as long as it has a key; how long to pause then."""
+        try:
+            return self._round()
+        except LeaseLost as error:
+            log.warning("another process has the key now", relayer=str(error))
+            return _RETRY_SECONDS
 
     def _round(self) -> float:
         """One look at the table and at the chain; how long to pause then."""

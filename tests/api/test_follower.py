@@ -329,7 +329,8 @@ def test_a_node_that_errs_is_waited_for(
         wait_until(lambda: len(following.bookings()) == 3)
         following.follower.stop()
     assert {
-        "event": "the node refuses to tell of events",
+        "event": "the node refuses to answer",
+        "loop": "follower",
         "reason": "query returned more than 10000 results",
         "log_level": "warning",
     } in logs
