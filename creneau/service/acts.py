@@ -5,8 +5,7 @@ bring them need nothing, so an act can be repeated; the same act of the same act
 same send, unless that one failed.
 """
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -48,8 +47,6 @@ _ACTORS: dict[Act | None, set[Role]] = {
     Act.DISPUTE: {Role.STUDENT},
     Act.RESOLVE: {Role.ARBITER},
 }
-_LAG_SECONDS = 1.0  # So long an answer waits for the view, so that what is asked next is not older.
-_LOOK_SECONDS = 0.02
 
 _PARTIES = ("student", "tutor")
 
@@ -239,14 +236,9 @@ class Acts:
         became = deed.seen() if done else {}
         if send is None:  # Done in another way: who got how much is for the view to say.
             became = {place: Seen(lesson.status) for place, lesson in became.items()}
-        until = time.monotonic() + _LAG_SECONDS
-        while True:
-            seen = self._lessons.seen(deed.row.id)
-            behind = [p for p, lesson in became.items() if p not in seen or seen[p].status < lesson.status]
-            if not behind or time.monotonic() > until:
-                break
-            time.sleep(_LOOK_SECONDS)
-        seen |= {place: became[place] for place in behind}
+        self._lessons.wait(lambda: not self._behind(deed, became))
+        seen = self._lessons.seen(deed.row.id)
+        seen |= {place: became[place] for place in self._behind(deed, became)}
         bookings = [self._lessons.shown(deed.row, place, deed.role, seen) for place in deed.places]
         got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in deed.places) for role in _PARTIES}
         ids = {"student": deed.row.student_id, "tutor": deed.row.tutor_id}
@@ -265,6 +257,13 @@ class Acts:
                 "payments": [payment(role, ids[role], wei) for role, wei in got.items() if wei],
             },
         }
+
+    def _behind(self, deed: Deed, became: Mapping[int, Seen]) -> list[int]:
+        """The lessons that the view does not show as they became."""
+        seen = self._lessons.seen(deed.row.id)
+        return [
+            place for place, its in became.items() if place not in seen or seen[place].status < its.status
+        ]
 
 
 def _refusal(deed: Deed, error: ContractError) -> Problem:

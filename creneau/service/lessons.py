@@ -1,12 +1,15 @@
 """Lessons as they stand, from the view of the chain: one, a batch, a person's in pages, and their sums.
 
+A reader finds what he was told before: who asks waits for the view to have it, for a second at most.
+
 Lessons that were booked elsewhere (from a console, by a wallet) are here too. They have an order, and no row
 in `batches`: so no description and no notes, and a wallet's address in place of a person nobody here knows.
 """
 
 import base64
 import re
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -20,7 +23,7 @@ from creneau.relay.chain import Chain
 from creneau.relay.custody import Custodian
 from creneau.relay.settings import Settings
 from creneau.relay.store import Store
-from creneau.relay.tables import Kind, State, batches, bookings, orders, users
+from creneau.relay.tables import Kind, State, batches, bookings, followed, orders, sends, users
 from creneau.service.answers import Seen, answer, batch_range, booking_data, is_booked, lessons
 from creneau.service.directory import Directory, User
 from creneau.service.problems import Problem
@@ -32,6 +35,7 @@ OPEN = (Status.PENDING, Status.CONFIRMED, Status.DISPUTED)
 
 _LAST = to_unix(FOREVER) - 366 * 86_400
 """Later lessons, which the contract takes, no answer could tell the time of: they are for a console."""
+_LAG_SECONDS, _LOOK_SECONDS = 1.0, 0.02
 _CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
 
 
@@ -102,6 +106,7 @@ class Lessons:
     def page(self, user_id: str, person_id: str, side: Side, which: Selection) -> dict[str, Any]:
         """Some lessons of a person's in order of time, and where the next page begins."""
         person = self._person(user_id, person_id, side)
+        self.wait(lambda: self._is_listed(person, side))
         key = (bookings.c.start, bookings.c.id)
         query = select(bookings).where(bookings.c[side].in_(self._accounts(person)), key[0] < _LAST)
         if which.cursor is not None:
@@ -131,7 +136,8 @@ class Lessons:
     def stats(self, user_id: str, person_id: str) -> dict[str, Any]:
         """How many lessons of a person's stand where, and where their money is."""
         person = self._person(user_id, person_id, "student")
-        side = "tutor" if person.role == "tutor" else "student"
+        side: Side = "tutor" if person.role == "tutor" else "student"
+        self.wait(lambda: self._is_listed(person, side))
         parts = (bookings.c.status, bookings.c.amount, bookings.c.to_tutor, bookings.c.to_student)
         mine = bookings.c[side].in_(self._accounts(person))
         with self._store.read() as db:
@@ -149,6 +155,23 @@ class Lessons:
         total = sum(counts.values())
         data = {"userId": person.id, "role": side, "count": total, "byStatus": counts} | edu | exact
         return {"success": True, "message": f"{lessons(total)}.", "data": data}
+
+    # --- What was answered ---
+
+    @staticmethod
+    def wait(shown: Callable[[], bool]) -> None:
+        """Gives the view the time to have it."""
+        until = time.monotonic() + _LAG_SECONDS
+        while not shown() and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+
+    def _is_listed(self, person: User, side: Side) -> bool:
+        """Whether the view has all of this person's batches that are in a block."""
+        mined = select(func.max(sends.c.block_number)).join(batches, batches.c.id == sends.c.id)
+        mine = batches.c[side].in_(self._accounts(person))
+        with self._store.read() as db:
+            newest = db.scalar(mined.where(sends.c.state == State.MINED, mine))
+            return newest is None or newest <= (db.scalar(select(followed.c.number)) or 0)
 
     # --- Who is who ---
 
