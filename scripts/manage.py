@@ -39,7 +39,7 @@ Command = Callable[..., Any]
 NOBODY = "0x" + "00" * 20
 
 
-@click.group(short_help="Publish, look at what was booked, resolve disputes, hand over the arbiter's place")
+@click.group(short_help="Publish, look at what was booked, resolve, hand over")
 def cli() -> None:
     """Looks after an escrow: the last one that ape-config.yaml records for the network, or --escrow.
 

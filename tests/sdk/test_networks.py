@@ -260,7 +260,7 @@ def test_what_the_explorer_is_given_compiles_to_the_same_code(place: Any) -> Non
     there = place(656476)
     assert there.deploy(network="edu-chain:codex").returncode == 0
     given = (there.project / ".build" / "verify" / "656476-BookingEscrow.json").read_text()
-    compiler = str(ROOT / "scripts" / "solc" / "solc-v0.8.37")
+    compiler = str(ROOT / "tools" / "solc" / "solc-v0.8.37")
     done = subprocess.run(
         [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True, timeout=200
     )
