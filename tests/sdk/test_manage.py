@@ -25,7 +25,7 @@ Manage = Callable[..., str]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture(scope="module")
+@ape.fixture(scope="module", chain_isolation=False)
 def cli() -> Any:
     path = Path(__file__).parents[2] / "scripts" / "manage.py"
     spec = spec_from_file_location("manage", path)

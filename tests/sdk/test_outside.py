@@ -33,7 +33,7 @@ with ape.networks.parse_network_choice(node):
 """
 
 
-@pytest.fixture(scope="module")
+@ape.fixture(scope="module", chain_isolation=False)
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")  # The build leaves things behind.
     for name in ("creneau", "api"):
@@ -54,7 +54,7 @@ def test_the_wheel_has_the_abi_and_says_that_it_is_typed(wheel: Path) -> None:
     with ZipFile(wheel) as packed:
         names = set(packed.namelist())
     assert {"creneau/py.typed", "creneau/abi/BookingEscrow.json", "creneau/abi/EduToken.json"} <= names
-    modules = {f"creneau/{path.name}" for path in (ROOT / "creneau").glob("*.py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "creneau").rglob("*.py")}
     assert {name for name in names if name.startswith("creneau/") and name.endswith(".py")} == modules
 
 
