@@ -7,33 +7,38 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-import ape
 import pytest
-from strategies import ANNONCE
-
-from creneau import BookingEscrow
 
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import sys
 from datetime import UTC, datetime, timedelta
 
 import ape
 import creneau
 from creneau import BookingEscrow, Slot
+from creneau.codec import call_data
+from creneau.deployment import deploy, send_by_web3
+from eth_account import Account
 
-node, address, tutor, annonce, start = sys.argv[1:]
-with ape.networks.parse_network_choice(node):
-    escrow = BookingEscrow(address)
-    lesson = Slot(start=datetime.fromisoformat(start), duration=timedelta(hours=1))
-    batch = escrow.create_bookings(tutor, annonce, [lesson], sender=ape.accounts.test_accounts[4])
+with ape.networks.parse_network_choice("ethereum:local:foundry"):
+    owner, tutor, student = ape.accounts.test_accounts[:3]
+    web3 = ape.chain.provider.web3
+    send = send_by_web3(web3, Account.from_key(owner.private_key))
+    deployed = deploy(web3, send, owner=owner.address)
+    send(deployed.token, call_data("EduToken", "mint", student.address, 10**21))
+
+    escrow = BookingEscrow(deployed.escrow.address, deployed.escrow.block_number)
+    escrow.publish("piano", 35, sender=tutor)
+    escrow.approve(70, sender=student)
+    lesson = Slot(start=datetime(2030, 1, 7, 9, tzinfo=UTC), duration=timedelta(hours=2))
+    batch = escrow.create_bookings(tutor, "piano", [lesson], sender=student)
     again = escrow.batch(batch.id)
-    print(creneau.__file__, len(batch.bookings), batch.total, again.bookings == batch.bookings)
+print(creneau.__file__, len(batch.bookings), batch.total, again.bookings == batch.bookings)
 """
 
 
-@ape.fixture(scope="module", chain_isolation=False)
+@pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")  # The build leaves things behind.
     for name in ("creneau", "api"):
@@ -58,15 +63,12 @@ def test_the_wheel_has_the_abi_and_says_that_it_is_typed(wheel: Path) -> None:
     assert {name for name in names if name.startswith("creneau/") and name.endswith(".py")} == modules
 
 
-def test_it_books_from_another_folder(
-    wheel: Path, listed: BookingEscrow, tutor: ape.api.AccountAPI, tomorrow: object, tmp_path: Path
-) -> None:
+def test_it_books_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     pip("install", "--no-index", "--no-deps", "--target", "site", str(wheel), cwd=tmp_path)
-    url = ape.chain.provider.web3.provider.endpoint_uri  # type: ignore[attr-defined]  # of an HTTP node
     (tmp_path / "program.py").write_text(PROGRAM)
 
     told = subprocess.run(
-        [sys.executable, "program.py", url, listed.address, tutor.address, ANNONCE, str(tomorrow)],
+        [sys.executable, "program.py"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,
@@ -76,4 +78,5 @@ def test_it_books_from_another_folder(
     )
 
     assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines()[-1] == f"{tmp_path / 'site' / 'creneau' / '__init__.py'} 1 35 True"
+    installed = tmp_path / "site" / "creneau" / "__init__.py"
+    assert f"{installed} 1 70 True" in told.stdout.splitlines()
