@@ -15,8 +15,8 @@ help: ## Shows this list
 
 setup: .cache/setup .cache/web ## Installs the pinned tools into .venv and node_modules, compiles the contracts, builds the page
 
-.cache/setup: requirements.lock package-lock.json pyproject.toml scripts/setup.sh
-	@bash scripts/setup.sh
+.cache/setup: requirements.lock package-lock.json pyproject.toml tools/setup.sh
+	@bash tools/setup.sh
 	@mkdir -p .cache && touch $@
 
 .cache/web: .cache/setup web/index.html web/vite.config.mts $(shell find web/src -type f)
@@ -24,10 +24,10 @@ setup: .cache/setup .cache/web ## Installs the pinned tools into .venv and node_
 	@touch $@
 
 demo: setup ## Starts a node, deploys, starts the shim, and books lessons, telling what happens
-	@python scripts/demo.py
+	@python tools/demo.py
 
 serve: setup ## The same, kept running on 127.0.0.1:$CRENEAU_PORT (8000) until Ctrl-C; data in $CRENEAU_DATA_DIR
-	@exec python scripts/dev_stack.py
+	@exec python tools/dev_stack.py
 
 token: setup ## Prints a bearer token for the local network: make token USER=<user id>
 	@[ -n "$(USER_ID)" ] || { echo "Whose? make token USER=d755226e-bb7b-4bec-9af0-e578da8362dc" >&2; exit 2; }
@@ -52,16 +52,16 @@ fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 
 	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
 
 broken: setup ## Sees the state machine fail with contracts that are broken on purpose
-	@python scripts/broken.py
+	@python tools/broken.py
 
 mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
-	@nice -n 15 python scripts/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
+	@nice -n 15 python tools/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
 
 audit: setup ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
-	@bash scripts/audit/run.sh
+	@bash tools/audit/run.sh
 
 audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
-	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python scripts/audit/broken.py
+	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python tools/audit/broken.py
 
 lint: setup ## ruff, mypy, the layers, forge fmt and the TypeScript compiler
 	ruff check .
@@ -92,7 +92,7 @@ lock: ## Renews the lock files of Python packages (names, versions and hashes on
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --all-extras --output-file requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --output-file scripts/audit/requirements.lock scripts/audit/requirements.in
+	  --no-header --no-annotate --output-file tools/audit/requirements.lock tools/audit/requirements.in
 
 clean: ## Removes what was installed and built, not your data
 	rm -rf .venv .venv-audit node_modules web/dist .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

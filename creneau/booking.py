@@ -1,7 +1,8 @@
 """What was booked: batches, their lessons, where each lesson stands, and what may be done with it.
 
 `windows` is the table of the contract's rules: which act, by whom, from when, until when. A `Booking` reads
-its dates and its `may` from it, a `Batch` asks its bookings.
+its dates and its `may` from it, a `Batch` asks its bookings. As text, and on the console, each is a table for
+people (tables.py); `repr` shows the values.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from creneau import tables
 from creneau.amounts import from_wei
 from creneau.fields import Address, Bytes32, Edu, Timestamp
 from creneau.order import MAX_SLOTS, Order, Slot, booking_id
@@ -55,6 +57,12 @@ class Listing(NamedTuple):
     hourly_rate: Decimal
     instant: bool
     nonce: int
+
+    def __str__(self) -> str:
+        return tables.listing(self)
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        tables.pretty(self, printer, cycle)
 
 
 class BatchState(NamedTuple):
@@ -238,6 +246,12 @@ class Booking(BaseModel):
             for window in self.windows
         )
 
+    def __str__(self) -> str:
+        return tables.booking(self)
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        tables.pretty(self, printer, cycle)
+
     def _since(self, act: Act, by: Role) -> datetime | None:
         return next((window.since for window in self.windows if window[:2] == (act, by)), None)
 
@@ -330,6 +344,12 @@ class Batch(BaseModel):
             bits |= 1 << index
         return bits
 
+    def __str__(self) -> str:
+        return tables.batch(self)
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        tables.pretty(self, printer, cycle)
+
 
 class Outcome(BaseModel):
     """What an act did: to which lessons, and who got how much of their money, in EDU.
@@ -352,3 +372,9 @@ class Outcome(BaseModel):
     def bookings(self) -> list[Booking]:
         """The lessons that it was done to, as they stand now."""
         return [booking for booking in self.batch.bookings if self.lessons >> booking.index & 1]
+
+    def __str__(self) -> str:
+        return tables.outcome(self)
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        tables.pretty(self, printer, cycle)

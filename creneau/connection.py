@@ -1,9 +1,9 @@
 """An escrow on the network that Ape is connected to: how it is asked, sent to, and what a receipt tells.
 
-The only module that imports Ape, with escrow.py, which says what the escrow can do. Ape chooses the network,
-signs and sends; reads go straight to its node, because Ape's own view calls take many times as long and do
-not decode reverts. Whatever is sent is tried as an `eth_call` first, so that a refusal costs no gas and is
-raised as the contract's own error.
+Only this module and escrow.py, which says what the escrow can do, import Ape, and what is made for Ape's
+console and scripts: console.py and commands.py. Ape chooses the network, signs and sends; reads go straight
+to its node, because Ape's own view calls take many times as long and do not decode reverts. Whatever is sent
+is tried as an `eth_call` first, so that a refusal costs no gas and is raised as the contract's own error.
 """
 
 from datetime import datetime, timedelta

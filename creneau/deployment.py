@@ -249,29 +249,39 @@ def _try_permit(web3: Web3, token: str, name: str, version: str) -> None:
 
 
 def check_transfer(fork: Web3, token: str) -> None:
-    """Moves some of the token on a fork of the network, made by anvil, as the escrow does.
+    """Moves some of the token on a fork of the network, made by anvil, as the escrow does: in, and out again.
 
     Raises `UnsupportedToken` if what arrives is not what left: a token that takes a fee.
     """
-    sender, receiver = (Account.create().address for _ in range(2))
+    payer, escrow, payee = (Account.create().address for _ in range(3))
     amount = 10**DECIMALS
     try:
-        _rpc(fork, "anvil_dealERC20", sender, token, hex(amount))
-        _rpc(fork, "anvil_setBalance", sender, hex(10**18))
-        _rpc(fork, "anvil_impersonateAccount", sender)
-        data = to_hex(codec.call_data("EduToken", "transfer", receiver, amount))
-        sent = _rpc(fork, "eth_sendTransaction", {"from": sender, "to": token, "data": data})
-        receipt = fork.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)
-        balances = [
-            codec.decode_uint(call(fork, token, codec.balance_of_data(each))) for each in (sender, receiver)
-        ]
+        _rpc(fork, "anvil_dealERC20", payer, token, hex(amount))
+        _send_as(fork, payer, token, codec.call_data("EduToken", "approve", escrow, amount))
+        _send_as(fork, escrow, token, codec.call_data("EduToken", "transferFrom", payer, escrow, amount))
+        balances = [_balance(fork, token, each) for each in (payer, escrow)]
+        if balances == [0, amount]:
+            _send_as(fork, escrow, token, codec.call_data("EduToken", "transfer", payee, amount))
+            balances = [_balance(fork, token, each) for each in (escrow, payee)]
     except (Web3Exception, ContractError, ValueError) as error:
         raise UnsupportedToken(f"A transfer of {token} could not be tried on a fork: {error}") from None
-    if not receipt["status"] or balances != [0, amount]:
+    if balances != [0, amount]:
         raise UnsupportedToken(
             f"Of {amount} base units of {token} that were sent, {balances[1]} arrived and "
             f"{balances[0]} stayed; Creneau needs a token that moves exactly what it is told to."
         )
+
+
+def _send_as(fork: Web3, sender: str, to: str, data: bytes) -> None:
+    _rpc(fork, "anvil_setBalance", sender, hex(10**18))
+    _rpc(fork, "anvil_impersonateAccount", sender)
+    sent = _rpc(fork, "eth_sendTransaction", {"from": sender, "to": to, "data": to_hex(data)})
+    if not fork.eth.wait_for_transaction_receipt(sent, poll_latency=0.02)["status"]:
+        raise ValueError(f"the transaction {sent} reverted")
+
+
+def _balance(web3: Web3, token: str, who: str) -> int:
+    return codec.decode_uint(call(web3, token, codec.balance_of_data(who)))
 
 
 def _rpc(web3: Web3, method: str, *params: Any) -> Any:

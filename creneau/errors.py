@@ -6,6 +6,8 @@
     ├── UnsupportedToken            a deployment's token lacks 18 decimal places, permits, or exact transfers
     ├── ProxyMissing                the network lacks the proxy that contracts are created through
     ├── DeploymentDiffers           what is on the chain is not what was to be deployed
+    ├── NotDeployed                 the network has no escrow, or none where it was said to be
+    ├── NoAccount                   nobody was named who could send, or somebody who must not
     ├── TransactionFailed           reverted in its block, and the node can't say why any more
     └── ContractError               the contract or the token refused
         ├── NotActor, StudentIsTutor, OrderExpired, SlotCount, OrderExists, NotListed, RateMismatch,
@@ -50,6 +52,10 @@ from creneau.strict_abi import decode
 class CreneauError(Exception):
     """The base of all."""
 
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for it. On the console the sentence says all; `%debug` still leads to the place.
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UnreadableOrder(CreneauError):
     """An order on chain names a time that no datetime can tell."""
@@ -69,6 +75,14 @@ class ProxyMissing(CreneauError):
 
 class DeploymentDiffers(CreneauError):
     """What is on the chain is not what was to be deployed."""
+
+
+class NotDeployed(CreneauError):
+    """The network has no escrow, or none where it was said to be."""
+
+
+class NoAccount(CreneauError):
+    """Nobody was named who could send, or somebody who must not."""
 
 
 class TransactionFailed(CreneauError):

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from ape.api import AccountAPI
 
 from creneau import codec
-from creneau.amounts import to_wei
+from creneau.amounts import from_wei, to_wei
 from creneau.booking import Act, Batch, Booking, Listing, Outcome, SlotCode
 from creneau.connection import NOBODY, Connection, Result, Who, address_of, sign
 from creneau.fields import to_bytes32, to_unix
@@ -136,6 +136,14 @@ class BookingEscrow(Connection):
     def approve(self, amount: Decimal | int | str, *, sender: AccountAPI) -> None:
         """Allows the escrow to take up to `amount` EDU of the sender's, from now on."""
         self._send(codec.approve_data(self.address, to_wei(amount)), sender, to=self.token)
+
+    def allowance(self, student: Who) -> Decimal:
+        """How much of a student's EDU the escrow may take."""
+        return from_wei(self._ask_token("allowance", address_of(student), self.address)[0])
+
+    def balance(self, who: Who) -> Decimal:
+        """How much EDU somebody has."""
+        return from_wei(self._ask_token("balanceOf", address_of(who))[0])
 
     # --- Acts on lessons ---
 

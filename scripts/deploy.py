@@ -7,13 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from ape import accounts, compilers, project
+from ape import compilers, project
 from ape.api import AccountAPI, ProviderAPI
 from ape.cli import ConnectedProviderCommand, account_option
-from ape_accounts.accounts import KeyfileAccount
-from ape_ethereum.provider import Web3Provider
 from web3 import HTTPProvider, Web3
 
+from creneau.commands import ADDRESS, connected, refuse_development, sender_on, signing
 from creneau.deployment import (
     Deployment,
     Plan,
@@ -24,26 +23,20 @@ from creneau.deployment import (
     plan,
 )
 from creneau.errors import CreneauError
-from creneau.fields import to_address, to_hex
-from creneau.networks import Network, network_of
+from creneau.fields import to_hex
+from creneau.networks import Network
 from creneau.registry import record
+from creneau.tables import hours
 
 NOBODY = "0x" + "00" * 20
-
-
-def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else to_address(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(cls=ConnectedProviderCommand, short_help="Deploy the escrow, and a token where there is none")
 @account_option(prompt=False)
 @click.option(
-    "--token", callback=_address, help="The ERC-20 that lessons are paid in. Without it: a new EduToken."
+    "--token", type=ADDRESS, help="The ERC-20 that lessons are paid in. Without it: a new EduToken."
 )
-@click.option("--arbiter", callback=_address, help="Who resolves disputes. Without it: the deployer.")
+@click.option("--arbiter", type=ADDRESS, help="Who resolves disputes. Without it: the deployer.")
 @click.option("--cancel-hours", type=int, help="Until when before its start a lesson can be cancelled.")
 @click.option("--review-hours", type=int, help="Until when after its end it can be disputed.")
 @click.option("--arbitration-days", type=int, help="How long a dispute can stay open after that.")
@@ -67,15 +60,8 @@ def cli(
     On a live network the contracts are recorded under `deployments:` in ape-config.yaml, and the input for
     the explorer's source verification is written to .build/verify.
     """
-    if not isinstance(provider, Web3Provider):
-        raise click.UsageError(f"The provider {provider.name} does not give access to its node.")
-    web3 = provider.web3
-    network = network_of(web3.eth.chain_id)
-    if network is None:
-        raise click.UsageError(
-            f"Nothing is decided for chain {web3.eth.chain_id}: add it to creneau/networks.py."
-        )
-    account = _deployer(network, account)
+    web3, network = connected(provider)
+    account = sender_on(network, account, does="deploys")
     token = token or network.token
     arbiter = arbiter or network.arbiter
     if not network.test and (token is None or arbiter is None):
@@ -112,31 +98,12 @@ def cli(
         _keep(network, deployment, planned)
 
 
-# --- Who and for whom ---
-
-
-def _deployer(network: Network, account: AccountAPI | None) -> AccountAPI:
-    """The account given, or on a local network the first of its development accounts."""
-    if network.local:
-        return account or accounts.test_accounts[0]
-    if account is None:
-        raise click.UsageError("Name the account that deploys with --account.")
-    _refuse_development(account.address)
-    return account
-
-
-def _refuse_development(address: str) -> None:
-    # Their keys are public. Ape accepts TEST::0 on any network.
-    if address in {each.address for each in accounts.test_accounts}:
-        raise click.UsageError(f"{address} is a development account: everybody has its key.")
-
-
 def _refuse_nobody(**named: str | None) -> None:
     for what, address in named.items():
         if address == NOBODY:
             raise click.UsageError(f"The {what} is the zero address.")
         if address is not None:
-            _refuse_development(address)
+            refuse_development(address)
 
 
 # --- Doing it ---
@@ -156,14 +123,10 @@ def _carry_out(
             bytes.fromhex(receipt.txn_hash.removeprefix("0x")), receipt.block_number, receipt.gas_used
         )
 
-    nothing = planned.escrow.exists and (planned.new_token is None or planned.new_token.exists)
-    if nothing or not isinstance(account, KeyfileAccount):
+    if planned.escrow.exists and (planned.new_token is None or planned.new_token.exists):
         return carry_out(web3, send, planned)
-    account.set_autosign(True)  # What is signed was shown and confirmed as a whole.
-    try:
+    with signing(account):
         return carry_out(web3, send, planned)
-    finally:
-        account.set_autosign(False)
 
 
 @contextmanager
@@ -197,9 +160,9 @@ def _show(network: Network, account: AccountAPI, planned: Plan) -> None:
         "token": planned.token + _state(planned.new_token),
         "escrow": planned.escrow.address + _state(planned.escrow),
         "arbiter": planned.arbiter,
-        "cancel": f"until {_hours(cancel)} before the start",
-        "review": f"until {_hours(review)} after the end",
-        "arbitration": f"{_hours(arbitration)} more",
+        "cancel": f"until {hours(cancel)} before the start",
+        "review": f"until {hours(review)} after the end",
+        "arbitration": f"{hours(arbitration)} more",
         "confirmations": str(network.confirmations),
     }
     click.echo("".join(f"\n{name:<14}{value}" for name, value in lines.items()) + "\n")
@@ -209,10 +172,6 @@ def _state(planned: Any) -> str:
     if planned is None:
         return ", given"
     return ", there already" if planned.exists else ", to be deployed"
-
-
-def _hours(period: timedelta) -> str:
-    return f"{period / timedelta(hours=1):g} hours"
 
 
 def _report(deployment: Deployment) -> None:

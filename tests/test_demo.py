@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +40,7 @@ class Marked:
 def test_the_demonstration_ends_with_its_figures_and_leaves_no_process() -> None:
     marked = Marked()
     demo = subprocess.run(
-        [sys.executable, "scripts/demo.py"],
+        ["ape", "run", "demo"],
         cwd=ROOT,
         env=marked.environment,
         capture_output=True,

@@ -134,3 +134,28 @@ contract BlockingToken is ERC20 {
         return false;
     }
 }
+
+/// @notice Keeps a hundredth of what is moved: of every transfer, or only of those by an allowance.
+contract FeeToken is ERC20, ERC20Permit {
+    bool private immutable _always;
+
+    constructor(bool always) ERC20("Fee", "FEE") ERC20Permit("Fee") {
+        _always = always;
+    }
+
+    function mint(address account, uint256 amount) external {
+        _mint(account, amount);
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        super.transfer(to, amount);
+        if (_always) _burn(to, amount / 100);
+        return true;
+    }
+
+    function transferFrom(address from, address to, uint256 amount) public override returns (bool) {
+        super.transferFrom(from, to, amount);
+        _burn(to, amount / 100);
+        return true;
+    }
+}

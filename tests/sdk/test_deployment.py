@@ -232,6 +232,17 @@ def test_deploy_needs_the_proxy(node: Web3) -> None:
     assert node.eth.get_transaction_count(DEVELOPER.address) == 0
 
 
+# --- ape run ---
+
+
+def test_ape_run_lists_commands_and_nothing_else() -> None:
+    done = run("ape", "run", "--help")
+    listed = re.findall(r"^  (\w+)  +(\S.*)$", done.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert [name for name, _ in listed] == ["abi", "demo", "deploy", "manage"]
+    assert not [help_ for _, help_ in listed if help_.startswith("Run ")]
+    assert done.stderr == ""
+
+
 # --- ape run deploy, on a local network ---
 
 ROW = re.compile(r"^(\w+) +(0x\w{40}) +(\d+) +([\d,]+|-)  (0x\w{64})$", re.MULTILINE)

@@ -13,13 +13,16 @@ from typing import Any
 import ape
 import pytest
 import yaml
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
 from creneau import codec
-from creneau.deployment import deploy, plan, send_by_web3
+from creneau.deployment import check_token, check_transfer, deploy, plan, send_by_web3
+from creneau.errors import UnsupportedToken
 from creneau.networks import LIVE, network_of
+from creneau.registry import record
 
 ROOT = Path(__file__).parents[2]
 DEVELOPMENT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -38,8 +41,13 @@ class Place(SimpleNamespace):
     environment: dict[str, str]
 
     def deploy(self, *options: str, network: str, account: str = "deployer", **environment: str) -> Any:
+        arguments = ("--network", network, "--account", account, "--yes", *options)
+        return self.run("deploy", *arguments, **environment)
+
+    def run(self, *command: str, given: str = "", **environment: str) -> Any:
         return subprocess.run(
-            ["ape", "run", "deploy", "--network", network, "--account", account, "--yes", *options],
+            ["ape", "run", *command],
+            input=given,
             cwd=self.project,
             env=os.environ | self.environment | environment,
             capture_output=True,
@@ -206,6 +214,40 @@ def test_the_main_network_wants_a_token_and_an_arbiter(place: Any) -> None:
     assert re.search(rf"^arbiter +{arbiter}$", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize("always", [True, False])
+def test_a_token_that_takes_a_fee_is_found_out(place: Any, always: bool) -> None:
+    there = place(41923)
+    token = there.create(fee_token(always=always))
+    check_token(there.web3, token)  # It looks right.
+    with pytest.raises(UnsupportedToken, match="Creneau needs a token that moves exactly what it is told to"):
+        check_transfer(there.web3, token)
+
+
+def fee_token(*, always: bool) -> bytes:
+    code = ape.project.FeeToken.contract_type.get_deployment_bytecode()
+    return bytes(code) + encode(["bool"], [always])
+
+
+def test_an_escrow_is_managed(place: Any) -> None:
+    there = place(656476)
+    deployment = deploy(there.web3, send_by_web3(there.web3, there.deployer), owner=there.deployer.address)
+    escrow = deployment.escrow
+    record(there.project / "ape-config.yaml", "edu-chain:codex", "BookingEscrow", escrow)
+    network = ("--network", "edu-chain:codex")
+
+    publish = ("manage", "publish", "piano", "35", *network)
+    refused = there.run(*publish, "--account", "deployer", given="n\n")
+    assert refused.returncode == 1
+    assert "Aborted!" in refused.stderr
+    assert there.sent() == 2
+
+    done = there.run(*publish, "--account", "deployer", given="y\n")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^escrow +{escrow.address}$", done.stdout, re.MULTILINE)
+    assert "listing: 35 EDU an hour, lessons to be confirmed by the tutor, published once" in done.stdout
+    assert there.sent() == 3
+
+
 def test_a_node_of_another_chain_is_refused(place: Any) -> None:
     there = place(656476)
     done = there.deploy(network="edu-chain:mainnet", EDU_CHAIN_RPC_URL=there.url)
@@ -218,7 +260,7 @@ def test_what_the_explorer_is_given_compiles_to_the_same_code(place: Any) -> Non
     there = place(656476)
     assert there.deploy(network="edu-chain:codex").returncode == 0
     given = (there.project / ".build" / "verify" / "656476-BookingEscrow.json").read_text()
-    compiler = str(ROOT / "scripts" / "solc" / "solc-v0.8.37")
+    compiler = str(ROOT / "tools" / "solc" / "solc-v0.8.37")
     done = subprocess.run(
         [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True, timeout=200
     )

@@ -47,7 +47,7 @@ def main() -> int:
     unnoticed = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("contracts", "scripts", "tests/proofs", ".cache/forge"):
+        for name in ("contracts", "tools", "tests/proofs", ".cache/forge"):
             shutil.copytree(name, copy / name)
         for name in ("node_modules", ".venv"):
             (copy / name).symlink_to(Path(name).resolve())

@@ -12,11 +12,11 @@ built=.cache/forge
 [ -x .venv/bin/python ] && [ -d node_modules/solc ] || missing "the toolchain" "Run: make setup"
 command -v forge >/dev/null || missing "forge" "Run: make setup"
 
-if ! cmp -s scripts/audit/requirements.lock "$environment/installed.lock"; then
-  step "Python packages (scripts/audit/requirements.lock), into .venv-audit"
+if ! cmp -s tools/audit/requirements.lock "$environment/installed.lock"; then
+  step "Python packages (tools/audit/requirements.lock), into .venv-audit"
   [ -x "$environment/bin/python" ] || .venv/bin/python -m venv "$environment"
-  "$environment/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r scripts/audit/requirements.lock
-  cp scripts/audit/requirements.lock "$environment/installed.lock"
+  "$environment/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r tools/audit/requirements.lock
+  cp tools/audit/requirements.lock "$environment/installed.lock"
 fi
 export PATH="$environment/bin:$PATH"
 
@@ -31,4 +31,4 @@ slither . --ignore-compile --foundry-out-directory "$built/slither" --filter-pat
 step "halmos"
 halmos --forge-build-out "$built/out" --no-status --loop 4 --solver-timeout-assertion 600s --json-output "$built/proofs.json" ||
   { step "A proof failed; see above."; exit 1; }
-python scripts/audit/complete.py "$built/proofs.json"
+python tools/audit/complete.py "$built/proofs.json"

@@ -2,7 +2,7 @@
 
 `DevStack` is a context manager that tests and the demonstration use. As a program it serves until Ctrl-C:
 
-    python scripts/dev_stack.py
+    python tools/dev_stack.py
 """
 
 import json

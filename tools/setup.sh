@@ -37,7 +37,7 @@ done
 # Whatever runs this environment's Python finds the compiler and the node, activated or not.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cat > "$site/creneau-toolchain.pth" <<EOF
-import os, sys; os.environ.setdefault("SOLCX_BINARY_PATH", "$PWD/scripts/solc"); os.environ["PATH"] = os.path.join(sys.prefix, "bin") + os.pathsep + os.environ.get("PATH", "")
+import os, sys; os.environ.setdefault("SOLCX_BINARY_PATH", "$PWD/tools/solc"); os.environ["PATH"] = os.path.join(sys.prefix, "bin") + os.pathsep + os.environ.get("PATH", "")
 EOF
 
 step "Contracts"

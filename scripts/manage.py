@@ -1,0 +1,326 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import click
+from ape import accounts, project
+from ape.api import AccountAPI, ProviderAPI
+from ape.cli import ConnectedProviderCommand, account_option
+from ape.exceptions import SignatureError
+from web3 import Web3
+from web3.exceptions import Web3Exception
+
+from creneau import tables
+from creneau.commands import (
+    ADDRESS,
+    DAY,
+    KEY,
+    LESSONS,
+    LISTING,
+    PERCENT,
+    RATE,
+    connected,
+    monday_of,
+    refuse_development,
+    sender_on,
+    signing,
+)
+from creneau.errors import CreneauError
+from creneau.escrow import BookingEscrow
+from creneau.fields import to_hex
+from creneau.networks import Network
+from creneau.order import batch_of, index_of
+from creneau.registry import locate
+
+Command = Callable[..., Any]
+
+NOBODY = "0x" + "00" * 20
+
+
+@click.group(short_help="Publish, look at what was booked, resolve, hand over")
+def cli() -> None:
+    """Looks after an escrow: the last one that ape-config.yaml records for the network, or --escrow.
+
+    \b
+      ape run manage show --network edu-chain:codex
+      ape run manage publish deep-learning 35 --network edu-chain:codex --account tutor
+      ape run manage batch 0x9f3a…00 --network edu-chain:codex
+
+    Amounts are in EDU, exact; times are in UTC; lessons are numbered from 0. What is sent is shown first, and
+    on a live network confirmed. Each command has more help of its own.
+    """  # noqa: D301  # click's mark for what is not to be wrapped
+
+
+# --- Options that several commands have ---
+
+
+def _reading(command: Command) -> Command:
+    """Options of what looks at an escrow."""
+    command = click.option(
+        "--block",
+        type=click.IntRange(min=0),
+        envvar="CRENEAU_DEPLOYMENT_BLOCK",
+        show_envvar=True,
+        help="The block in which it was deployed: events are searched from there. Without it: as recorded.",
+    )(command)
+    return click.option(
+        "--escrow",
+        "address",
+        type=ADDRESS,
+        envvar="CRENEAU_ESCROW",
+        show_envvar=True,
+        help="The escrow's address. Without it: the last one recorded for the network.",
+    )(command)
+
+
+def _sending(command: Command) -> Command:
+    """Options of what sends a transaction."""
+    command = click.option("--yes", is_flag=True, help="Do not ask whether to go on.")(command)
+    command = account_option(prompt=False)(_reading(command))
+    option = next(each for each in command.__click_params__ if each.name == "account")  # type: ignore[attr-defined]
+    option.help = "Who sends: the alias of an Ape account. On a local network without it: TEST::0."
+    return command
+
+
+class _Place:
+    """The escrow that a command is about, and its network."""
+
+    def __init__(self, web3: Web3, network: Network, escrow: BookingEscrow) -> None:
+        self.web3 = web3
+        self.network = network
+        self.escrow = escrow
+
+    @contextmanager
+    def sends(
+        self, account: AccountAPI | None, *, does: str, yes: bool, **facts: str
+    ) -> Iterator[AccountAPI]:
+        """Shows what is going to be sent, asks on a live network, and gives who sends it."""
+        sender = sender_on(self.network, account, does=does)
+        lines = {
+            "network": f"{self.network.name}, chain id {self.web3.eth.chain_id}",
+            "escrow": self.escrow.address,
+            "sender": sender.address,
+            **facts,
+        }
+        click.echo(tables.columns(lines.items()) + "\n")
+        if not self.network.local and not yes:
+            click.confirm("Send this?", abort=True)
+        with signing(sender):
+            yield sender
+
+
+@contextmanager
+def _at(provider: ProviderAPI, address: str | None, block: int | None) -> Iterator[_Place]:
+    """The escrow; what it or the node refuses is told in a sentence."""
+    web3, network = connected(provider)
+    try:
+        developer = accounts.test_accounts[0].address
+        config = project.path / "ape-config.yaml"
+        found = locate(web3, config, address=address, block=block, developer=developer)
+        yield _Place(web3, network, BookingEscrow(*found))
+    except (CreneauError, SignatureError, Web3Exception, OSError) as error:
+        raise click.ClickException(f"{error}") from None
+
+
+# --- Looking ---
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Show the escrow: its token, arbiter and periods")
+@_reading
+def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> None:
+    """Shows the escrow: its token, its arbiter, who is to become the arbiter, and its periods."""
+    with _at(provider, address, block) as place:
+        escrow = place.escrow
+        cancel, review, arbitration = escrow.periods
+        click.echo(
+            tables.columns(
+                [
+                    ("network", f"{place.network.name}, chain id {place.web3.eth.chain_id}"),
+                    ("escrow", f"{escrow.address}, from block {escrow.deployment_block}"),
+                    ("token", escrow.token),
+                    ("holds", tables.edu(escrow.balance(escrow.address))),
+                    ("arbiter", escrow.arbiter),
+                    ("handed over to", escrow.pending_arbiter or "nobody"),
+                    ("cancel", f"until {tables.hours(cancel)} before the start"),
+                    ("review", f"until {tables.hours(review)} after the end"),
+                    ("arbitration", f"{tables.hours(arbitration)} more"),
+                ]
+            )
+        )
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Show a batch and each of its lessons")
+@click.argument("key", type=KEY)
+@_reading
+def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
+    """Shows a batch: its order, and each lesson with its status and what may be done until when.
+
+    KEY is the batch's key, or the on-chain id of one of its bookings: 0x and 64 hex digits.
+    """
+    with _at(provider, address, block) as place:
+        click.echo(tables.batch(place.escrow.batch(batch_of(key)), whole=True))
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Show a booking, and what may be done with it")
+@click.argument("key", metavar="ID", type=KEY)
+@_reading
+def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
+    """Shows one lesson, and all that may be done with it, by whom, from when and until when.
+
+    ID is the booking's on-chain id: 0x and 64 hex digits, the last two being its place in the batch.
+    """
+    with _at(provider, address, block) as place:
+        lessons = place.escrow.batch(batch_of(key)).bookings
+        found = [lesson for lesson in lessons if lesson.index == index_of(key)]
+        if not found:
+            booked = ", ".join(str(lesson.index) for lesson in lessons)
+            raise click.ClickException(f"The batch has no lesson {index_of(key)}; it has {booked}.")
+        click.echo(tables.booking(found[0], whole=True))
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Show the taken times of a tutor in a week")
+@click.argument("tutor", type=ADDRESS)
+@click.option("--week", type=DAY, help="A day of the week, such as 2030-01-07. Without it: this week.")
+@_reading
+def calendar(
+    *, provider: ProviderAPI, tutor: str, week: date | None, address: str | None, block: int | None
+) -> None:
+    """Shows when a tutor is taken, from Monday to Sunday, in UTC.
+
+    TUTOR is his address.
+    """
+    with _at(provider, address, block) as place:
+        begin, end = tables.week_of(monday_of(week, place.escrow.now()))
+        taken = place.escrow.calendar(tutor, begin, end)
+        click.echo(str(tables.Week(tutor, begin.date(), taken)))
+
+
+# --- Sending ---
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Set the rate of a listing, or withdraw it")
+@click.argument("listing", type=LISTING)
+@click.argument("rate", type=RATE)
+@click.option("--instant", is_flag=True, help="Lessons are confirmed at once, without the tutor.")
+@_sending
+def publish(
+    *,
+    provider: ProviderAPI,
+    account: AccountAPI | None,
+    listing: tuple[str, bytes],
+    rate: Decimal,
+    instant: bool,
+    address: str | None,
+    block: int | None,
+    yes: bool,
+) -> None:
+    """Publishes a listing of the account's, the tutor's, at a rate; a rate of 0 withdraws it.
+
+    LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in EDU an hour: 35, 52.5.
+    """
+    name, key = listing
+    terms = f"{tables.edu(rate)} an hour, " + ("confirmed at once" if instant else "to be confirmed")
+    facts = {"listing": f"{name}, key {to_hex(key)}", "rate": terms if rate else "withdrawn"}
+    with (
+        _at(provider, address, block) as place,
+        place.sends(account, does="publishes", yes=yes, **facts) as sender,
+    ):
+        click.echo(f"listing: {place.escrow.publish(key, rate, instant=instant, sender=sender)}")
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Decide disputed lessons, as the arbiter")
+@click.argument("key", metavar="BATCH", type=KEY)
+@click.option(
+    "--tutor-share",
+    type=PERCENT,
+    required=True,
+    help="Percent that the tutor gets: 0, 62.5, 100.",
+)
+@click.option("--lessons", type=LESSONS, help="Which, such as 0,2. Without it: all that are disputed.")
+@_sending
+def resolve(
+    *,
+    provider: ProviderAPI,
+    account: AccountAPI | None,
+    key: bytes,
+    tutor_share: int,
+    lessons: list[int] | None,
+    address: str | None,
+    block: int | None,
+    yes: bool,
+) -> None:
+    """Splits the money of disputed lessons between tutor and student; the account is the arbiter's.
+
+    BATCH is the batch's key, or the on-chain id of one of its bookings. Each lesson's tutor share is rounded
+    down, and the student gets the rest.
+    """
+    with _at(provider, address, block) as place:
+        of = place.escrow.batch(batch_of(key))
+        disputed = [lesson.index for lesson in of.bookings if of.disputed >> lesson.index & 1]
+        if lessons is None and not disputed:
+            raise click.ClickException("No lesson of this batch is disputed.")
+        lessons = disputed if lessons is None else lessons
+        facts = {
+            "batch": to_hex(of.id),
+            "lessons": ", ".join(map(str, lessons)),
+            "tutor's share": f"{Decimal(tutor_share) / 100:f} %",
+        }
+        with place.sends(account, does="resolves", yes=yes, **facts) as sender:
+            told = place.escrow.resolve(of, lessons, tutor_share_bps=tutor_share, sender=sender)
+            click.echo(str(told))
+
+
+@cli.command(
+    "hand-over", cls=ConnectedProviderCommand, short_help="Hand over the arbiter's place, the first step"
+)
+@click.argument("to", type=ADDRESS, required=False)
+@click.option("--take-back", is_flag=True, help="Instead of TO: nobody is to become the arbiter any more.")
+@_sending
+def hand_over(
+    *,
+    provider: ProviderAPI,
+    account: AccountAPI | None,
+    to: str | None,
+    take_back: bool,
+    address: str | None,
+    block: int | None,
+    yes: bool,
+) -> None:
+    """Names who is to become the arbiter; the account is the present arbiter's.
+
+    It takes two steps, so that the place never goes to an address that nobody has: the account of address TO
+    takes it with `ape run manage accept`. Until then the arbiter stays.
+    """
+    if (to is None) != take_back:
+        raise click.UsageError("Give either TO, the address of the next arbiter, or --take-back.")
+    if to == NOBODY:
+        raise click.BadParameter(
+            "the zero address can't accept; to take it back: --take-back", param_hint="TO"
+        )
+    with _at(provider, address, block) as place:
+        if to is not None and not place.network.local:
+            refuse_development(to)
+        facts = {"to": to or "nobody"}
+        with place.sends(account, does="hands over", yes=yes, **facts) as sender:
+            place.escrow.transfer_arbiter(to, sender=sender)
+            click.echo(
+                f"arbiter: {place.escrow.arbiter}, handed over to {place.escrow.pending_arbiter or 'nobody'}"
+            )
+
+
+@cli.command(cls=ConnectedProviderCommand, short_help="Take the arbiter's place, the second step")
+@_sending
+def accept(
+    *,
+    provider: ProviderAPI,
+    account: AccountAPI | None,
+    address: str | None,
+    block: int | None,
+    yes: bool,
+) -> None:
+    """Takes the arbiter's place, which was handed over to the account."""
+    with _at(provider, address, block) as place, place.sends(account, does="accepts", yes=yes) as sender:
+        place.escrow.accept_arbiter(sender=sender)
+        click.echo(f"arbiter: {place.escrow.arbiter}")

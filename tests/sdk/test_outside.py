@@ -1,0 +1,82 @@
+"""The SDK as somebody else's project has it: installed from its wheel, far from this repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+from datetime import UTC, datetime, timedelta
+
+import ape
+import creneau
+from creneau import BookingEscrow, Slot
+from creneau.codec import call_data
+from creneau.deployment import deploy, send_by_web3
+from eth_account import Account
+
+with ape.networks.parse_network_choice("ethereum:local:foundry"):
+    owner, tutor, student = ape.accounts.test_accounts[:3]
+    web3 = ape.chain.provider.web3
+    send = send_by_web3(web3, Account.from_key(owner.private_key))
+    deployed = deploy(web3, send, owner=owner.address)
+    send(deployed.token, call_data("EduToken", "mint", student.address, 10**21))
+
+    escrow = BookingEscrow(deployed.escrow.address, deployed.escrow.block_number)
+    escrow.publish("piano", 35, sender=tutor)
+    escrow.approve(70, sender=student)
+    lesson = Slot(start=datetime(2030, 1, 7, 9, tzinfo=UTC), duration=timedelta(hours=2))
+    batch = escrow.create_bookings(tutor, "piano", [lesson], sender=student)
+    again = escrow.batch(batch.id)
+print(creneau.__file__, len(batch.bookings), batch.total, again.bookings == batch.bookings)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")  # The build leaves things behind.
+    for name in ("creneau", "api"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir", "wheels", ".", cwd=source)
+    [built] = (source / "wheels").iterdir()
+    return built
+
+
+def pip(*arguments: str, cwd: Path) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, cwd=cwd, check=True, timeout=100)
+
+
+def test_the_wheel_has_the_abi_and_says_that_it_is_typed(wheel: Path) -> None:
+    with ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    assert {"creneau/py.typed", "creneau/abi/BookingEscrow.json", "creneau/abi/EduToken.json"} <= names
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "creneau").rglob("*.py")}
+    assert {name for name in names if name.startswith("creneau/") and name.endswith(".py")} == modules
+
+
+def test_it_books_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+    pip("install", "--no-index", "--no-deps", "--target", "site", str(wheel), cwd=tmp_path)
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    told = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert told.returncode == 0, told.stderr
+    installed = tmp_path / "site" / "creneau" / "__init__.py"
+    assert f"{installed} 1 70 True" in told.stdout.splitlines()
