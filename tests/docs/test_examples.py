@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from typing import Any
 
 import pytest
 from blocks import PAGES, ROOT, Block, Comparison, blocks_of
-from conftest import Receiver
 from dev_stack import DevStack
+from receiving import Receiver
 from sqlalchemy import insert, select, text
 
 from api.models import STUDENT, TUTOR
@@ -79,7 +80,8 @@ class Terminal:
         self._variables = folder / "variables"
         self._variables.touch()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CRENEAU_")}
-        self._environment = inherited | environment
+        path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
+        self._environment = inherited | {"PATH": path} | environment
         self._folder = folder if environment else ROOT
         # tests/test_demo.py runs `make token`; here it would take most of the time.
         tokens = (
@@ -182,7 +184,7 @@ def test_the_guide_for_frontends(frontend: Comparison) -> None:
     assert set(frontend.names) == {"BATCH", "FIRST", "SECOND", "THIRD", "NEXT"}
 
 
-def test_the_guide_for_operators(stack: DevStack, frontend: Comparison, tmp_path: Path) -> None:  # noqa: ARG001
+def test_the_guide_for_operators(stack: DevStack, frontend: Comparison, tmp_path: Path) -> None:
     (tmp_path / ".data").symlink_to(stack.data_dir)
     terminal = Terminal(stack, tmp_path, **stack._environment({}))
     for block, answer in consoles("docs/operations.md"):
@@ -245,9 +247,7 @@ def test_what_is_done_about_webhooks_that_were_given_up(tmp_path: Path, place: i
 # --- Webhooks ---
 
 
-def test_a_webhook_is_verified_and_reads_as_shown(
-    frontend: Comparison, stack: DevStack, receiver: Receiver
-) -> None:
+def test_a_webhook_is_verified_and_reads_as_shown(frontend: Comparison, receiver: Receiver) -> None:
     [code] = [block for block in run_here("docs/frontend.md") if block.language == "python"]
     [shown] = [
         block

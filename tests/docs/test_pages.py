@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.models import STUDENT
 from api.settings import Settings
+from creneau.deployment import PROXY
+from creneau.networks import LIVE
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-OTHER_PROGRAMS = frozenset({"CRENEAU_PYTHON"})
-"""Read by the set-up, before there is a shim."""
+OTHER_PROGRAMS = frozenset({"CRENEAU_PYTHON", "CRENEAU_ACCOUNT"})
+"""Read by the set-up and by the console, not by the shim."""
 
+NONE = "\N{EN DASH}"
 _LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
 _SETTING = re.compile(r"\bCRENEAU_[A-Z_0-9]+")
 
@@ -91,6 +95,25 @@ def test_every_command_of_the_shim_is_one(name: str) -> None:
     assert set(re.findall(r"python -m api (\w+)", (ROOT / name).read_text())) <= commands
 
 
+def test_the_networks_and_the_options_of_a_deployment() -> None:
+    page = (DOCS / "deployment.md").read_text()
+    rows = re.findall(r"^\| `([\w:-]+)` \| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
+    assert {name: int(chain_id) for name, chain_id, _ in rows} == {each.name: each.chain_id for each in LIVE}
+    config = yaml.safe_load((ROOT / "ape-config.yaml").read_text())["node"]
+    for name, _, variable in rows:
+        ecosystem, network = name.split(":")
+        assert config[ecosystem][network]["uri"] == f"${variable}"
+    script = (ROOT / "scripts" / "deploy.py").read_text()
+    options = set(re.findall(r'click\.option\(\s*"(--[\w-]+)"', script))
+    assert set(re.findall(r"^\| `(--[\w-]+)`", page, re.MULTILINE)) == options | {"--account"}
+    figures = dict(re.findall(r"^\| `(--[\w-]+)` \| (\d+):", page, re.MULTILINE))
+    for network in LIVE:
+        assert network.cancel_window == timedelta(hours=int(figures["--cancel-hours"]))
+        assert network.review_period == timedelta(hours=int(figures["--review-hours"]))
+        assert network.arbitration_period == timedelta(days=int(figures["--arbitration-days"]))
+    assert PROXY in page
+
+
 # --- Settings ---
 
 
@@ -111,7 +134,7 @@ def test_every_setting_is_on_its_page_once_with_its_default() -> None:
 
 def _shown(default: Any) -> str:
     if default is None or default == "":
-        return "–"
+        return NONE
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -204,7 +227,14 @@ def test_the_readmes_gas_is_what_is_measured() -> None:
 
 
 def test_gas_that_other_pages_name_is_measured() -> None:
-    gas = set(json.loads((ROOT / "tests/contracts/gas.json").read_text()).values())
-    for name in ("docs/architecture.md", "docs/decisions.md"):
-        for figure in re.findall(r"([\d,]+) gas\b(?! a lesson saved)", (ROOT / name).read_text()):
-            assert int(figure.replace(",", "")) in gas, f"{name}: {figure}"
+    gas: dict[str, int] = json.loads((ROOT / "tests/contracts/gas.json").read_text())
+    old = re.search(r"The old way costs ([\d,]+) a lesson", (ROOT / "README.md").read_text())
+    assert old
+    measured = {f"{used:,}" for used in gas.values()} | {old[1]}
+    text = (DOCS / "decisions.md").read_text()
+    named = re.findall(r"(\d+,\d{3}) gas", text)
+    assert len(named) >= 3
+    assert set(named) <= measured
+    further = re.search(r"a further lesson costs about ([\d,]+)", text)
+    assert further
+    assert abs(int(further[1].replace(",", "")) - (gas["40 lessons"] - gas["10 lessons"]) / 30) < 10
