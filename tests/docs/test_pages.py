@@ -12,8 +12,11 @@ from blocks import PAGES, ROOT, blocks_of, prose_of
 from dev_stack import DevStack
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import codes
 from api.models import STUDENT
+from api.relayer import TRANSITIONS
 from api.settings import Settings
+from api.store import State
 from creneau.deployment import PROXY
 from creneau.networks import LIVE
 
@@ -95,6 +98,12 @@ def test_every_command_of_the_shim_is_one(name: str) -> None:
     assert set(re.findall(r"python -m api (\w+)", (ROOT / name).read_text())) <= commands
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_script_of_ape_is_one(name: str) -> None:
+    for script in re.findall(r"ape run ([a-z]+)", (ROOT / name).read_text()):
+        assert (ROOT / "scripts" / f"{script}.py").exists(), script
+
+
 def test_the_networks_and_the_options_of_a_deployment() -> None:
     page = (DOCS / "deployment.md").read_text()
     rows = re.findall(r"^\| `([\w:-]+)` \| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
@@ -112,6 +121,48 @@ def test_the_networks_and_the_options_of_a_deployment() -> None:
         assert network.review_period == timedelta(hours=int(figures["--review-hours"]))
         assert network.arbitration_period == timedelta(days=int(figures["--arbitration-days"]))
     assert PROXY in page
+
+
+# --- The API ---
+
+
+def test_addresses_codes_and_methods_of_the_guide_for_frontends_exist() -> None:
+    text = prose_of(DOCS / "frontend.md")
+    paths = json.loads((DOCS / "openapi.json").read_text())["paths"]
+    there = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    named = re.findall(r"`(GET|POST|PATCH|PUT) (/[^`?…]+)", text)
+    assert len(named) >= 10
+    assert {(method, f"/api/blockchain{path}") for method, path in named} <= there
+    for method, act in re.findall(r"^\| `(PATCH|POST) …/(\w+)`", text, re.MULTILINE):
+        for of in ("{id}", "batch/{batchId}"):
+            assert (method, f"/api/blockchain/booking/{of}/{act}") in there
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) <= set(codes.every())
+    client = (ROOT / "web" / "src" / "blockchainService.ts").read_text()
+    methods = set(re.findall(r"^  async (\w+)\(", client, re.MULTILINE))
+    table = text[text.index("| method | does |") :].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) == methods
+
+
+def test_every_state_of_a_batch_is_described_and_every_change_of_it() -> None:
+    text = prose_of(DOCS / "frontend.md")
+    table = text[text.index("| `state` | is |") :].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) - {"state"} == {str(state) for state in State}
+    text = (DOCS / "architecture.md").read_text()
+    told: dict[str, set[str]] = {}
+    before: list[str] = []
+    for row in text[text.index("| from | to |") :].split("\n\n")[0].splitlines()[2:]:
+        _, here, after, *_ = row.split("|")
+        before = re.findall(r"`(\w+)`", here) or before
+        for state in before:
+            told.setdefault(state, set()).update(re.findall(r"`(\w+)`", after))
+    assert told == {str(state): {str(each) for each in after} for state, after in TRANSITIONS.items()}
+
+
+def test_every_event_that_webhooks_tell_is_named() -> None:
+    pattern = r"\bbatch\.(?:submitted|mined|final|failed|reorged)\b"
+    source = "\n".join(path.read_text() for path in (ROOT / "api").glob("*.py"))
+    events = set(re.findall(r'"(batch\.[a-z]+)"', source))
+    assert set(re.findall(pattern, prose_of(DOCS / "frontend.md"))) == events
 
 
 # --- Settings ---
