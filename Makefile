@@ -63,10 +63,11 @@ audit: setup ## slither, and the proofs of tests/proofs, in an environment of th
 audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python scripts/audit/broken.py
 
-lint: setup ## ruff, mypy, forge fmt and the TypeScript compiler
+lint: setup ## ruff, mypy, the layers, forge fmt and the TypeScript compiler
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	forge fmt --check
 	npm run --silent check
 

@@ -12,16 +12,19 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from api import auth, codes, logs
-from api.app import Shim, create_app
-from api.chain import WrongChain, connect
-from api.custody import MnemonicCustodian
-from api.directory import TableDirectory, seed
-from api.follower import Follower
-from api.node import NodeUnavailable, RpcError
-from api.settings import Settings
-from api.store import Store, bookings
-from api.view import View
+from api import auth, logs
+from api.app import create_app
+from api.shim import Shim
+from creneau.relay.chain import WrongChain, connect
+from creneau.relay.custody import MnemonicCustodian
+from creneau.relay.follower import Follower
+from creneau.relay.node import NodeUnavailable, RpcError
+from creneau.relay.settings import Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import bookings
+from creneau.relay.view import View
+from creneau.service import codes
+from creneau.service.directory import TableDirectory, seed
 
 
 class _Server(uvicorn.Server):

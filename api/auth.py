@@ -9,9 +9,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.keys import Keys
-from api.models import ID_PATTERN
-from api.problems import Problem
-from api.settings import Settings
+from creneau.relay.settings import Settings
+from creneau.service.problems import Problem
+from creneau.service.requests import ID_PATTERN
 
 ALGORITHM = "HS256"
 _CLOCK_SKEW = timedelta(seconds=10)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api import codes, models
+from creneau.service import codes, requests
 
 FIELDS = {
     "annonceId": "The annonce's id in the user service.",
@@ -97,9 +97,9 @@ _BATCH = "0x" + "5a" * 31 + "00"
 _HASH = "0x" + "c4" * 32
 _BOOKING = {
     "id": "6ac1b3a0-9d6e-5c7f-8a51-0d6f4c1f9b2e",
-    "tutorId": models.TUTOR,
-    "studentId": models.STUDENT,
-    "annonceId": models.ANNONCE,
+    "tutorId": requests.TUTOR,
+    "studentId": requests.STUDENT,
+    "annonceId": requests.ANNONCE,
     **_SLOT,
     "startsAt": "2035-03-05T08:00:00Z",
     "status": "PENDING",

@@ -10,7 +10,7 @@ import time
 import jwt
 import structlog
 
-from api.problems import Problem
+from creneau.service.problems import Problem
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 import hmac
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
@@ -11,16 +11,15 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
-from api import metrics, models
-from api.fees import GWEI, left_today
-from api.node import NodeUnavailable, RpcError
-from api.problems import Problem
-from api.store import UNSETTLED, now, sends, users
+from api import models
+from api.shim import Shim
 from api.wire import ExactResponse
 from creneau.amounts import format_edu
-
-if TYPE_CHECKING:
-    from api.app import Shim
+from creneau.relay import metrics
+from creneau.relay.fees import GWEI, left_today
+from creneau.relay.node import NodeUnavailable, RpcError
+from creneau.relay.tables import UNSETTLED, now, sends, users
+from creneau.service.problems import Problem
 
 router = APIRouter(tags=["operation"])
 
@@ -81,32 +80,16 @@ def _may_read(request: Request, shown: str, wanted: str) -> bool:
     return near and not {"x-forwarded-for", "forwarded", "via"} & set(request.headers)
 
 
-def readiness(shim: "Shim") -> dict[str, Check]:
+def readiness(shim: Shim) -> dict[str, Check]:
     """What has to be right before requests can be served."""
     return {**_database(shim), **_node(shim)}
-
-
-def balances_and_lag(shim: "Shim") -> tuple[dict[str, int], int]:
-    """What each of the relayer's keys has, in wei, and how many blocks the view is behind.
-
-    Without a node that answers, nothing.
-    """
-    addresses = shim.relayer.addresses
-    try:
-        head, *answers = shim.chain.node.batch(
-            [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
-        )
-        wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
-        return wei, abs(int(head, 16) - shim.view.position().number)
-    except (NodeUnavailable, TypeError):
-        return {}, 0
 
 
 def _check(ok: bool, right: str, wrong: str, **more: object) -> Check:
     return {"ok": ok, "message": right if ok else wrong, **more}
 
 
-def _database(shim: "Shim") -> dict[str, Check]:
+def _database(shim: Shim) -> dict[str, Check]:
     try:
         with shim.store.write() as db:
             db.execute(update(users).where(users.c.id == "").values(role=""))
@@ -123,7 +106,7 @@ def _database(shim: "Shim") -> dict[str, Check]:
     }
 
 
-def _node(shim: "Shim") -> dict[str, Check]:
+def _node(shim: Shim) -> dict[str, Check]:
     settings, relayer, escrow = shim.settings, shim.relayer, shim.chain.escrow
     try:
         chain_id, code, head, balance = shim.chain.node.batch(

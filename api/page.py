@@ -13,12 +13,13 @@ from starlette.types import Scope
 
 from api import models
 from api.auth import CurrentUser, mint
-from api.models import Model
-from api.node import NodeUnavailable, RpcError, eth_call
-from api.problems import Problem
-from api.settings import Settings
 from api.wire import ExactResponse, ExactRoute
 from creneau import codec
+from creneau.relay.node import NodeUnavailable, RpcError, eth_call
+from creneau.relay.settings import Settings
+from creneau.service import requests
+from creneau.service.problems import Problem
+from creneau.service.requests import Model
 
 DIST = Path(__file__).parents[1] / "web" / "dist"
 
@@ -31,7 +32,7 @@ router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=Exact
 class Account(Model):
     """Who is signed in, and what he can spend."""
 
-    id: str = Field(description="Of the user.", examples=[models.STUDENT])
+    id: str = Field(description="Of the user.", examples=[requests.STUDENT])
     role: Literal["student", "tutor"] = Field(description="What he can be to a lesson.")
     wallet: str = Field(description="The account that pays, or is paid.", examples=["0x" + "5" * 40])
     custodial: bool = Field(description="false: the wallet is his own, and has to sign.")
@@ -101,7 +102,7 @@ async def _about(request: Request) -> Response:
     """What the page has to know before anybody signs in; on the demonstration's network also as whom to."""
     shim: Any = request.app.state.shim
     settings: Settings = shim.settings
-    people = [(models.STUDENT, "student"), (models.TUTOR, "tutor")] if settings.demo else []
+    people = [(requests.STUDENT, "student"), (requests.TUTOR, "tutor")] if settings.demo else []
     about = {
         "chainId": settings.chain_id,
         "escrow": shim.chain.escrow,
@@ -109,7 +110,7 @@ async def _about(request: Request) -> Response:
         "cancelSeconds": int(shim.chain.periods.cancel_window.total_seconds()),
         "explorer": settings.explorer_url or None,
         "signIn": settings.sign_in_url or None,
-        "annonceId": models.ANNONCE if settings.demo else None,
+        "annonceId": requests.ANNONCE if settings.demo else None,
         "demo": [{"id": user, "role": role, "token": mint(user, settings)} for user, role in people],
     }
     return ExactResponse(about, headers={"Cache-Control": "no-store"})

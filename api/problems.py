@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from api.node import NodeUnavailable
 from api.wire import ExactResponse
+from creneau.relay.node import NodeUnavailable
+from creneau.service.problems import Problem
 
 log = structlog.get_logger()
 
@@ -26,46 +27,22 @@ _HTTP = {
 }
 
 
-class Problem(Exception):
-    """A request that is refused: why, in a code for programs and a sentence for people."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **details: Any,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers
-        self.details = details
-
-    @classmethod
-    def of_field(cls, code: str, field: str, message: str) -> "Problem":
-        """A field that is well formed and still wrong."""
-        return cls(422, code, message, errors=[{"field": field, "slot": None, "message": message}])
-
-    def response(self, scope: Scope) -> ExactResponse:
-        """The answer to this request, whose line in the log has the code, too."""
-        scope["state"]["code"] = self.code
-        content = {
-            "type": f"urn:creneau:problem:{self.code}",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.message,
-            "code": self.code,
-            "success": False,
-            "message": self.message,
-            **self.details,
-        }
-        return ExactResponse(
-            content, self.status, headers=self.headers, media_type="application/problem+json"
-        )
+def response(problem: Problem, scope: Scope) -> ExactResponse:
+    """The answer to this request, whose line in the log has the code, too."""
+    scope["state"]["code"] = problem.code
+    content = {
+        "type": f"urn:creneau:problem:{problem.code}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.message,
+        "code": problem.code,
+        "success": False,
+        "message": problem.message,
+        **problem.details,
+    }
+    return ExactResponse(
+        content, problem.status, headers=problem.headers, media_type="application/problem+json"
+    )
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -91,14 +68,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> ExactResponse:
-        return error.response(request.scope)
+        return response(error, request.scope)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ExactResponse:
         errors = field_errors(error.errors())
         if unreadable := getattr(request.state, "unreadable", None):
             errors = [{"field": "body", "slot": None, "message": unreadable}]
-        return Problem(422, "invalid_request", _sentence(errors[0]), errors=errors).response(request.scope)
+        return response(Problem(422, "invalid_request", _sentence(errors[0]), errors=errors), request.scope)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> ExactResponse:
@@ -111,7 +88,7 @@ def install(app: FastAPI) -> None:
             here = [paths[path] for path in ([asked] if asked in paths else named)]
             methods = sorted({method.upper() for item in here for method in item})
             headers = {"Allow": ", ".join(methods)} if methods else headers
-        return Problem(error.status_code, code, message, headers=headers).response(request.scope)
+        return response(Problem(error.status_code, code, message, headers=headers), request.scope)
 
     later = {"Retry-After": "5"}
 
@@ -119,13 +96,13 @@ def install(app: FastAPI) -> None:
     async def unavailable(request: Request, error: NodeUnavailable) -> ExactResponse:
         log.warning("the node does not answer", reason=str(error))
         message = "The blockchain node does not answer just now. Nothing was booked; please try again."
-        return Problem(503, "node_unavailable", message, headers=later).response(request.scope)
+        return response(Problem(503, "node_unavailable", message, headers=later), request.scope)
 
     @app.exception_handler(SQLAlchemyError)
     async def no_database(request: Request, error: SQLAlchemyError) -> ExactResponse:
         log.warning("the database does not answer", reason=type(error).__name__)
         message = "The service can't store anything just now. Please send the same request again."
-        return Problem(503, "database_unavailable", message, headers=later).response(request.scope)
+        return response(Problem(503, "database_unavailable", message, headers=later), request.scope)
 
 
 def unexpected(error: Exception) -> Problem:

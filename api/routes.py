@@ -7,11 +7,11 @@ from fastapi import APIRouter, Body, Header, HTTPException, Request
 from starlette.responses import Response
 
 from api import models
-from api.answers import answer, refusal
 from api.auth import CurrentUser
-from api.models import CreateBatchBookingData, CreateBookingData
-from api.store import UNSETTLED
 from api.wire import ExactResponse, ExactRoute
+from creneau.relay.tables import UNSETTLED
+from creneau.service.answers import answer, refusal
+from creneau.service.requests import CreateBatchBookingData, CreateBookingData
 
 router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
 

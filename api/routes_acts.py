@@ -8,15 +8,16 @@ from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from api import lesson_models, models
-from api.acts import DONE, Deed
 from api.auth import CurrentUser
-from api.lesson_models import ActData, BatchActData, BatchId, BatchShare, BookingId, Lessons, Share
-from api.outbox import failed
-from api.problems import Problem
+from api.lesson_models import BatchId, BookingId
 from api.routes import Prefer
-from api.store import UNSETTLED
 from api.wire import ExactResponse, ExactRoute
 from creneau.booking import Act
+from creneau.relay.tables import UNSETTLED
+from creneau.service.acts import DONE, Deed
+from creneau.service.outbox import failed
+from creneau.service.problems import Problem
+from creneau.service.requests import ActData, BatchActData, BatchShare, Lessons, Share
 
 router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
 

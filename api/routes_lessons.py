@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from api import lesson_models, models
 from api.auth import CurrentUser
-from api.lesson_models import BatchId, BookingId, Selection
-from api.models import Id
+from api.lesson_models import BatchId, BookingId
 from api.wire import ExactResponse, ExactRoute
+from creneau.service.requests import Id, Selection
 
 router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
 

@@ -7,11 +7,10 @@ from starlette.responses import Response
 
 from api import lesson_models, models
 from api.auth import CurrentUser
-from api.lesson_models import Moment, PublishData
-from api.models import Id
 from api.routes import Prefer
 from api.routes_acts import settled
 from api.wire import ExactResponse, ExactRoute
+from creneau.service.requests import Id, Moment, PublishData
 
 router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=ExactRoute)
 

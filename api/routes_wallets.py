@@ -8,9 +8,9 @@ from starlette.responses import Response
 from api import models
 from api.auth import CurrentUser
 from api.lesson_models import BatchId
-from api.models import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
 from api.routes import ACCEPTED, Key, Prefer, outcome
 from api.wire import ExactResponse, ExactRoute
+from creneau.service.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
 
 router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactRoute)
 

@@ -16,8 +16,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Problem, unexpected
-from api.settings import Settings
+from api.problems import response, unexpected
+from creneau.relay.settings import Settings
+from creneau.service.problems import Problem
 
 UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -98,11 +99,11 @@ class Guard:
             self._limits.address(scope)
             await self._app(scope, receive, guarded)
         except Problem as problem:
-            await problem.response(scope)(scope, receive, guarded)
+            await response(problem, scope)(scope, receive, guarded)
         except Exception as error:
             if started:
                 raise
-            await unexpected(error).response(scope)(scope, receive, guarded)
+            await response(unexpected(error), scope)(scope, receive, guarded)
 
 
 def install(app: FastAPI, settings: Settings) -> None:

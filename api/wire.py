@@ -1,46 +1,14 @@
-"""JSON without binary floats: a number with a fraction is a `Decimal`, read and written digit by digit."""
+"""Bodies and answers whose numbers are exact, from the first digit of a request to the last of its answer."""
 
-import json
 from collections.abc import Callable, Coroutine
-from decimal import Decimal
-from json.encoder import encode_basestring
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def loads(text: str | bytes) -> Any:
-    """What the text says. Raises `ValueError` for anything that is not JSON, however it is not."""
-    try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
-    except (RecursionError, ArithmeticError):
-        raise ValueError("nested too deeply, or a number too large") from None
-
-
-def dumps(value: Any) -> str:  # noqa: PLR0911  # one for each type
-    """The value as JSON, a `Decimal` as a plain number. Refuses floats."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{encode_basestring(key)}:{dumps(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(dumps, value)) + "]"
-    raise TypeError(f"{type(value).__name__} has no place in an answer")
+from creneau.relay.exact import dumps, loads
 
 
 class ExactResponse(Response):

@@ -21,10 +21,10 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from web3 import Web3
 
-from api.directory import Annonce, User
 from creneau import codec
 from creneau.amounts import format_edu, to_wei
 from creneau.fields import to_hex
+from creneau.service.directory import Annonce, User
 
 WIDTH = 78
 OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node that play the old way.

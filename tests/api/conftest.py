@@ -17,10 +17,10 @@ from desk import Desk
 from dev_stack import DevStack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
-from api import codes
-from api.custody import MnemonicCustodian, relayer_account
-from api.models import STUDENT
-from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from creneau.relay.custody import MnemonicCustodian, relayer_account
+from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from creneau.service import codes
+from creneau.service.requests import STUDENT
 
 ELSEWHERE = frozenset({"reverted"})
 """Codes that only faults lead to: tests/chaos."""

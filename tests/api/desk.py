@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 from dev_stack import DevStack
 
-from api import wire
-from api.directory import Annonce, User
 from creneau.codec import TRANSFER
 from creneau.fields import to_hex
+from creneau.relay import exact
+from creneau.service.directory import Annonce, User
 
 BATCH = "/api/blockchain/booking/batch"
 SINGLE = "/api/blockchain/booking"
@@ -73,7 +73,7 @@ class Desk:
 
     def post(self, body: Any, *, path: str = BATCH, headers: dict[str, str] | None = None) -> httpx.Response:
         """Sends any body; decimals as exact numbers."""
-        content = body if isinstance(body, bytes) else wire.dumps(body).encode()
+        content = body if isinstance(body, bytes) else exact.dumps(body).encode()
         return self.client.post(
             path, content=content, headers={"Content-Type": "application/json", **(headers or {})}
         )

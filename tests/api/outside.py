@@ -8,17 +8,18 @@ from typing import Any
 from dev_stack import DevStack
 from sqlalchemy import Connection, select
 
-from api.chain import Chain
-from api.follower import Follower
-from api.node import Node
-from api.settings import Settings
-from api.store import Store, acts, blocks, bookings, followed, orders, publications
-from api.view import View
 from creneau import codec
 from creneau.amounts import from_wei
 from creneau.codec import BOOKINGS_CREATED
 from creneau.fields import from_unix, to_bytes32, to_hex
 from creneau.order import Order, Slot, listing_id
+from creneau.relay.chain import Chain
+from creneau.relay.follower import Follower
+from creneau.relay.node import Node
+from creneau.relay.settings import Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import acts, blocks, bookings, followed, orders, publications
+from creneau.relay.view import View
 
 HOUR = 3600
 DAY = 24 * HOUR

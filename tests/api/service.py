@@ -14,7 +14,8 @@ from typing import Any
 import uvicorn
 from dev_stack import DevStack, free_port
 
-from api.app import Shim, create_app
+from api.app import create_app
+from api.shim import Shim
 
 
 @dataclass

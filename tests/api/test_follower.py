@@ -19,11 +19,11 @@ from outside import ARBITRATION, DAY, HOUR, RATE, REVIEW, Booked, Following, Out
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from api.node import Call, Node, NodeUnavailable, RpcError
-from api.settings import Settings
-from api.store import followed
-from api.view import split
 from creneau.amounts import lesson_amount
+from creneau.relay.node import Call, Node, NodeUnavailable, RpcError
+from creneau.relay.settings import Settings
+from creneau.relay.tables import followed
+from creneau.relay.view import split
 
 FINALITY = 4
 
@@ -329,7 +329,8 @@ def test_a_node_that_errs_is_waited_for(
         wait_until(lambda: len(following.bookings()) == 3)
         following.follower.stop()
     assert {
-        "event": "the node refuses to tell of events",
+        "event": "the node refuses to answer",
+        "loop": "follower",
         "reason": "query returned more than 10000 results",
         "log_level": "warning",
     } in logs
@@ -362,7 +363,9 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
     outside.confirm(batch, 1)
     outside.book()
     with monkeypatch.context() as patch:
-        patch.setattr("api.view.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table))
+        patch.setattr(
+            "creneau.relay.view.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
+        )
         with pytest.raises(ZeroDivisionError):
             following.follower.step()
     assert following.rows() == before

@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
-from api import http_directory
-from api.app import Shim
-from api.custody import MnemonicCustodian
-from api.directory import TableDirectory, User
-from api.problems import Problem
-from api.schedule import SCHEDULE, covers, hours
-from api.settings import DEVELOPMENT_CUSTODY, Settings
-from api.store import Store
+from api.shim import Shim
+from creneau.relay.custody import MnemonicCustodian
+from creneau.relay.settings import DEVELOPMENT_CUSTODY, Settings
+from creneau.relay.store import Store
+from creneau.service import http_directory
+from creneau.service.directory import TableDirectory, User
+from creneau.service.problems import Problem
+from creneau.service.schedule import SCHEDULE, covers, hours
 
 __all__ = ["postgres"]
 

@@ -18,10 +18,10 @@ from hexbytes import HexBytes
 from sqlalchemy import func, select, update
 
 from api import models
-from api.directory import User
-from api.settings import Settings
-from api.store import bookings, challenges, now, users
 from creneau.fields import to_hex
+from creneau.relay.settings import Settings
+from creneau.relay.tables import bookings, challenges, now, users
+from creneau.service.directory import User
 
 WALLET = "/api/blockchain/wallet"
 

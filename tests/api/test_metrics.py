@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
 from test_security import another
 
-from api import metrics
-from api.store import Store, webhooks
+from creneau.relay import metrics
+from creneau.relay.store import Store
+from creneau.relay.tables import webhooks
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -12,10 +12,10 @@ import pytest
 from dev_stack import DevStack
 from eth_account import Account
 
-import api.kinds
-from api import codes
 from api.app import create_app
-from api.models import STUDENT
+from creneau.relay import kinds
+from creneau.service import codes
+from creneau.service.requests import STUDENT
 
 ROOT = Path(__file__).parents[2]
 COMMITTED: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
@@ -135,13 +135,14 @@ def test_a_wrong_answer_would_not_pass() -> None:
 
 # --- Codes ---
 
+LAYERS = ("api", "creneau/service", "creneau/relay")
 _TAKE_CODES = {"Problem", "of_field", "Refusal", "_refused", "failure", "nothing_booked"}
 
 
 def written() -> set[str]:
     """The codes in the source, where refusals are made."""
     found: set[str] = set()
-    for file in (ROOT / "api").glob("*.py"):
+    for file in [file for layer in LAYERS for file in (ROOT / layer).glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
                 continue
@@ -159,11 +160,11 @@ def test_every_code_in_the_source_is_documented_and_no_other() -> None:
     of_linking = {"wrong_domain", "wrong_address", "wrong_nonce", "wrong_message"}
     of_acts = {"too_early", "too_late"}
     of_http = {"bad_request", "not_found", "method_not_allowed", "too_large"}
-    of_contract = set(api.kinds._CODES.values()) | {"refused"}
+    of_contract = set(kinds._CODES.values()) | {"refused"}
     known = set(codes.every())
     assert found - known == set()
     assert known - found - of_linking - of_acts - of_http - of_contract - set(codes.LESSON) == set()
-    assert api.kinds._CODES.items() <= codes.CONTRACT.items()
+    assert kinds._CODES.items() <= codes.CONTRACT.items()
     shown = set(
         re.findall(r"^\| \d+ \| `([a-z_]+)`", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
     )

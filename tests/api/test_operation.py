@@ -20,11 +20,12 @@ from dev_stack import DevStack, free_port
 from eth_account import Account
 from pydantic import ValidationError
 
-from api.app import Shim, create_app
-from api.custody import relayer_account
-from api.directory import Annonce, Directory, User
-from api.models import TUTOR
-from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from api.app import create_app
+from api.shim import Shim
+from creneau.relay.custody import relayer_account
+from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from creneau.service.directory import Annonce, Directory, User
+from creneau.service.requests import TUTOR
 
 ESCROW = "0x" + "11" * 20
 

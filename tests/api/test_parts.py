@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import wire
-from api.models import SlotData
-from api.settings import TIME_ZONES
-from api.slots import is_price, plan
 from creneau.amounts import lesson_amount
+from creneau.relay import exact
+from creneau.relay.settings import TIME_ZONES
+from creneau.service.requests import SlotData
+from creneau.service.slots import is_price, plan
 
 CENT = 10**16
 RATES = st.integers(1, 2**96 - 1) | st.integers(1, 10_000).map(lambda cents: cents * CENT)
@@ -73,13 +73,13 @@ EXACT = st.recursive(
 
 @given(EXACT)
 def test_json_keeps_every_digit(value: Any) -> None:
-    text = wire.dumps(value)
+    text = exact.dumps(value)
     json.loads(text)
-    assert wire.loads(text) == value
+    assert exact.loads(text) == value
 
 
 @pytest.mark.parametrize("value", [1.5, float("nan"), {"a": [1.5]}, b"x", {1, 2}])
 def test_json_is_never_made_of_floats(value: object) -> None:
     with pytest.raises(TypeError):
-        wire.dumps(value)
-    assert wire.dumps(Decimal("1.50")) == "1.50"
+        exact.dumps(value)
+    assert exact.dumps(Decimal("1.50")) == "1.50"

@@ -11,12 +11,12 @@ from desk import BATCH, EDU, Desk, failures, paused, slot, wait_for, watching
 from dev_stack import DevStack
 from sqlalchemy import update
 
-from api.app import Shim
-from api.models import CreateBatchBookingData
-from api.node import Call
-from api.store import State, sends
+from api.shim import Shim
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
+from creneau.relay.node import Call
+from creneau.relay.tables import State, sends
+from creneau.service.requests import CreateBatchBookingData
 
 ASYNC = {"Prefer": "respond-async"}
 RICH = {"maxPriorityFeePerGas": hex(10**11), "maxFeePerGas": hex(10**12), "gas": hex(500_000)}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from api import models
 from api.auth import mint, user_of
-from api.problems import Problem
-from api.settings import DEVELOPMENT_SECRET
+from creneau.relay.settings import DEVELOPMENT_SECRET
+from creneau.service.problems import Problem
 
 
 @pytest.fixture(scope="module")

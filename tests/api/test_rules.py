@@ -28,17 +28,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
-from api import fees, relayer
-from api.app import Shim
-from api.fees import Offer
-from api.kinds import TAG, Ready, quarters
-from api.leases import LeaseLost
-from api.models import CreateBatchBookingData
-from api.node import NodeUnavailable
-from api.problems import Problem
-from api.settings import Settings
-from api.store import Kind, State, Store, annonces, relayers, sends, transactions
+from api.shim import Shim
 from creneau import codec
+from creneau.relay import fees, relayer
+from creneau.relay.fees import Offer
+from creneau.relay.kinds import TAG, Ready, quarters
+from creneau.relay.leases import LeaseLost
+from creneau.relay.node import NodeUnavailable
+from creneau.relay.settings import Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import Kind, State, annonces, relayers, sends, transactions
+from creneau.service.problems import Problem
+from creneau.service.requests import CreateBatchBookingData
 
 __all__ = ["postgres"]
 

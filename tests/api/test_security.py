@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from api import security
 from api.app import create_app
-from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 PATH = "/api/blockchain/booking/batch/0x" + "00" * 32
 ORIGIN = "https://app.example.org"

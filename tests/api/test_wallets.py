@@ -27,14 +27,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from api import models
-from api.chain import Facts, order_of
-from api.prepared import PreparedBatches
-from api.problems import Problem
-from api.store import annonces, batches, now, prepared, sends, users
 from creneau import codec
 from creneau.booking import Listing, SlotCode
 from creneau.fields import to_hex
 from creneau.order import Domain, Order
+from creneau.relay.chain import Facts, order_of
+from creneau.relay.tables import annonces, batches, now, prepared, sends, users
+from creneau.service.prepared import PreparedBatches
+from creneau.service.problems import Problem
 from creneau.strict_abi import decode
 
 PREPARE = f"{BATCH}/prepare"

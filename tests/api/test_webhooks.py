@@ -20,9 +20,10 @@ from pydantic import ValidationError
 from sqlalchemy import func, insert, select
 from standardwebhooks import Webhook
 
-from api.settings import Settings
-from api.store import Store, webhooks
-from api.webhooks import Webhooks
+from creneau.relay.settings import Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import webhooks
+from creneau.service.webhooks import Webhooks
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()

@@ -24,7 +24,9 @@ from typing import Any, NoReturn
 
 from eth_account.signers.local import LocalAccount
 
-from api import __main__, booking, node, routes, store
+from api import __main__, routes
+from creneau.relay import node, tables
+from creneau.service import booking
 
 POINTS = (
     "after accept",  # The request is in the outbox, nobody was told.
@@ -103,7 +105,7 @@ def _has_receipt(answers: Any, _: Any, calls: Any) -> bool:
 
 
 def _settled(_: Any, row: Any, *__: Any) -> bool:
-    return row.state not in store.UNSETTLED
+    return row.state not in tables.UNSETTLED
 
 
 class _Datetime(datetime):
