@@ -23,9 +23,10 @@ from dev_stack import DevStack
 from receiving import Receiver
 from sqlalchemy import insert, select, text
 
-from api.models import STUDENT, TUTOR
-from api.settings import Settings
-from api.store import Store, batches, webhooks
+from creneau.relay.settings import Settings
+from creneau.relay.store import Store
+from creneau.relay.tables import batches, webhooks
+from creneau.service.requests import STUDENT, TUTOR
 
 NOT_RUN = {
     "asks": "the command asks for a passphrase",
