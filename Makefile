@@ -38,9 +38,9 @@ ifeq ($(origin USER), command line)
 USER_ID := $(USER)
 endif
 
-test: setup ## All tests; the relayer's under faults in a short form
+test: setup ## All tests, the relayer's under faults in a short form: make test WORKERS=3
 	@npm run --silent test
-	@pytest
+	@pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
 contract-test: setup ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
 	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py

@@ -22,6 +22,32 @@ from creneau.escrow import BookingEscrow
 settings.register_profile("creneau", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("creneau")
 
+
+class Unreached:
+    """Error codes that no process of the session reached, when pytest-xdist shares the tests out."""
+
+    codes: set[str] | None = None
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process has ended; what it says is in tests/api/conftest.py."""
+        its = getattr(node, "workeroutput", {}).get("unreached codes")
+        if its is not None:
+            self.codes = set(its) if self.codes is None else self.codes & set(its)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.codes and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.codes:
+            terminalreporter.write_line(f"documented, and reached by no test: {sorted(self.codes)}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Unreached())
+
+
 HOUR = 60 * 60
 PERIODS = (24 * HOUR, 48 * HOUR, 14 * 24 * HOUR)
 """cancelWindow, reviewPeriod, arbitrationPeriod of the escrow under test, in seconds."""

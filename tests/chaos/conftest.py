@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
-from stacks import ChaosStack, Shims
-
-SETTINGS: dict[str, object] = {
-    "log_format": "json",
-    "confirmations": 5,
-    "resend_seconds": 0.5,
-    "wait_seconds": 5,
-    "lease_seconds": 0.5,  # So long the next process waits for the killed one's key.
-}
-
-LONG = bool(os.environ.get("CHAOS_LONG"))
-KILLS = int(os.environ.get("CHAOS_KILLS") or 8)
-RUNS = int(os.environ.get("CHAOS_RUNS") or 2)
-
-StackMaker = Callable[..., ChaosStack]
+from stacks import SETTINGS, ChaosStack, Shims, StackMaker, alive
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +37,6 @@ def shims() -> Iterator[Shims]:
     for group in left:
         os.killpg(group, signal.SIGKILL)
     assert not left, f"process groups {left} were left running"
-
-
-def alive(group: int) -> bool:
-    """Whether a process of this group is there."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,12 +7,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 from dev_stack import DevStack, free_port
+
+SETTINGS: dict[str, object] = {
+    "log_format": "json",
+    "confirmations": 5,
+    "resend_seconds": 0.5,
+    "wait_seconds": 5,
+    "lease_seconds": 0.5,  # So long the next process waits for the killed one's key.
+}
+
+LONG = bool(os.environ.get("CHAOS_LONG"))
+KILLS = int(os.environ.get("CHAOS_KILLS") or 8)
+RUNS = int(os.environ.get("CHAOS_RUNS") or 2)
 
 KILLABLE = Path(__file__).with_name("killable.py")
 
@@ -155,3 +167,16 @@ class ChaosStack(DevStack):
             return self.shim.wait(timeout=seconds) == -signal.SIGKILL
         except subprocess.TimeoutExpired:
             return False
+
+
+StackMaker = Callable[..., ChaosStack]
+"""Of running stacks, which the end of the test stops."""
+
+
+def alive(group: int) -> bool:
+    """Whether a process of this group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

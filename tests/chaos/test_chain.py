@@ -6,12 +6,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import SETTINGS, StackMaker
 from desk import EDU, paused
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 from ledger import Ledger, Request
-from stacks import ChaosStack
+from stacks import SETTINGS, ChaosStack, StackMaker
 
 GWEI = 10**9
 FINALITY = int(str(SETTINGS["confirmations"]))

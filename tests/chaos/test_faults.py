@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import LONG, RUNS, SETTINGS, StackMaker
 from desk import paused
 from dev_stack import free_port
 from ledger import Ledger, Request, seed
 from proxy import TRANSIENT, Fault, Proxy
-from stacks import ChaosStack
+from stacks import LONG, RUNS, SETTINGS, ChaosStack, StackMaker
 
 GWEI = 10**9
 QUICK: dict[str, object] = {"bump_seconds": 0.5, "max_fee_wei": 500 * GWEI}

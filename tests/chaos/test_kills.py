@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import KILLS, SETTINGS, StackMaker, alive
 from killable import POINTS
 from ledger import Ledger, Request, seed
-from stacks import ChaosStack, Shims
+from stacks import KILLS, SETTINGS, ChaosStack, Shims, StackMaker, alive
 
 
 def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None:

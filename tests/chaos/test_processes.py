@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from conftest import LONG, RUNS, StackMaker
 from desk import watching
 from killable import BROADCAST, CLAIM, COMMIT, SIGN
 from ledger import Ledger, Request, seed
 from postgres import PostgreSQL
-from stacks import ChaosStack
+from stacks import LONG, RUNS, ChaosStack, StackMaker
 
 
 @pytest.fixture

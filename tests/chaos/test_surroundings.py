@@ -9,10 +9,10 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from conftest import LONG, StackMaker
 from desk import paused, watching
 from ledger import Ledger
 from postgres import PostgreSQL
+from stacks import LONG, StackMaker
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
