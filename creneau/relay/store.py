@@ -11,7 +11,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Row, create_engine, event, insert, make_url, select
+from sqlalchemy import Connection, Row, create_engine, event, insert, make_url, select, text
 
 from creneau.relay.tables import UNDER_WAY, Kind, State, batches, now, orders, sends, transactions
 
@@ -29,6 +29,8 @@ _UNDER_WAY = select(
     transactions.c.created_at.label("attempted_at"),
 ).join(transactions, transactions.c.hash == sends.c.transaction_hash)
 
+
+_MIGRATING = int.from_bytes(b"creneau")  # An advisory lock's key.
 
 FROZEN_SECONDS = 10
 """A process that holds locks for so long and asks nothing loses them, on PostgreSQL."""
@@ -76,6 +78,8 @@ class Store:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.write() as connection:
+            if not self.is_sqlite:  # Which has one writer anyway.
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from creneau.amounts import to_wei
-from creneau.relay.custody import Custodian
+from creneau.relay.custody import Custodian, index_of
 from creneau.relay.store import Store
 from creneau.relay.tables import annonces, users
 from creneau.service import requests
@@ -85,16 +86,23 @@ class TableDirectory:
         wallet: str | None = None,
         schedule: list[dict[str, Any]] | None = None,
     ) -> User:
-        """Adds a user, with a wallet of his own or the next custodial account. A known id stays as it is."""
-        with self._store.write() as db:
-            _one_at_a_time(db)
-            if known := self._user(db.execute(select(users).where(users.c.id == user_id)).one_or_none()):
+        """Adds a user, with a wallet of his own or an account kept for him. A known id stays as it is.
+
+        Raises `ValueError` if the account or the profile is somebody else's.
+        """
+        if known := self.user(user_id):
+            return known
+        index = None if wallet else index_of(user_id)
+        address = wallet or self._custodian.address(index_of(user_id))
+        user = User(user_id, role, profile_id, address, index, index, _schedule(schedule))
+        row = {name: value for name, value in vars(user).items() if name in users.c}
+        try:
+            with self._store.write() as db:
+                db.execute(insert(users), row | {"schedule": schedule})
+        except IntegrityError:
+            if known := self.user(user_id):  # Who came twice at once.
                 return known
-            index = None if wallet else _next_index(db)
-            address = wallet or self._custodian.address(index or 0)
-            user = User(user_id, role, profile_id, address, index, index, _schedule(schedule))
-            row = {name: value for name, value in vars(user).items() if name in users.c}
-            db.execute(insert(users), row | {"schedule": schedule})
+            raise ValueError(f"{user_id}: the account {address}, or the profile, is another user's") from None
         return user
 
     def set_wallet(self, db: Connection, user: User, wallet: str | None) -> None:
@@ -104,8 +112,7 @@ class TableDirectory:
         """
         values: dict[str, Any] = {"wallet": wallet, "custody_index": None}
         if wallet is None:
-            _one_at_a_time(db)
-            index = _next_index(db) if user.kept_index is None else user.kept_index
+            index = index_of(user.id) if user.kept_index is None else user.kept_index
             values = {"wallet": self._custodian.address(index), "custody_index": index, "kept_index": index}
         db.execute(update(users).where(users.c.id == user.id).values(values))
 
@@ -134,16 +141,6 @@ def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
     annonce = Annonce(requests.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris")
     directory.create_annonce(annonce)
     return student, tutor, annonce
-
-
-def _one_at_a_time(db: Connection) -> None:
-    if db.dialect.name != "sqlite":  # Which has one writer anyway.
-        db.execute(text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"))
-
-
-def _next_index(db: Connection) -> int:
-    last = db.scalar(select(func.max(users.c.kept_index)))
-    return 0 if last is None else last + 1
 
 
 def _schedule(days: list[dict[str, Any]] | None) -> Schedule | None:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from desk import Desk
 from dev_stack import DevStack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
-from creneau.relay.custody import MnemonicCustodian, relayer_account
+from creneau.relay.custody import MnemonicCustodian, index_of, relayer_account
 from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 from creneau.service import codes
-from creneau.service.requests import STUDENT
+from creneau.service.directory import User
+from creneau.service.requests import STUDENT, TUTOR
 
 ELSEWHERE = frozenset({"reverted"})
 """Codes that only faults lead to: tests/chaos."""
@@ -33,6 +34,7 @@ class Traffic:
     private: set[str] = field(default_factory=set)
     codes: set[str] = field(default_factory=set)
     logs: list[str] = field(default_factory=list)
+    people: set[str] = field(default_factory=lambda: {STUDENT, TUTOR})
 
     def note(self, request: httpx.Request, response: httpx.Response) -> None:
         """Remembers codes of answers, and what nobody may log."""
@@ -52,12 +54,18 @@ class Traffic:
 def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
     """At the end of the session: no log has a secret and, if all ran, every documented code was reached."""
     traffic, send, close = Traffic(), httpx.Client.send, DevStack.close
+    create_user = DevStack.create_user
 
     def noting(client: httpx.Client, *asked: Any, **more: Any) -> httpx.Response:
         response = send(client, *asked, **more)
         if not more.get("stream"):
             traffic.note(response.request, response)
         return response
+
+    def creating(stack: DevStack, *asked: Any, **more: Any) -> User:
+        user = create_user(stack, *asked, **more)
+        traffic.people.add(user.id)
+        return user
 
     def reading(stack: DevStack) -> None:
         if stack.log_file.exists():
@@ -67,9 +75,10 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx.Client, "send", noting)
         patch.setattr(DevStack, "close", reading)
+        patch.setattr(DevStack, "create_user", creating)
         yield traffic
     log = "\n".join(traffic.logs)
-    for secret in traffic.private | _development_secrets():
+    for secret in traffic.private | _development_secrets(traffic.people):
         assert len(secret) < 8 or secret not in log, f"logged: {secret[:8]}…"
     for what in (r"eyJ[\w-]{20,}\.", r"0x[0-9a-f]{130}", r"0x02f8[0-9a-f]{100}", r"whsec_\w"):
         assert not re.search(what, log), f"logged: {what}"
@@ -83,9 +92,9 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
             assert missing == set(), "documented, and reached by no test"
 
 
-def _development_secrets() -> set[str]:
+def _development_secrets(people: Iterable[str]) -> set[str]:
     custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
-    keys = {bytes(custodian._account(index).key).hex() for index in range(20)}
+    keys = {bytes(custodian._account(index_of(user)).key).hex() for user in people}
     for index in range(10):
         keys.add(bytes(relayer_account(Settings.model_construct(relayer_mnemonic_index=index)).key).hex())
     return keys | {DEVELOPMENT_SECRET, DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS}

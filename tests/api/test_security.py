@@ -14,6 +14,7 @@ import httpx
 import pytest
 from desk import BATCH, Desk, log_lines, slot
 from dev_stack import DevStack, free_port
+from life import eventually
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -186,6 +187,7 @@ def test_a_limit_that_cant_be_read_is_refused() -> None:
 def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:
     answer = stack.client().get(PATH, headers={"X-Request-ID": "refused-1"})
     assert answer.json()["code"] == "token_missing"
+    eventually(lambda: bool(log_lines(stack, request_id="refused-1", event="request")))  # After the answer.
     [line] = log_lines(stack, request_id="refused-1", event="request")
     assert (line["status"], line["code"]) == (401, "token_missing")
 
