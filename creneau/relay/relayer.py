@@ -64,6 +64,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 _MOST_AT_ONCE = 100
 _IDLE_SECONDS = 0.5  # How soon a send is seen that another process accepted.
 _LEFT_SECONDS = 0.5  # So long a send is left to the process that accepted it, where others may send, too.
+_FIRST_SECONDS = 0.005  # From sending to the next look, then twice that, and so on: while one is alone.
 _RETRY_SECONDS = 1.0
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 _IN_A_BLOCK = ("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail")
@@ -103,6 +104,7 @@ class Relayer(Loop):
         self._kinds = kinds_
         self._own: set[str] = set()  # What was accepted here, and may wait for a nonce still.
         self._looked_at = ""  # The head at which the receipts were looked for.
+        self._patience = settings.poll_seconds
         self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
         self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
 
@@ -159,7 +161,11 @@ class Relayer(Loop):
             self._looked_at = head["hash"]
             if settled or gone:
                 return 0  # Somebody may have waited for one of these.
-        return self._settings.poll_seconds if rows else _IDLE_SECONDS
+        # Several are worth a pause: they share the next round.
+        most = self._settings.poll_seconds
+        sooner = _FIRST_SECONDS if due else 2 * self._patience
+        self._patience = min(sooner, most) if len(rows) == 1 else most
+        return self._patience if rows else _IDLE_SECONDS
 
     # --- accepted -> signed, rejected, expired, mined ---
 
