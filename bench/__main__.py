@@ -56,7 +56,8 @@ def main() -> int:
         print(f"  {name:24}{ratio:8.2f}   {bar}{'   MISSED' if name in lost else ''}")
     if options.short:
         return 1 if lost else 0
-    results["minutes"] = minutes
+    if not options.parts or "minutes" not in results:
+        results["minutes"] = minutes
     _keep(results, ratios, machine)
     write(results)
     return 0

@@ -103,8 +103,8 @@ def _head(results: Mapping[str, Any]) -> str:
     ]
     return f"""# Performance
 
-Made by `make bench` on {results["date"]}, in {results["minutes"]:.0f} minutes; the raw figures are in
-[bench/results.json](../bench/results.json). Machine: {machine["processor"]}, {machine["cores"]} cores,
+Made by `make bench` on {results["date"]}, all of it in {results["minutes"]:.0f} minutes; the raw figures
+are in [bench/results.json](../bench/results.json). Machine: {machine["processor"]}, {machine["cores"]} cores,
 {machine["memory GB"]} GB, {machine["system"]}; its load was {machine["load before"]:.1f} before.
 Versions: {", ".join(f"{name} {version}" for name, version in versions.items())}.
 
