@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help setup demo serve token test contract-test chaos fuzz broken mutate audit audit-broken lint format abi openapi gas lock clean
+.PHONY: help setup demo serve token test contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50
 
 fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
 	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
+
+bench: setup ## Gas, throughput and growth: bench/results.json and docs/performance.md
+	@PYTHONPATH=$(CURDIR)/tools:$(CURDIR)/tests:$(CURDIR) python -m bench $(PART) $(if $(SHORT),--short)
 
 broken: setup ## Sees the state machine fail with contracts that are broken on purpose
 	@python tools/broken.py

@@ -62,7 +62,7 @@ class Shim:
                 Relayer(self.store, self.chain, arbiter, settings, every, {Kind.RESOLVE}, *told)
             )
         self.bookings = Bookings(
-            settings, self.store, self.chain, self.directory, self.custodian, self.relayer.wake
+            settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
         )
         self.linking = Linking(settings, self.store, self.chain, self.directory, accounts_of)
         self.prepared = PreparedBatches(settings, self.store, self.chain, self.bookings)

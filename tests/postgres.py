@@ -22,8 +22,10 @@ ROLE = "creneau"
 class PostgreSQL:
     """A server while the context lasts; afterwards neither a process nor a file of it is left."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+        """`durable` lets each commit reach the disk, as it does in production."""
         self._binaries = binaries
+        self._durable = durable
         self._folder = Path(tempfile.mkdtemp(prefix="creneau-pg-"))  # Short, because a socket's path is.
         self._as: dict[str, Any] = {}
         self._server: subprocess.Popen[bytes] | None = None
@@ -53,8 +55,9 @@ class PostgreSQL:
             cwd=self._folder,
             **self._as,
         )
-        # Processes of the shim are killed here, not the machine: what is committed need not reach the disk.
-        settings = {"listen_addresses": "", "fsync": "off", "max_connections": "400"}
+        # Tests kill processes of the shim, not the machine: what is committed need not reach the disk.
+        fsync = "on" if self._durable else "off"
+        settings = {"listen_addresses": "", "fsync": fsync, "max_connections": "400"}
         command = [str(self._binaries / "postgres"), "-D", str(data), "-k", str(self._folder)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
@@ -78,6 +81,12 @@ class PostgreSQL:
             self._server.send_signal(signal.SIGINT)  # Ends the sessions, then itself.
             self._server.wait(timeout=30)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The id of the server's first process."""
+        assert self._server is not None
+        return self._server.pid
 
     def database(self) -> str:
         """A new database, as SQLAlchemy's URL."""

@@ -16,51 +16,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
-from dev_stack import ROOT, DevStack
-from eth_abi.abi import encode
+from dev_stack import DevStack
 from eth_utils.crypto import keccak
+from old_way import OldWay
 from web3 import Web3
 
-from creneau import codec
-from creneau.amounts import format_edu, to_wei
+from creneau.amounts import format_edu
 from creneau.fields import to_hex
 from creneau.service.directory import Annonce, User
 
 WIDTH = 78
 OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node that play the old way.
-
-
-class OldWay:
-    """One approval and one transaction for each lesson, on a contract of its own."""
-
-    def __init__(self, stack: DevStack) -> None:
-        self._stack = stack
-        self._student = stack.account(OLD_STUDENT).address
-        self._tutor = stack.account(OLD_TUTOR).address
-        artifact = json.loads((ROOT / ".build" / "__local__.json").read_text())["contractTypes"][
-            "OldBookings"
-        ]
-        code = bytes.fromhex(artifact["deploymentBytecode"]["bytecode"].removeprefix("0x"))
-        creation = {"from": stack.owner.address, "data": to_hex(code + encode(["address"], [stack.edu]))}
-        sent = stack.rpc("eth_sendTransaction", creation)
-        self._contract = str(stack.web3.eth.wait_for_transaction_receipt(sent)["contractAddress"])
-        stack.mint(self._student, to_wei(10_000))
-        self.book(1, "Warm-up")  # Words that turn from zero once in a lifetime are not counted against it.
-
-    def book(self, lessons: int, title: str) -> int:
-        """The gas of so many lessons."""
-        amount = to_wei(35)
-        call = "createBooking(string,address,uint256,string,uint256,uint256)"
-        types = ["string", "address", "uint256", "string", "uint256", "uint256"]
-        gas = 0
-        for _ in range(lessons):
-            approval = codec.call_data("EduToken", "approve", self._contract, amount)
-            gas += self._stack.send(self._student, self._stack.edu, approval)["gasUsed"]
-            start = int(time.time()) // 3600 * 3600 + 86_400
-            values = [str(uuid.uuid4()), self._tutor, amount, title, start, 60]
-            data = keccak(text=call)[:4] + encode(types, values)
-            gas += self._stack.send(self._student, self._contract, data)["gasUsed"]
-        return gas
 
 
 class Story:
@@ -71,7 +37,7 @@ class Story:
         self._student = student
         self._tutor = tutor
         self._annonce = annonce
-        self._old_way = OldWay(stack)
+        self._old_way = OldWay(stack, stack.account(OLD_STUDENT).address, stack.account(OLD_TUTOR).address)
         self._requests = 0
         self._client = stack.client(student.id)
         self._client.event_hooks["request"].append(self._count)

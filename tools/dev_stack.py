@@ -177,10 +177,9 @@ class DevStack:
         self.wait_until_ready(self._shim, self.url)
         return self._shim
 
-    def start_process(self, **settings: object) -> subprocess.Popen[bytes]:
-        """Starts a process of the shim; another one than the first needs a port of its own."""
-        command = [sys.executable, "-m", "api", "serve"]
-        return self._run(command, self.log_file, self._environment(settings))
+    def start_process(self, command: str = "serve", **settings: object) -> subprocess.Popen[bytes]:
+        """Starts a process of the shim; another one that serves needs a port of its own."""
+        return self._run([sys.executable, "-m", "api", command], self.log_file, self._environment(settings))
 
     def wait_until_ready(self, process: subprocess.Popen[bytes], url: str) -> None:
         """Waits until the process of the shim says that it is ready."""
@@ -198,6 +197,13 @@ class DevStack:
             os.killpg(process.pid, signal.SIGKILL)
         _stop(process)
         self._processes.remove(process)
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """The process ids of the node and of the first process of the shim."""
+        if self._shim is None:
+            raise RuntimeError("the shim is stopped")
+        return self._node.pid, self._shim.pid
 
     @property
     def log_file(self) -> Path:

@@ -24,6 +24,9 @@ the work in the table.
 A send that wants what another under way also wants (a tutor's time, say, or to publish a listing) waits
 for that one's block. So a race is decided by the preflight of the loser, which costs nobody anything, and
 of fifty first bookings of one listing the first publishes it for all.
+
+Where several processes may send, each first sends what it accepted itself: somebody waits for it there, and
+two that take the same send check it twice. What a process leaves lying, any other one takes.
 """
 
 import time
@@ -60,6 +63,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 _MOST_AT_ONCE = 100
 _IDLE_SECONDS = 0.5  # How soon a send is seen that another process accepted.
+_LEFT_SECONDS = 0.5  # So long a send is left to the process that accepted it, where others may send, too.
+_FIRST_SECONDS = 0.005  # From sending to the next look, then twice that, and so on: while one is alone.
 _RETRY_SECONDS = 1.0
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 _IN_A_BLOCK = ("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail")
@@ -97,7 +102,9 @@ class Relayer(Loop):
         self._settled = settled
         self._on_move = on_move  # In the transaction that changes a state; the row is as it was.
         self._kinds = kinds_
+        self._own: set[str] = set()  # What was accepted here, and may wait for a nonce still.
         self._looked_at = ""  # The head at which the receipts were looked for.
+        self._patience = settings.poll_seconds
         self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
         self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
 
@@ -110,6 +117,11 @@ class Relayer(Loop):
     def addresses(self) -> list[str]:
         """The accounts of all keys: so many processes can send at once, and the others wait."""
         return list(self._accounts)
+
+    def accepted(self, send_id: str) -> None:
+        """There is work, which somebody waits for in this process."""
+        self._own.add(send_id)
+        self.wake()
 
     def run(self) -> None:
         """The loop; at its end the keys are for whoever wants them."""
@@ -149,12 +161,20 @@ class Relayer(Loop):
             self._looked_at = head["hash"]
             if settled or gone:
                 return 0  # Somebody may have waited for one of these.
-        return self._settings.poll_seconds if rows else _IDLE_SECONDS
+        # Several are worth a pause: they share the next round.
+        most = self._settings.poll_seconds
+        sooner = _FIRST_SECONDS if due else 2 * self._patience
+        self._patience = min(sooner, most) if len(rows) == 1 else most
+        return self._patience if rows else _IDLE_SECONDS
 
     # --- accepted -> signed, rejected, expired, mined ---
 
     def _claim(self, signer: str, head: Head) -> None:
-        waiting = self._store.accepted(_MOST_AT_ONCE, self._takes)
+        own, others = set(self._own), len(self._accounts) > 1
+        left = round(_LEFT_SECONDS * 1_000_000) if others else 0
+        waiting = self._store.accepted(_MOST_AT_ONCE, self._takes, own, left)
+        if len(waiting) < _MOST_AT_ONCE:
+            self._own -= own - {row.id for row in waiting}
         if not waiting:
             return
         chain_time = int(head["timestamp"], 16)

@@ -142,9 +142,18 @@ class Store:
         with self.read() as db:
             return db.execute(_SENDS.where(sends.c.id.in_(send_ids))).all()
 
-    def accepted(self, limit: int, kinds: Collection[Kind]) -> Sequence[Row[Any]]:
-        """The oldest sends that wait for a nonce, each with its batch's columns if it has one."""
+    def accepted(
+        self, limit: int, kinds: Collection[Kind], own: Collection[str] = (), left: int = 0
+    ) -> Sequence[Row[Any]]:
+        """The oldest sends that wait for a nonce, each with its batch's columns if it has one.
+
+        Of those that are not its `own`, a process leaves alone what was accepted so many microseconds ago.
+        """
         query = _SENDS.where(sends.c.state == State.ACCEPTED, sends.c.kind.in_(kinds))
+        if left:
+            # A clock that is ahead protects nothing: what seems to be of the future is taken, too.
+            moment = now()
+            query = query.where(sends.c.id.in_(own) | ~sends.c.created_at.between(moment - left, moment))
         with self.read() as db:
             return db.execute(query.order_by(sends.c.created_at).limit(limit)).all()
 

@@ -68,14 +68,14 @@ class Bookings:
         chain: Chain,
         directory: Directory,
         custodian: Custodian,
-        wake_relayer: Callable[[], None],
+        accepted: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._store = store
         self._chain = chain
         self._directory = directory
         self._custodian = custodian
-        self._wake_relayer = wake_relayer
+        self._accepted = accepted
         self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -286,7 +286,7 @@ class Bookings:
                 return known
             raise
         log.info("accepted", batch_id=batch["id"])
-        self._wake_relayer()
+        self._accepted(str(batch["id"]))
         return str(batch["id"])
 
     def parties(self, student_id: str, tutor_id: str, annonce_id: str) -> tuple[User, User, Annonce]:

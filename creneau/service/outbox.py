@@ -88,7 +88,7 @@ class Outbox:
                 )
         except IntegrityError:
             return
-        relayer.wake()
+        relayer.accepted(send_id)
 
 
 def failed(send: Row[Any]) -> bool:

@@ -1,5 +1,6 @@
 """The relayer when it does not go smoothly: what happens between a batch's acceptance and its final block."""
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from api.shim import Shim
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
 from creneau.relay.node import Call
-from creneau.relay.tables import State, sends
+from creneau.relay.tables import Kind, State, sends
 from creneau.service.requests import CreateBatchBookingData
 
 ASYNC = {"Prefer": "respond-async"}
@@ -45,8 +46,8 @@ def book_directly(stack: DevStack, desk: Desk, *slots: dict[str, Any]) -> None:
     act_as(stack, desk.student.wallet, stack.escrow, codec.create_bookings_data(order))
 
 
-def utc(day: str, time: str) -> int:
-    return int(datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=ZoneInfo("Europe/Paris")).timestamp())
+def utc(day: str, hour: str) -> int:
+    return int(datetime.fromisoformat(f"{day}T{hour}").replace(tzinfo=ZoneInfo("Europe/Paris")).timestamp())
 
 
 # --- In the pool and on the chain ---
@@ -235,6 +236,21 @@ def test_a_listing_that_is_published_just_before_the_preflight(
     assert (row.state, row.code) == (state, None if state == State.MINED else "rate_mismatch")
     assert row.publishes is False
     assert preflights == (2 if state == State.MINED else 1)
+
+
+def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk, shim: Shim) -> None:
+    batch_id, minute = place(shim, desk, slot("09:00")), 60_000_000
+
+    def taken(own: set[str], left: int) -> list[str]:
+        return [row.id for row in shim.store.accepted(10, {Kind.CREATE}, own, left)]
+
+    assert taken({batch_id}, minute) == [batch_id]
+    assert taken(set(), minute) == []
+    time.sleep(0.001)
+    assert taken(set(), 1) == [batch_id]
+    with shim.store.write() as db:  # By a clock that is an hour ahead.
+        db.execute(update(sends).values(created_at=sends.c.created_at + 60 * minute))
+    assert taken(set(), minute) == [batch_id]
 
 
 def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Shim) -> None:

@@ -1,0 +1,288 @@
+"""`docs/performance.md` and its plots, made of `bench/results.json`."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
+_BEGIN, _END = "<!-- made by make bench -->\n", "\n<!-- end -->"
+Section = tuple[str, dict[str, str]]
+"""Its text, and its plots by file."""
+
+
+class Bar(NamedTuple):
+    """What a ratio has to be, and what it is."""
+
+    limit: float
+    least: bool
+    means: str
+
+
+BARS = {
+    "gas10_old_way": Bar(20, True, "gas of ten lessons: the old way / `createBookings`"),
+    "gas10_struct_batch": Bar(12, True, "gas of ten lessons: a batch of structs / `createBookings`"),
+    "gas10_over_floor": Bar(1.25, False, "gas of ten lessons: `createBookings` / the floor"),
+    "lps16_over_old_default": Bar(50, True, "lessons a second: 16 clients / the old way, polling by default"),
+    "lps16_over_old_5ms": Bar(8, True, "lessons a second: 16 clients / the old way, polling every 5 ms"),
+    "lps16_over_raw": Bar(0.2, True, "lessons a second: 16 clients / 16 senders of presigned transactions"),
+    "p50_over_raw": Bar(10, False, "median time: one client's POST / one presigned transaction and receipt"),
+    "growth_post": Bar(1.3, False, "median time of a POST: 1,000,000 / 10,000 bookings in the store"),
+    "growth_list": Bar(1.3, False, "median time of a list: 1,000,000 / 10,000 bookings in the store"),
+    "growth_memory": Bar(1.2, False, "memory of the shim: 1,000,000 / 10,000 bookings in the store"),
+}
+
+
+def holds(name: str, ratio: float, limits: Mapping[str, float]) -> bool:
+    """Whether a ratio is within its limit."""
+    return ratio >= limits[name] if BARS[name].least else ratio <= limits[name]
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Writes the report, its plots and the README's table; what was not measured is left out."""
+    for file, content in files(results).items():
+        file.write_text(content)
+
+
+def files(results: Mapping[str, Any]) -> dict[Path, str]:
+    """All that is made of the results."""
+    parts = [_head(results)]
+    made: dict[Path, str] = {}
+    for name, section in (("gas", _gas), ("load", _load), ("growth", _growth)):
+        if name in results:
+            text, plots = section(results[name])
+            parts.append(text)
+            made |= {DOCS / file: plot for file, plot in plots.items()}
+    readme = README.read_text()
+    if results.keys() >= {"gas", "load"}:
+        before, rest = readme.split(_BEGIN)
+        _, after = rest.split(_END)
+        readme = before + _BEGIN + _headline(results) + _END + after
+    return {DOCS / "performance.md": "\n".join(parts), README: readme, **made}
+
+
+def _headline(results: Mapping[str, Any]) -> str:
+    gas, load, ratios = results["gas"]["creation"], results["load"], results["ratios"]
+    ours, old = load["SQLite, one process"], load["beside it"]["old way, default polling"]
+    rows = [
+        (
+            "gas of ten lessons",
+            f"{gas['sent, used word']['10']:,}",
+            f"{gas['old way']['10']:,}",
+            f"{ratios['gas10_old_way']:.0f} times less",
+        ),
+        (
+            "lessons a second, 16 clients",
+            f"{ours['16']['lessons a second']:,.0f}",
+            f"{old['lessons a second']:,.1f}",
+            f"{ratios['lps16_over_old_default']:.0f} times as many",
+        ),
+        (
+            "until ten lessons are in a block, median",
+            f"{ours['1']['p50 ms']:,.0f} ms",
+            f"{10 * old['p50 ms']:,.0f} ms",
+            f"{10 * old['p50 ms'] / ours['1']['p50 ms']:.0f} times sooner",
+        ),
+    ]
+    return f"\n{_table(('`make bench`', 'Creneau', 'the old way', ''), rows)}\n"
+
+
+def _head(results: Mapping[str, Any]) -> str:
+    machine, versions = results["machine"], results["versions"]
+    limits = {name: bar.limit for name, bar in BARS.items()}
+    rows = [
+        (
+            f"`{name}`",
+            f"{ratio:.2f}",
+            f"{'≥' if BARS[name].least else '≤'} {BARS[name].limit:g}",
+            "yes" if holds(name, ratio, limits) else "**no**",
+            BARS[name].means,
+        )
+        for name, ratio in results["ratios"].items()
+    ]
+    return f"""# Performance
+
+Made by `make bench` on {results["date"]}, all of it in {results["minutes"]:.0f} minutes; the raw figures
+are in [bench/results.json](../bench/results.json). Machine: {machine["processor"]}, {machine["cores"]} cores,
+{machine["memory GB"]} GB, {machine["system"]}; its load was {machine["load before"]:.1f} before.
+Versions: {", ".join(f"{name} {version}" for name, version in versions.items())}.
+
+Times and rates are of this machine, where clients, shim, node and database share the cores. The ratios carry
+over better: both sides of each were measured in the same run. `make bench SHORT=1` looks for large losses in
+under a minute, as CI does; its limits are in [bench/limits.toml](../bench/limits.toml).
+
+{_table(("Ratio", "Measured", "Bar", "Holds", "What it is"), rows)}
+"""
+
+
+def _gas(raw: Mapping[str, Any]) -> Section:
+    creation = raw["creation"]
+    counts = list(creation["old way"])
+    rows = [(name, *(f"{gas[count]:,}" for count in counts)) for name, gas in creation.items()]
+    shown = ("old way", "batch of structs", "sent, used word", "floor, used word")
+    plot = _bars("Gas of ten lessons", [(name, creation[name]["10"]) for name in shown])
+    acts = [(name, f"{gas:,}") for name, gas in raw["acts"].items()]
+    above = creation["sent, used word"]["10"] - creation["floor, used word"]["10"]
+    text = f"""## Gas
+
+![Gas of ten lessons](gas.svg)
+
+Whole transactions, intrinsic gas and calldata included.
+
+{_table(("Lessons", *counts), rows)}
+
+- *old way*: `approve` and `createBooking` for each lesson, each stored as a record with the old request's
+  fields (`contracts/test/OldBookings.sol`).
+- *batch of structs*: one call, one transfer, a record of six words for each lesson, without any text
+  (`contracts/test/StructBatch.sol`). Neither of the two guards anything, so both are lower bounds.
+- *floor*: the same calldata, one token pull, one new word, one calendar word, one event with the order
+  (`contracts/test/Floor.sol`), and no check of anything. The {above:,} gas above it for ten lessons are
+  the price of the rules: reading the listing's word and whether the order exists, the hash that binds the
+  order, and the checks of each slot.
+- *used word*: the tutor has a lesson within the same 64 hours; *fresh*: he has none yet. The permit is not
+  the first one of the account's life.
+
+What brought it there: amounts, times and parties are not stored but bound by one hash and supplied again by
+later calls; a batch is one word, whatever its size; the calendar has a bit for each quarter of an hour, so
+ten lessons are one word, read and written once; the event copies the order from calldata in two pieces
+(about 240 gas a slot); the slots are hashed in one scratch area (about 590 gas a slot). Only the last two
+need assembly, in a short function each.
+
+Later acts on all ten lessons at once (`make test` holds these to the unit):
+
+{_table(("Act", "Gas"), acts)}
+"""
+    return text, {"gas.svg": plot}
+
+
+def _load(raw: Mapping[str, Any]) -> Section:
+    rows, bars = [], []
+    for name, its in raw.items():
+        if name == "beside it":
+            continue
+        for clients, one in its.items():
+            bars.append((f"{name}, {clients} client{'s' * (clients != '1')}", one["lessons a second"]))
+            cpu = one["CPU ms a job"]
+            spent = [
+                f"{cpu[who]:.1f}" if who in cpu else "" for who in ("shim", "node", "database", "clients")
+            ]
+            rows.append((name, clients, *_figures(one), *spent, f"{one['cores in use']:.1f}"))
+    beside = [(name, *_figures(one)) for name, one in raw["beside it"].items()]
+    bars += [(name, one["lessons a second"]) for name, one in raw["beside it"].items()]
+    cpu = ("shim", "node", "database", "clients")
+    text = f"""## Throughput and waiting times
+
+![Lessons a second](throughput.svg)
+
+Ten lessons a request; a request is answered when its transaction is in a block. The node mines as soon as it
+has transactions. Both databases write each commit to the disk. CPU in ms for a batch of ten; SQLite's is the
+shim's own.
+
+{_table(("Store", "Clients", "Lessons a second", "p50 ms", "p99 ms", *cpu, "cores in use"), rows)}
+
+Beside SQLite, on the same node and in turns with it. *old way*: one lesson after another from one wallet
+(approval, receipt, booking, receipt), because approvals overwrite each other when they are sent in parallel;
+with 16 wallets each does so at once; its times are for one lesson. *raw*: the same `createBookings`,
+presigned, sent by the same HTTP client as the shim's clients use, and asked for every 5 ms.
+
+{_table(("Way", "Lessons a second", "p50 ms", "p99 ms"), beside)}
+
+{_limit(raw)}
+"""
+    return text, {"throughput.svg": _bars("Lessons a second", bars)}
+
+
+def _limit(raw: Mapping[str, Any]) -> str:
+    """What keeps two processes from carrying more, by the figures."""
+    one, two = (raw[f"PostgreSQL, {count}"]["64"] for count in ("one process", "two processes"))
+    gain = two["lessons a second"] / one["lessons a second"]
+    busy = f"One keeps {one['cores in use']:.1f} cores busy, two {two['cores in use']:.1f}."
+    cpu = ", ".join(f"{who} {ms:.1f}" for who, ms in one["CPU ms a job"].items())
+    return f"""With 64 clients two processes on PostgreSQL carry {gain:.2f} times what one carries. {busy} In
+ms of CPU, a batch takes of one process, the node, the database and the benchmark's own clients: {cpu}.
+A process of the shim is one core at most, so a second one is worth what the others leave of the cores."""
+
+
+def _growth(raw: Mapping[str, Any]) -> Section:
+    sizes = {f"{int(name.split()[0]):,}": its for name, its in raw.items() if name.endswith("0 bookings")}
+    columns = (
+        "POST p50 ms",
+        "list p50 ms",
+        "shim MB",
+        "database MB",
+        "followed a second",
+        "rebuilt a second",
+    )
+    rows = [(size, *(f"{its[each]:,.1f}" for each in columns)) for size, its in sizes.items()]
+    calendar = [(name, f"{value:,.1f}".removesuffix(".0")) for name, value in raw["calendar"].items()]
+    plots = {
+        "growth-post.svg": _bars(
+            "POST p50 in ms, by bookings in the store",
+            [(size, its["POST p50 ms"]) for size, its in sizes.items()],
+        ),
+        "growth-list.svg": _bars(
+            "List p50 in ms, by bookings in the store",
+            [(size, its["list p50 ms"]) for size, its in sizes.items()],
+        ),
+    }
+    one = raw["blocks every second"]
+    lps, p50, p99 = _figures(one)
+    text = f"""## Growth
+
+![POST by bookings](growth-post.svg)
+![List by bookings](growth-list.svg)
+
+SQLite, one client. For waiting times, memory and the follower the store is filled with copies of a real
+batch, of other students and tutors, one a minute; the student who is measured has the same lessons each time.
+*followed*: bookings a second that get from the chain into the lists, while the shim runs. *rebuilt*: bookings
+a second of `python -m api rebuild`, which drops them all and reads them again; these were all really booked.
+
+{_table(("Bookings", *columns), rows)}
+
+A tutor with a lesson in every hour of ten years but the first two and the last of each 64, beside the first
+batch of his life. A view is `calendar`, asked over HTTP:
+
+{_table(("Calendar of ten years", "Measured"), calendar)}
+
+With a block every second, 64 clients: {lps} lessons a second, p50 {p50} ms, p99 {p99} ms. Waiting for a
+block does not hold up the next batch.
+"""
+    return text, plots
+
+
+def _figures(one: Mapping[str, float]) -> tuple[str, str, str]:
+    lessons = one["lessons a second"]
+    return (
+        f"{lessons:,.0f}" if lessons >= 20 else f"{lessons:.1f}",
+        f"{one['p50 ms']:,.0f}",
+        f"{one['p99 ms']:,.0f}",
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bars(title: str, bars: Sequence[tuple[str, float]]) -> str:
+    """A plot of horizontal bars, each with its figure, as SVG."""
+    left, width, row, most = 310, 820, 30, max(value for _, value in bars)
+    height = 54 + row * len(bars)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="14">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<text x="12" y="28" font-weight="600" font-size="16">{escape(title)}</text>',
+    ]
+    for place, (name, value) in enumerate(bars):
+        y = 44 + row * place
+        length = max(2, round((width - left - 120) * value / most))
+        figure = f"{value:,.0f}" if value >= 20 else f"{value:.1f}"
+        lines += [
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{left}" y="{y}" width="{length}" height="22" rx="3" fill="#2f6f5e"/>',
+            f'<text x="{left + length + 8}" y="{y + 16}">{figure}</text>',
+        ]
+    return "\n".join([*lines, "</svg>"]) + "\n"
