@@ -6,6 +6,8 @@ to its node, because Ape's own view calls take many times as long and do not dec
 is tried as an `eth_call` first, so that a refusal costs no gas and is raised as the contract's own error.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, cast
@@ -16,7 +18,9 @@ from ape.api.address import BaseAddress
 from ape.exceptions import ContractLogicError, SignatureError
 from ape_ethereum.provider import Web3Provider
 from eth_account.messages import encode_typed_data
+from eth_typing import BlockNumber
 from web3 import Web3
+from web3.types import LogReceipt
 
 from creneau import codec
 from creneau.amounts import from_wei
@@ -32,7 +36,7 @@ from creneau.codec import (
     Transfer,
 )
 from creneau.errors import BatchNotFound, TransactionFailed
-from creneau.fields import from_unix, to_address, to_bytes32, to_hex
+from creneau.fields import from_unix, to_address, to_bytes32, to_hex, to_unix
 from creneau.node import call
 from creneau.order import Domain
 
@@ -91,22 +95,37 @@ class Connection:
     def batch(self, batch: bytes | str) -> Batch:
         """A batch by its key, as it stands now. Raises `BatchNotFound`.
 
-        Looks for the order from the deployment block on.
+        The contract knows when it was created, so its event is looked for in the blocks of that second: nodes
+        search few blocks at once.
         """
         key = to_bytes32(batch)
-        logs = self._web3.eth.get_logs(
-            {
-                "address": Web3.to_checksum_address(self.address),
-                "topics": [to_hex(codec.BOOKINGS_CREATED), to_hex(key)],
-                "fromBlock": self.deployment_block,
-            }
-        )
+        created_at = codec.decode_batch(self._call(codec.batches_data(key))).created_at
+        its_second = 0 if created_at is None else to_unix(created_at)
+        first, last = self._first_block(its_second), self._first_block(its_second + 1) - 1
+        logs: Sequence[LogReceipt] = ()
+        if its_second and first <= last:
+            logs = self._web3.eth.get_logs(
+                {
+                    "address": Web3.to_checksum_address(self.address),
+                    "topics": [to_hex(codec.BOOKINGS_CREATED), to_hex(key)],
+                    "fromBlock": BlockNumber(first),
+                    "toBlock": BlockNumber(last),
+                }
+            )
         if not logs:
             raise BatchNotFound(f"There is no batch {to_hex(key)} in {self.address}.")
         event = cast(BookingsCreated, codec.decode_log(cast(dict[str, Any], logs[0]), self.address))
         return self._batch(event, bytes(logs[0]["transactionHash"]), logs[0]["blockNumber"], None)
 
     # --- The node ---
+
+    def _first_block(self, timestamp: int) -> int:
+        """The first block from that second on, or the one after the newest."""
+        eth = self._web3.eth
+        blocks = range(self.deployment_block, eth.block_number + 1)
+        return blocks.start + bisect_left(
+            blocks, timestamp, key=lambda number: eth.get_block(number)["timestamp"]
+        )
 
     @property
     def _web3(self) -> Web3:

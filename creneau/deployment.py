@@ -180,13 +180,19 @@ def _create(web3: Web3, send: Send, planned: Planned) -> Creation:
 
 def _found(web3: Web3, address: str) -> Creation:
     """A contract that is there. Both begin by naming their owner, and nobody was it before."""
-    logs = web3.eth.get_logs(
-        {
-            "address": Web3.to_checksum_address(address),
-            "topics": [to_hex(_OWNERSHIP_TRANSFERRED), to_hex(_NOBODY)],
-            "fromBlock": 0,
-        }
-    )
+    try:
+        logs = web3.eth.get_logs(
+            {
+                "address": Web3.to_checksum_address(address),
+                "topics": [to_hex(_OWNERSHIP_TRANSFERRED), to_hex(_NOBODY)],
+                "fromBlock": 0,
+            }
+        )
+    except Web3Exception as error:
+        raise DeploymentDiffers(
+            f"{address} is there, and the node does not search its whole history for the transaction that"
+            f" created it ({error}). Use a node that does."
+        ) from error
     if not logs:
         raise DeploymentDiffers(
             f"The node knows no transaction that created {address}; it keeps too little history."

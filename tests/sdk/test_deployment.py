@@ -10,17 +10,20 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ape
 import pytest
 from eth_account import Account
 from web3 import HTTPProvider, Web3
+from web3.eth import Eth
+from web3.exceptions import Web3RPCError
 
 import creneau
 from creneau import codec
 from creneau.deployment import PROXY, Deployment, deploy, plan, send_by_web3
 from creneau.errors import (
+    DeploymentDiffers,
     OwnableInvalidOwner,
     PeriodTooLong,
     ProxyMissing,
@@ -158,6 +161,20 @@ def test_deploy_again_finds_it_and_other_terms_are_another_escrow(node: Web3) ->
     assert node.eth.get_transaction_count(DEVELOPER.address) == count + 1
     assert other.token == first.token
     assert other.escrow.address != first.escrow.address
+
+
+def test_deploy_again_with_a_node_that_searches_few_blocks_says_so(
+    node: Web3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = send_by_web3(node, DEVELOPER)
+    deploy(node, send, owner=DEVELOPER.address)
+
+    def few(*_: object) -> NoReturn:
+        raise Web3RPCError("ranges over 10000 blocks are not supported")
+
+    monkeypatch.setattr(Eth, "get_logs", few)
+    with pytest.raises(DeploymentDiffers, match=r"search its whole history .* over 10000 blocks"):
+        deploy(node, send, owner=DEVELOPER.address)
 
 
 def test_deploy_for_a_token_that_exists(node: Web3) -> None:

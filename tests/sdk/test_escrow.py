@@ -10,6 +10,7 @@ import pytest
 from ape.api import AccountAPI
 from ape.contracts import ContractInstance
 from strategies import ANNONCE
+from web3.eth import Eth
 
 from creneau import (
     BookingEscrow,
@@ -233,6 +234,23 @@ def test_batch(
     assert found == listed.batch("0x" + created.id.hex())
     assert found == created.model_copy(update={"gas_used": None})
     assert [raw_escrow.statusOf(booking.id) for booking in found.bookings] == [Status.PENDING] * 2
+
+
+def test_batch_is_found_with_a_node_that_searches_few_blocks_at_once(
+    listed: BookingEscrow, student: AccountAPI, order: Make, hours: Hours, chain: Any, monkeypatch: Any
+) -> None:
+    chain.provider.make_request("anvil_mine", ["0x28", "0x1"])
+    created = listed.create(order(), sender=student)
+    chain.provider.make_request("anvil_mine", ["0x28", "0x1"])
+    listed.create(order(hours(5)), sender=student)
+    get_logs = Eth.get_logs
+
+    def few(self: Eth, criteria: Any) -> Any:
+        assert criteria["toBlock"] - criteria["fromBlock"] < 10
+        return get_logs(self, criteria)
+
+    monkeypatch.setattr(Eth, "get_logs", few)
+    assert listed.batch(created.id) == created.model_copy(update={"gas_used": None})
 
 
 def test_batch_that_is_not_there(listed: BookingEscrow, order: Make) -> None:
