@@ -51,8 +51,8 @@ chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50
 fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
 	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
 
-broken: setup ## Sees the state machine fail with contracts that are broken on purpose
-	@python scripts/broken.py
+broken: setup ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
+	@python scripts/broken.py $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
 	@nice -n 15 python scripts/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fuzz.model import CONFIRMED, FOREVER, LIVE, RULES, Model, Order, Refused, Window
+from fuzz.model import CONFIRMED, DISPUTED, FOREVER, LIVE, PENDING, RULES, Model, Order, Refused, Window
 from fuzz.moves import Move, Moves
 from fuzz.node import Json, Log, Reverted, transaction
 from fuzz.properties import CHECKS, Act, State, Step, bitmap, named, require
@@ -29,11 +29,6 @@ EVERYTHING = frozenset(range(8))
 def has_lessons(machine: Any) -> bool:
     """Whether there is a lesson to act on."""
     return any(status in LIVE for _, _, status in machine.state.lessons())
-
-
-def has_disputable(machine: Any) -> bool:
-    """Whether there is a lesson that can be disputed, now or later."""
-    return bool(machine.disputable())
 
 
 class EscrowMachine(RuleBasedStateMachine):
@@ -54,6 +49,8 @@ class EscrowMachine(RuleBasedStateMachine):
         self.state = self.read()
         for tutor in self.world.tutors:  # most offer something from the beginning
             self.attempt(self.moves(data).publish(tutor))
+        for _ in range(3):  # without lessons little can happen, and rules are left out of some lives
+            self.attempt(self.moves(data).create())
 
     def teardown(self) -> None:
         if hasattr(self, "snapshot"):
@@ -89,15 +86,31 @@ class EscrowMachine(RuleBasedStateMachine):
     def act_more(self, data: Any) -> None:
         self.act(data)
 
-    @precondition(has_disputable)
     @rule(data=st.data())
     def quarrel(self, data: Any) -> None:
-        """A lesson is disputed in its time, and perhaps decided at once. By chance alone that is too rare."""
-        first, last = self.moves(data).pick(self.disputable())
-        self.now = max(self.now, data.draw(st.sampled_from([first, last, (first + last) // 2])))
-        self.attempt(self.moves(data).act("dispute"))
-        if data.draw(st.booleans()):
-            self.attempt(self.moves(data).act("resolve"))
+        """A lesson is disputed in its time, and perhaps decided at once, or somebody acts as if it were not.
+
+        By chance alone that is too rare.
+        """
+        if not self.disputable():
+            self.attempt(self.moves(data).create())
+        if not self.disputable():
+            return
+        order, lesson, status = self.moves(data).pick(self.disputable())
+        if status == PENDING:
+            self.attempt(self.moves(data).act("confirm", (order, order.tutor, {lesson})))
+        first, last = self.when_disputable(order, lesson)
+        self.now = max(self.now, self.moves(data).pick([first, last, (first + last) // 2]))
+        self.attempt(self.moves(data).act("dispute", (order, order.student, {lesson})))
+        match self.moves(data).pick(["leave it", "resolve", "ignore it", "ignore it"]):
+            case "resolve":
+                self.attempt(self.moves(data).act("resolve"))
+            case "ignore it":
+                self.out_of_turn(data, DISPUTED)
+
+    @rule(data=st.data())
+    def quarrel_again(self, data: Any) -> None:
+        self.quarrel(data)
 
     @precondition(has_lessons)
     @rule(data=st.data())
@@ -116,6 +129,26 @@ class EscrowMachine(RuleBasedStateMachine):
             name, chosen, edge = moves.pick(edges)
             self.now = max(self.now, edge + moves.pick([-1, 0, 1]))
             self.attempt(self.moves(data).act(name, chosen))
+
+    @precondition(has_lessons)
+    @rule(data=st.data())
+    def ignore_the_status(self, data: Any) -> None:
+        statuses = {status for _, _, status in self.state.lessons()}
+        self.out_of_turn(data, self.moves(data).pick(sorted(statuses)))
+
+    def out_of_turn(self, data: Any, status: int) -> None:
+        """Somebody does what this status forbids, at a time at which another status would allow it."""
+        moves = self.moves(data)
+        lessons = [(order, lesson) for order, lesson, actual in self.state.lessons() if actual == status]
+        if not lessons:
+            return
+        order, lesson = moves.pick(lessons)
+        forbidden = [(act, rules) for act, rules in RULES.items() if status not in rules]
+        (name, role), rules = moves.pick(forbidden)
+        first, last = moves.pick(list(rules.values()))(order.slots[lesson], PERIODS[self.which])
+        if self.now <= last:
+            self.now = max(self.now, first)
+        self.attempt(self.moves(data).act(name, (order, self.actor(role, order), {lesson})))
 
     @rule(data=st.data())
     def several_together(self, data: Any) -> None:
@@ -245,12 +278,18 @@ class EscrowMachine(RuleBasedStateMachine):
         """Who has a role in an order. Anyone is somebody else."""
         return {"student": order.student, "tutor": order.tutor}.get(role, self.world.relayers[0])
 
-    def disputable(self) -> list[Window]:
-        """When the lessons that are confirmed can be disputed, of those for which it is not too late."""
-        rule = RULES["dispute", "student"][CONFIRMED]
-        lessons = [(order, lesson) for order, lesson, status in self.state.lessons() if status == CONFIRMED]
-        windows = [rule(order.slots[lesson], PERIODS[self.which]) for order, lesson in lessons]
-        return [(first, last) for first, last in windows if last >= self.now]
+    def disputable(self) -> list[tuple[Order, int, int]]:
+        """The lessons that can be disputed now or later, some once they are confirmed, and their statuses."""
+        return [
+            (order, lesson, status)
+            for order, lesson, status in self.state.lessons()
+            if (status == CONFIRMED and self.now <= self.when_disputable(order, lesson)[1])
+            or (status == PENDING and self.now < order.slots[lesson].start)
+        ]
+
+    def when_disputable(self, order: Order, lesson: int) -> Window:
+        """From when until when its student may dispute a confirmed lesson."""
+        return RULES["dispute", "student"][CONFIRMED](order.slots[lesson], PERIODS[self.which])
 
     def read(self) -> State:
         return self.world.read(self.which, self.orders.values())
