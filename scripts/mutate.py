@@ -20,7 +20,7 @@ from typing import Any
 
 from mutation.compiler import FILE, ROOT, Compiler, DoesNotCompile
 from mutation.mutants import Mutant, mutants
-from mutation.tests import TESTS, Runner, tree
+from mutation.tests import MACHINE, TESTS, Runner, tree
 
 CACHE = ROOT / ".cache" / "mutants"
 RESULTS = CACHE / "results.json"
@@ -44,8 +44,9 @@ def main() -> int:
     results: dict[str, dict[str, str]] = {}
     if RESULTS.exists() and not options.fresh:
         results = json.loads(RESULTS.read_text())
-    tests = tree()
+    tests, explained = tree(), reasons()
     waiting = [mutant for mutant in chosen if not _settled(results.get(mutant.name), tests)]
+    waiting.sort(key=lambda mutant: mutant.key in explained)  # these take longest: all tests must pass
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(waiting)} to run", flush=True)
     if waiting:
         lines = {mutant.name: mutant.line for mutant in everything}
@@ -134,13 +135,13 @@ def _work(
     number: int, candidates: list[Mutant], known: list[tuple[int, str]], steps: int, jobs: Any, answers: Any
 ) -> None:
     """One worker: its own compiler, its own pytest, whose output goes into a file."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not before its fork
     with (CACHE / f"worker-{number}.log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
     def campaign(runner: Runner) -> None:
-        runner.killers = [(line, test) for line, test in known if "::" in test]
+        runner.killers = [(line, test) for line, test in known if "::" in test or test == MACHINE]
         with Compiler() as compiler:
             while (place := jobs.get()) is not None:
                 answers.put((place, verdict_on(candidates[place], compiler, runner, candidates[0])))
@@ -213,9 +214,8 @@ def report(chosen: list[Mutant], results: dict[str, dict[str, str]], *, whole: b
         kind = verdict if verdict in {INVALID, SAME, SURVIVED} else "killed"
         table.setdefault(mutant.function, Counter())[kind] += 1
         if kind == SURVIVED:
-            key = (mutant.function, mutant.before, mutant.after)
-            survivors.add(key)
-            if not explained.get(key):
+            survivors.add(mutant.key)
+            if not explained.get(mutant.key):
                 unexplained.append(mutant)
     total = sum(table.values(), Counter())
     for function, counts in table.items():
