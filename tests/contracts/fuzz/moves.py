@@ -169,9 +169,9 @@ class Moves:
     def _slots(self) -> tuple[Slot, ...]:
         """A row of lessons with gaps, from soon on; or a few anywhere; or very many; or a wrong one."""
         quarter = self.now // QUARTER + 1
-        match self.pick(["row", "row", "row", "few", "few", "late", "many"]):
+        match self.pick(["row", "row", "row", "few", "few", "late", "late", "many"]):
             case "row":
-                slots, start = [], quarter + self.draw(st.integers(0, 40))
+                slots, start = [], quarter + self.draw(st.integers(0, 40)) + self.pick([0, 0, 100, 300])
                 for _ in range(self.draw(st.integers(1, 10))):
                     slots.append(Slot(start * QUARTER, self.pick(DURATIONS)))
                     start += slots[-1].minutes // 15 + self.pick([0, 0, 1, 5])
@@ -179,9 +179,13 @@ class Moves:
                 starts = self.draw(st.lists(st.integers(quarter - 1, quarter + 60), min_size=1, max_size=5))
                 slots = [Slot(start * QUARTER, self.pick(DURATIONS)) for start in starts]
             case "late":  # around the end of a calendar word, in later and later weeks
-                start = (quarter // WORD + self.draw(st.integers(1, 4))) * WORD
-                before = self.draw(st.integers(0, 33))
-                slots = [Slot((start - before) * QUARTER, self.pick(DURATIONS))]
+                start = (quarter // WORD + self.pick([1, 1, 1, 2, 4])) * WORD
+                minutes = self.pick(DURATIONS)
+                before = self.draw(st.integers(0, minutes // 15 + 1))
+                slots = [Slot((start - before) * QUARTER, minutes)]
+                if not self.once_in(4):  # and another, soon after: mostly before it in the order
+                    after = self.draw(st.integers(0, 5))
+                    slots.insert(self.pick([0, 0, 1]), Slot((start + after) * QUARTER, self.pick(DURATIONS)))
             case _:
                 count = self.pick([40, 40, 41, 0])
                 slots = [Slot((quarter + place) * QUARTER, 15) for place in range(count)]
