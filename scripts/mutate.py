@@ -20,6 +20,7 @@ from typing import Any
 
 from mutation.compiler import FILE, ROOT, Compiler, DoesNotCompile
 from mutation.mutants import Mutant, mutants
+from mutation.schemata import Schemata, numbered
 from mutation.tests import MACHINE, TESTS, Runner, tree
 
 CACHE = ROOT / ".cache" / "mutants"
@@ -30,6 +31,8 @@ INVALID, SAME, SURVIVED = "does not compile", "same byte code", "survived"
 """What can become of a mutant, beside being killed by a test, whose name it is then."""
 
 BAR = 0.95
+GROUP = 50
+"""How many mutants are compiled together. A transaction's gas, which pays for their code, is limited."""
 
 
 def main() -> int:
@@ -92,7 +95,9 @@ def run(
 ) -> None:
     """Lets workers find out what becomes of each mutant; the contract itself is first, and must survive."""
     context = multiprocessing.get_context("fork")
-    jobs: Any = context.SimpleQueue()  # of places in the list: what is in a queue must fit into a pipe
+    jobs: Any = (
+        context.SimpleQueue()
+    )  # of lists of places in the list: what is in a queue must fit into a pipe
     answers: Any = context.SimpleQueue()
     contract = Mutant("", 0, "the contract", "itself", source)
     candidates = [contract, *waiting]
@@ -105,8 +110,10 @@ def run(
     begun = time.monotonic()
     try:
         known_good = _settled(results.get(contract.name), tests)
-        for place in [*range(int(known_good), len(candidates)), *[None] * len(workers)]:
-            jobs.put(place)
+        places = range(1, len(candidates))
+        groups = [[0]] * (not known_good) + [[*places[i : i + GROUP]] for i in range(0, len(places), GROUP)]
+        for group in [*groups, *[None] * len(workers)]:
+            jobs.put(group)
         tally: Counter[str] = Counter()
         for count in range(int(known_good), len(candidates)):
             place, verdict = answers.get()
@@ -143,13 +150,49 @@ def _work(
     def campaign(runner: Runner) -> None:
         runner.killers = [(line, test) for line, test in known if "::" in test or test == MACHINE]
         with Compiler() as compiler:
-            while (place := jobs.get()) is not None:
-                answers.put((place, verdict_on(candidates[place], compiler, runner, candidates[0])))
+            schemata = Schemata(candidates[0].source, compiler)
+            while (places := jobs.get()) is not None:
+                together = compiled_together([candidates[place] for place in places], schemata, runner)
+                for place in places:
+                    mutant = candidates[place]
+                    quick = together.get(mutant.name)
+                    verdict = quick_verdict(mutant, quick, runner) if quick is not None else None
+                    answers.put((place, verdict or verdict_on(mutant, compiler, runner, candidates[0])))
 
     try:
         Runner(campaign, steps).collect()
     except Exception as error:  # noqa: BLE001  # the main process raises it
         answers.put((0, RuntimeError(f"worker {number}: {error!r}")))
+
+
+def compiled_together(mutants: list[Mutant], schemata: Schemata, runner: Runner) -> dict[str, str]:
+    """The byte codes of those mutants that can be compiled together, empty for what does not compile.
+
+    Beside them the contract itself must still pass the state machine.
+    """
+    inside = [mutant for mutant in mutants if mutant.line and schemata.place(mutant)]
+    try:
+        bytecode, good = schemata.compiled(inside)
+    except DoesNotCompile:
+        half = len(inside) // 2
+        parts = [inside[:half], inside[half:]] if half else []
+        return {
+            name: code for part in parts for name, code in compiled_together(part, schemata, runner).items()
+        }
+    if not good:
+        return dict.fromkeys((mutant.name for mutant in inside), "")
+    if killer := runner.killer(numbered(bytecode, 0), 0, near=True):
+        raise RuntimeError(f"The tests fail with the contract beside its mutants: {killer}")
+    numbers = {mutant.name: number for number, mutant in enumerate(good, 1)}
+    return {
+        mutant.name: numbered(bytecode, numbers[mutant.name]) if mutant.name in numbers else ""
+        for mutant in inside
+    }
+
+
+def quick_verdict(mutant: Mutant, bytecode: str, runner: Runner) -> str | None:
+    """What becomes of a mutant that was compiled with others; None if that takes a closer look."""
+    return runner.killer(bytecode, mutant.line, near=True) if bytecode else INVALID
 
 
 def verdict_on(mutant: Mutant, compiler: Compiler, runner: Runner, contract: Mutant) -> str:

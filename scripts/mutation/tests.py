@@ -29,6 +29,12 @@ PATIENCE = 1800
 PAUSE = 5
 """Seconds without a turn for this process: it was stopped and continued, and no time-out means anything."""
 
+ANY_SIZE = "--disable-code-size-limit"
+"""For the node: a contract with its mutants beside it is large."""
+
+NEAR = 12
+"""How many tests are tried first, beside the state machine: those that killed the nearest mutants."""
+
 MACHINE = "the state machine"
 SLOW = "did not end"
 
@@ -44,7 +50,10 @@ class Runner:
     def collect(self) -> None:
         """Collects the tests and calls the campaign."""
         from ape.pytest.runners import PytestApeRunner
+        from ape_foundry import FoundryProvider
 
+        build_command = FoundryProvider.build_command
+        FoundryProvider.build_command = lambda provider: [*build_command(provider), ANY_SIZE]
         connect, PytestApeRunner._connect = PytestApeRunner._connect, lambda _: None
         self._connect = lambda: connect(self._ape)
         ignored = [f"--ignore={TESTS / name}" for name in NOT_ABOUT_IT]
@@ -82,28 +91,28 @@ class Runner:
         if report.failed:
             print(report.nodeid, report.longreprtext, sep="\n", flush=True)
 
-    def killer(self, bytecode: str, line: int) -> str | None:
-        """The test that fails with this byte code, or None if none does.
+    def killer(self, bytecode: str, line: int, *, near: bool = False) -> str | None:
+        """The test that fails with this byte code, or None if none does; of all tests, or of the near ones.
 
         What fails around a pause, or does not end, is tried again: only the byte code may be the reason.
         """
-        test, paused = self._try(bytecode, line)
+        test, paused = self._try(bytecode, line, near)
         if test == SLOW and not paused:
-            test, paused = self._try(bytecode, line)
+            test, paused = self._try(bytecode, line, near)
         while test and paused:
-            test, paused = self._try(bytecode, line)
+            test, paused = self._try(bytecode, line, near)
         if test not in {None, SLOW}:
             self.killers.append((line, str(test)))
         return test
 
-    def _try(self, bytecode: str, line: int) -> tuple[str | None, bool]:
+    def _try(self, bytecode: str, line: int, near: bool) -> tuple[str | None, bool]:
         """The test that fails, and whether there was a pause."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.setsid()
             os.close(reader)
-            self._run(bytecode, line, writer)
+            self._run(bytecode, line, near, writer)
         os.close(writer)
         try:
             return self._wait(child, reader)
@@ -133,26 +142,26 @@ class Runner:
 
     # --- In the fork ---
 
-    def _run(self, bytecode: str, line: int, writer: int) -> None:
+    def _run(self, bytecode: str, line: int, near: bool, writer: int) -> None:
         answer = ""
         try:
             if nearest(self.killers, line)[:1] in ([], [MACHINE]):
-                test = self._machine(bytecode) or self._first_failure(bytecode, line)
+                test = self._machine(bytecode) or self._first_failure(bytecode, line, near)
             else:
-                test = self._first_failure(bytecode, line) or self._machine(bytecode)
+                test = self._first_failure(bytecode, line, near) or self._machine(bytecode)
             answer = f"killed by {test}" if test else "survived"
         finally:
             os.write(writer, answer.encode())
             os.killpg(0, signal.SIGKILL)  # itself and its node
 
-    def _first_failure(self, bytecode: str, line: int) -> str | None:
+    def _first_failure(self, bytecode: str, line: int, near: bool) -> str | None:
         deploy_instead(bytecode)
         self._connect()
         items = {item.nodeid: item for item in self._session.items}
         once = set({(item.path, item.originalname): name for name, item in reversed(items.items())}.values())
         others = sorted(items, key=lambda name: (is_hypothesis_test(items[name].obj), name not in once))
-        names = dict.fromkeys([test for test in nearest(self.killers, line) if test in items] + others)
-        order = [items[name] for name in names]
+        known = list(dict.fromkeys(test for test in nearest(self.killers, line) if test in items))
+        order = [items[name] for name in (known[:NEAR] if near else dict.fromkeys(known + others))]
         for item, following in zip(order, [*order[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._session.testsfailed:
@@ -209,7 +218,7 @@ def break_machine(
                 raise
 
     Machine.tally, Machine.checking = Counter(), EVERYTHING if checking is None else checking
-    with Node() as node:
+    with Node(ANY_SIZE) as node:
         Machine.world = World(node, artifacts)
         try:
             run(Machine, seed, steps, phases=(Phase.generate,))
