@@ -30,6 +30,7 @@ STEPS = {
     "create": 4,
     "act": 3,
     "quarrel": 3,
+    "book_again": 1,
     "at_the_edge": 8,
     "ignore_the_status": 1,
     "several_together": 2,
@@ -38,7 +39,7 @@ STEPS = {
     "change_the_arbiter": 2,
 }
 """What is done, and how often compared with the rest."""
-OF_LESSONS = {"act", "at_the_edge", "ignore_the_status"}
+OF_LESSONS = {"act", "book_again", "at_the_edge", "ignore_the_status"}
 """What takes a lesson that is live."""
 
 
@@ -106,15 +107,23 @@ class EscrowMachine(RuleBasedStateMachine):
             case "ignore it":
                 self.out_of_turn(data, DISPUTED)
 
+    def book_again(self, data: Any) -> None:
+        """The tutor calls off all of an order's lessons, and the same order is created once more."""
+        order = self.moves(data).pick([order for order, _, status in self.state.lessons() if status in LIVE])
+        live = {lesson for lesson, status in self.state.batches[order].items() if status in LIVE}
+        self.attempt(self.moves(data).act("cancel", (order, order.tutor, live)))
+        self.attempt(self.moves(data).create(order))
+
     def at_the_edge(self, data: Any) -> None:
         """Somebody does something within a second of the first or the last time for it, or too late."""
+        too_late = self.moves(data).once_in(3)
         edges = [
             ((name, role), (order, self.actor(role, order), {lesson}), edge)
             for order, lesson, status in self.state.lessons()
             for (name, role), rules in RULES.items()
             if status in rules
             for edge in rules[status](order.slots[lesson], PERIODS[self.which])
-            if edge not in {0, FOREVER} and edge >= self.now
+            if edge not in {0, FOREVER} and (edge >= self.now or too_late)
         ]
         if edges:
             moves = self.moves(data)

@@ -64,7 +64,7 @@ class Moves:
         kinds = ["send"] * 8 * can_send + ["sign"] * 8
         kinds += ["nobody"] * 2
         if not self.sender:
-            kinds += ["forged", "another", "another", "cut", "mirrored"]
+            kinds += ["forged", "another", "another", "another", "cut", "mirrored"]
         kind = self.pick(kinds)
         if kind == "send":
             return actor, None, self.pick([b"", b"\1" * 65])
@@ -110,8 +110,10 @@ class Moves:
 
     # --- Orders ---
 
-    def create(self) -> Move:
-        order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
+    def create(self, order: Order | None = None) -> Move:
+        """This order, or one that exists, or mostly a new one."""
+        if order is None:
+            order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
         self.fresh.append(order)
         domain = self.world.domains[self.which]
         digest = domain.order(order)
@@ -236,6 +238,7 @@ class Moves:
         right = domain.act(name, order, number)
         wrong = (
             domain.act(name, order, number ^ 1),
+            domain.act("complete", order, number),
             domain.act("complete", order, number),
             domain.order(order),
         )
