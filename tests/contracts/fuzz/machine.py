@@ -27,10 +27,11 @@ EVERYTHING = frozenset(range(8))
 
 STEPS = {
     "publish": 1,
-    "create": 4,
+    "create": 3,
+    "compete": 4,
     "act": 3,
     "quarrel": 3,
-    "book_again": 1,
+    "book_again": 3,
     "at_the_edge": 8,
     "ignore_the_status": 1,
     "several_together": 2,
@@ -106,6 +107,14 @@ class EscrowMachine(RuleBasedStateMachine):
                 self.attempt(self.moves(data).act("resolve"))
             case "ignore it":
                 self.out_of_turn(data, DISPUTED)
+
+    def compete(self, data: Any) -> None:
+        """Somebody books beside or over a lesson that is still to come."""
+        if not self.upcoming():
+            self.attempt(self.moves(data).create())
+        if self.upcoming():
+            moves = self.moves(data)
+            self.attempt(moves.create(moves.rival(*moves.pick(self.upcoming()))))
 
     def book_again(self, data: Any) -> None:
         """The tutor calls off all of an order's lessons, and the same order is created once more."""
@@ -277,6 +286,11 @@ class EscrowMachine(RuleBasedStateMachine):
     def actor(self, role: str, order: Order) -> str:
         """Who has a role in an order. Anyone is somebody else."""
         return {"student": order.student, "tutor": order.tutor}.get(role, self.world.relayers[0])
+
+    def upcoming(self) -> list[tuple[Order, int]]:
+        """The lessons that have not begun."""
+        lessons = self.state.lessons()
+        return [(one, i) for one, i, status in lessons if status in LIVE and one.slots[i].start > self.now]
 
     def some_live(self) -> bool:
         return any(status in LIVE for _, _, status in self.state.lessons())

@@ -151,10 +151,12 @@ class Moves:
         permit = (value, deadline, proof[64], proof[:32], proof[32:64])
         return Move(act, "createBookingsWithPermit", (act.order, signature, permit), predict_both)
 
-    def _order(self) -> Order:
-        offered = [offer for offer, terms in self.state.listings.items() if terms.hourly_rate]
+    def _order(self, of: str | None = None) -> Order:
+        """For any tutor, or this one."""
+        listings = [offer for offer in self.state.listings if of in {None, offer[0]}]
+        offered = [offer for offer in listings if self.state.listings[offer].hourly_rate]
         if not offered or self.once_in(20):
-            offered = list(self.state.listings)
+            offered = listings
         tutor, listing = self.pick(offered)
         rate = self.state.listings[tutor, listing].hourly_rate
         return Order(
@@ -198,6 +200,21 @@ class Moves:
             wrong += [Slot(start, minutes) for minutes in WRONG_DURATIONS]
             slots[place] = self.pick(wrong)
         return tuple(slots)
+
+    def rival(self, order: Order, lesson: int) -> Order:
+        """For the same tutor: just before or after this lesson, or a quarter into it; and one in the clear."""
+        slot = order.slots[lesson]
+        first, last = slot.start // QUARTER, slot.end // QUARTER
+        slots = []
+        for _ in range(self.draw(st.integers(1, 2))):
+            minutes = self.pick(DURATIONS)
+            before = first - minutes // 15
+            start = self.pick([before, before, last, before + 1, last - 1])
+            slots.append(Slot(start * QUARTER, minutes))
+        clear = Slot((last + 40 + self.draw(st.integers(0, 40))) * QUARTER, 60)
+        slots.insert(self.pick([0, len(slots)]), clear)
+        partial = not self.once_in(3)
+        return self._order(order.tutor)._replace(slots=tuple(slots), allow_partial=partial)
 
     # --- The life of a lesson ---
 
