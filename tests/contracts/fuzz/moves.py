@@ -202,7 +202,7 @@ class Moves:
         return tuple(slots)
 
     def rival(self, order: Order, lesson: int) -> Order:
-        """For the same tutor: just before or after this lesson, or a quarter into it; and one in the clear."""
+        """For the same tutor: just before or after this lesson, or a quarter into it; one in the clear."""
         slot = order.slots[lesson]
         first, last = slot.start // QUARTER, slot.end // QUARTER
         slots = []
