@@ -54,8 +54,8 @@ fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 
 bench: setup ## Gas, throughput and growth: bench/results.json and docs/performance.md
 	@PYTHONPATH=$(CURDIR)/tools:$(CURDIR)/tests:$(CURDIR) python -m bench $(PART) $(if $(SHORT),--short)
 
-broken: setup ## Sees the state machine fail with contracts that are broken on purpose
-	@python tools/broken.py
+broken: setup ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
+	@python tools/broken.py $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
 	@nice -n 15 python tools/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)

@@ -29,13 +29,12 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     uint256 private constant MAX_DURATION = 8 * 60;
     uint256 private constant MAX_PERIOD = 365 days;
     uint256 private constant BPS = 10_000;
+    uint256 private constant NO_PAGE = type(uint256).max;
 
     /// @dev Sets of statuses, bit s standing for status s.
     uint256 private constant PENDING = 1 << uint256(Status.Pending);
     uint256 private constant CONFIRMED = 1 << uint256(Status.Confirmed);
     uint256 private constant DISPUTED = 1 << uint256(Status.Disputed);
-
-    uint256 private constant NO_PAGE = type(uint256).max;
 
     bytes32 private constant SLOT_TYPEHASH = keccak256("Slot(uint40 start,uint16 duration)");
     bytes32 private constant ORDER_TYPEHASH = keccak256(
@@ -43,7 +42,6 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     );
     bytes32 private constant LISTING_TYPEHASH =
         keccak256("Listing(address tutor,bytes32 listing,uint96 hourlyRate,bool instant,uint64 nonce)");
-
     bytes32 private constant CONFIRM_TYPEHASH = keccak256("Confirm(bytes32 batch,uint40 lessons)");
     bytes32 private constant CANCEL_TYPEHASH = keccak256("Cancel(bytes32 batch,uint40 lessons)");
     bytes32 private constant COMPLETE_TYPEHASH = keccak256("Complete(bytes32 batch,uint40 lessons)");
@@ -82,7 +80,6 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         require(cancelWindow_ <= MAX_PERIOD, PeriodTooLong(cancelWindow_, MAX_PERIOD));
         require(reviewPeriod_ <= MAX_PERIOD, PeriodTooLong(reviewPeriod_, MAX_PERIOD));
         require(arbitrationPeriod_ <= MAX_PERIOD, PeriodTooLong(arbitrationPeriod_, MAX_PERIOD));
-
         token = token_;
         cancelWindow = cancelWindow_;
         reviewPeriod = reviewPeriod_;
@@ -97,11 +94,8 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     {
         Listing storage published = _listings[tutor][listing];
         uint64 nonce = published.nonce;
-        _requireActor(
-            tutor,
-            _hashTypedDataV4(keccak256(abi.encode(LISTING_TYPEHASH, tutor, listing, hourlyRate, instant, nonce))),
-            signature
-        );
+        bytes32 terms = keccak256(abi.encode(LISTING_TYPEHASH, tutor, listing, hourlyRate, instant, nonce));
+        _requireActor(tutor, _hashTypedDataV4(terms), signature);
 
         published.hourlyRate = hourlyRate;
         published.instant = instant;
@@ -116,7 +110,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         external
         returns (bytes32 batch, uint40 booked)
     {
-        return _createBookings(order, signature);
+        return _create(order, signature);
     }
 
     /// @inheritdoc IBookingEscrow
@@ -124,20 +118,16 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         external
         returns (bytes32 batch, uint40 booked)
     {
-        // A permit that someone else has used already fails here, and has done its work. Nothing was read before it, so
-        // a token that re-enters from it does nothing that it could not do on its own.
+        // A permit that was used already has done its work. Nothing was read before it that re-entry could change.
         // slither-disable-next-line reentrancy-benign
         try IERC20Permit(token)
             .permit(order.student, address(this), permit.value, permit.deadline, permit.v, permit.r, permit.s) {}
             catch {}
-        return _createBookings(order, signature);
+        return _create(order, signature);
     }
 
-    function _createBookings(Order calldata order, bytes calldata signature)
-        private
-        returns (bytes32 batch, uint40 booked)
-    {
-        bytes32 digest = _hashOrder(order);
+    function _create(Order calldata order, bytes calldata signature) private returns (bytes32 batch, uint40 booked) {
+        bytes32 digest = hashOrder(order);
         batch = _batchOf(digest);
         _requireActor(order.student, digest, signature);
         require(order.student != order.tutor, StudentIsTutor(order.student));
@@ -161,13 +151,11 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         });
         _emitCreated(batch, order, booked, total);
 
-        // The student sent this order or signed it.
-        // slither-disable-next-line arbitrary-send-erc20
+        // slither-disable-next-line arbitrary-send-erc20 (the student sent this order or signed it)
         IERC20(token).safeTransferFrom(order.student, address(this), total);
     }
 
-    /// @dev Marks the order's slots in the tutor's calendar. Each calendar word is read and written once as long as
-    /// the slots come in order of time.
+    /// @dev Marks the slots in the tutor's calendar. If they come in order of time, each word is read and written once.
     function _fill(Order calldata order) private returns (uint40 booked, uint256 total) {
         Slot[] calldata slots = order.slots;
         _requireSlotCount(slots.length);
@@ -209,9 +197,8 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         pages[page] = word;
     }
 
-    /// @dev `emit BookingsCreated(batch, order.student, order.tutor, order, booked, total)`, but with the order copied
-    /// from calldata in two pieces instead of word by word, which saves about 240 gas a slot. Every word copied was
-    /// read in Solidity before, which reverts on dirty upper bits.
+    /// @dev `emit BookingsCreated(batch, student, tutor, order, booked, total)`, but the order is copied in two pieces:
+    /// about 240 gas less for a slot. Every word was read in Solidity before, which reverts on dirty upper bits.
     function _emitCreated(bytes32 batch, Order calldata order, uint40 booked, uint256 total) private {
         bytes32 topic = BookingsCreated.selector;
         Slot[] calldata slots = order.slots;
@@ -342,8 +329,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         _pay(order.student, studentAmount);
     }
 
-    /// @dev Gives the quarters of cancelled lessons back to the tutor's calendar. They are set for these lessons alone, so
-    /// clearing them never touches another one.
+    /// @dev Gives the quarters of cancelled lessons back. No other lesson has them, so clearing them touches none.
     function _free(Order calldata order, uint40 lessons) private {
         mapping(uint256 => uint256) storage pages = _calendar[order.tutor];
         uint256 page = NO_PAGE;
@@ -380,13 +366,8 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     }
 
     /// @inheritdoc IBookingEscrow
-    function hashOrder(Order calldata order) external view returns (bytes32) {
-        return _hashOrder(order);
-    }
-
-    /// @inheritdoc IBookingEscrow
     function batchOf(Order calldata order) external view returns (bytes32) {
-        return _batchOf(_hashOrder(order));
+        return _batchOf(hashOrder(order));
     }
 
     /// @inheritdoc IBookingEscrow
@@ -452,15 +433,13 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
 
     /// @dev Reverts unless `actor` sent this call or signed `digest`.
     function _requireActor(address actor, bytes32 digest, bytes calldata signature) private view {
-        require(
-            msg.sender == actor || SignatureChecker.isValidSignatureNowCalldata(actor, digest, signature),
-            NotActor(actor, msg.sender)
-        );
+        bool acts = msg.sender == actor || SignatureChecker.isValidSignatureNowCalldata(actor, digest, signature);
+        require(acts, NotActor(actor, msg.sender));
     }
 
     /// @dev The batch of an order that was created. That it exists proves every term of the order.
     function _load(Order calldata order) private view returns (bytes32 batch, Batch memory state) {
-        batch = _batchOf(_hashOrder(order));
+        batch = _batchOf(hashOrder(order));
         state = _batches[batch];
         require(state.createdAt != 0, UnknownBatch(batch));
     }
@@ -518,8 +497,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         return duration % MINUTES_PER_QUARTER == 0 && duration != 0 && duration <= MAX_DURATION;
     }
 
-    /// @dev Whether slot `i` shares time with an earlier slot of the order that is booked, and with which. Only asked
-    /// when something is in the way, so the loop costs nothing otherwise.
+    /// @dev Whether slot `i` overlaps an earlier booked one, and which. Only asked when something is in the way.
     function _overlapsEarlier(Slot[] calldata slots, uint256 i, uint40 booked) private pure returns (bool, uint256) {
         (uint256 start, uint256 end) = _times(slots[i]);
         for (uint256 j; j < i; ++j) {
@@ -583,29 +561,25 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         return digest & ~bytes32(uint256(0xff));
     }
 
-    /// @dev EIP-712: the array is hashed as the concatenation of the hashes of its elements.
-    function _hashOrder(Order calldata order) private view returns (bytes32) {
-        return _hashTypedDataV4(
-            keccak256(
-                abi.encode(
-                    ORDER_TYPEHASH,
-                    order.student,
-                    order.tutor,
-                    order.listing,
-                    order.hourlyRate,
-                    order.allowPartial,
-                    order.deadline,
-                    order.salt,
-                    _hashSlots(order.slots)
-                )
-            )
+    /// @inheritdoc IBookingEscrow
+    function hashOrder(Order calldata order) public view returns (bytes32) {
+        bytes memory terms = abi.encode(
+            ORDER_TYPEHASH,
+            order.student,
+            order.tutor,
+            order.listing,
+            order.hourlyRate,
+            order.allowPartial,
+            order.deadline,
+            order.salt,
+            _hashSlots(order.slots)
         );
+        return _hashTypedDataV4(keccak256(terms));
     }
 
-    /// @dev EIP-712 `encodeData` of the array: the hash of the concatenated hashes of its elements. The same as
-    /// `keccak256(abi.encodePacked(hashes))` over `keccak256(abi.encode(SLOT_TYPEHASH, start, duration))`, but with one
-    /// scratch area for all slots, which saves about 590 gas a slot. The elements are copied as they are: values with
-    /// dirty upper bits never get further, because `_fill` and `check` read every slot, which reverts on them.
+    /// @dev EIP-712: the hash of the concatenated hashes, `keccak256(abi.encode(SLOT_TYPEHASH, start, duration))` each.
+    /// One scratch area for all saves about 590 gas a slot. Dirty upper bits are copied too, but get no further:
+    /// `_fill` and `check` read every slot, which reverts on them.
     function _hashSlots(Slot[] calldata slots) private pure returns (bytes32 result) {
         bytes32 typehash = SLOT_TYPEHASH;
         assembly ("memory-safe") {

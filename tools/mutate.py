@@ -20,7 +20,8 @@ from typing import Any
 
 from mutation.compiler import FILE, ROOT, Compiler, DoesNotCompile
 from mutation.mutants import Mutant, mutants
-from mutation.tests import TESTS, Runner, tree
+from mutation.schemata import Schemata, numbered
+from mutation.tests import MACHINE, TESTS, Runner, tree
 
 CACHE = ROOT / ".cache" / "mutants"
 RESULTS = CACHE / "results.json"
@@ -30,6 +31,8 @@ INVALID, SAME, SURVIVED = "does not compile", "same byte code", "survived"
 """What can become of a mutant, beside being killed by a test, whose name it is then."""
 
 BAR = 0.95
+GROUP = 50
+"""How many mutants are compiled together. A transaction's gas, which pays for their code, is limited."""
 
 
 def main() -> int:
@@ -44,8 +47,9 @@ def main() -> int:
     results: dict[str, dict[str, str]] = {}
     if RESULTS.exists() and not options.fresh:
         results = json.loads(RESULTS.read_text())
-    tests = tree()
+    tests, explained = tree(), reasons()
     waiting = [mutant for mutant in chosen if not _settled(results.get(mutant.name), tests)]
+    waiting.sort(key=lambda mutant: mutant.key in explained)  # these take longest: all tests must pass
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(waiting)} to run", flush=True)
     if waiting:
         lines = {mutant.name: mutant.line for mutant in everything}
@@ -91,7 +95,9 @@ def run(
 ) -> None:
     """Lets workers find out what becomes of each mutant; the contract itself is first, and must survive."""
     context = multiprocessing.get_context("fork")
-    jobs: Any = context.SimpleQueue()  # of places in the list: what is in a queue must fit into a pipe
+    jobs: Any = (
+        context.SimpleQueue()
+    )  # of lists of places in the list: what is in a queue must fit into a pipe
     answers: Any = context.SimpleQueue()
     contract = Mutant("", 0, "the contract", "itself", source)
     candidates = [contract, *waiting]
@@ -104,8 +110,10 @@ def run(
     begun = time.monotonic()
     try:
         known_good = _settled(results.get(contract.name), tests)
-        for place in [*range(int(known_good), len(candidates)), *[None] * len(workers)]:
-            jobs.put(place)
+        places = range(1, len(candidates))
+        groups = [[0]] * (not known_good) + [[*places[i : i + GROUP]] for i in range(0, len(places), GROUP)]
+        for group in [*groups, *[None] * len(workers)]:
+            jobs.put(group)
         tally: Counter[str] = Counter()
         for count in range(int(known_good), len(candidates)):
             place, verdict = answers.get()
@@ -134,21 +142,57 @@ def _work(
     number: int, candidates: list[Mutant], known: list[tuple[int, str]], steps: int, jobs: Any, answers: Any
 ) -> None:
     """One worker: its own compiler, its own pytest, whose output goes into a file."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not before its fork
     with (CACHE / f"worker-{number}.log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
     def campaign(runner: Runner) -> None:
-        runner.killers = [(line, test) for line, test in known if "::" in test]
+        runner.killers = [(line, test) for line, test in known if "::" in test or test == MACHINE]
         with Compiler() as compiler:
-            while (place := jobs.get()) is not None:
-                answers.put((place, verdict_on(candidates[place], compiler, runner, candidates[0])))
+            schemata = Schemata(candidates[0].source, compiler)
+            while (places := jobs.get()) is not None:
+                together = compiled_together([candidates[place] for place in places], schemata, runner)
+                for place in places:
+                    mutant = candidates[place]
+                    quick = together.get(mutant.name)
+                    verdict = quick_verdict(mutant, quick, runner) if quick is not None else None
+                    answers.put((place, verdict or verdict_on(mutant, compiler, runner, candidates[0])))
 
     try:
         Runner(campaign, steps).collect()
     except Exception as error:  # noqa: BLE001  # the main process raises it
         answers.put((0, RuntimeError(f"worker {number}: {error!r}")))
+
+
+def compiled_together(mutants: list[Mutant], schemata: Schemata, runner: Runner) -> dict[str, str]:
+    """The byte codes of those mutants that can be compiled together, empty for what does not compile.
+
+    Beside them the contract itself must still pass the state machine.
+    """
+    inside = [mutant for mutant in mutants if mutant.line and schemata.place(mutant)]
+    try:
+        bytecode, good = schemata.compiled(inside)
+    except DoesNotCompile:
+        half = len(inside) // 2
+        parts = [inside[:half], inside[half:]] if half else []
+        return {
+            name: code for part in parts for name, code in compiled_together(part, schemata, runner).items()
+        }
+    if not good:
+        return dict.fromkeys((mutant.name for mutant in inside), "")
+    if killer := runner.killer(numbered(bytecode, 0), 0, near=True):
+        raise RuntimeError(f"The tests fail with the contract beside its mutants: {killer}")
+    numbers = {mutant.name: number for number, mutant in enumerate(good, 1)}
+    return {
+        mutant.name: numbered(bytecode, numbers[mutant.name]) if mutant.name in numbers else ""
+        for mutant in inside
+    }
+
+
+def quick_verdict(mutant: Mutant, bytecode: str, runner: Runner) -> str | None:
+    """What becomes of a mutant that was compiled with others; None if that takes a closer look."""
+    return runner.killer(bytecode, mutant.line, near=True) if bytecode else INVALID
 
 
 def verdict_on(mutant: Mutant, compiler: Compiler, runner: Runner, contract: Mutant) -> str:
@@ -213,9 +257,8 @@ def report(chosen: list[Mutant], results: dict[str, dict[str, str]], *, whole: b
         kind = verdict if verdict in {INVALID, SAME, SURVIVED} else "killed"
         table.setdefault(mutant.function, Counter())[kind] += 1
         if kind == SURVIVED:
-            key = (mutant.function, mutant.before, mutant.after)
-            survivors.add(key)
-            if not explained.get(key):
+            survivors.add(mutant.key)
+            if not explained.get(mutant.key):
                 unexplained.append(mutant)
     total = sum(table.values(), Counter())
     for function, counts in table.items():

@@ -76,6 +76,13 @@ def test_a_taken_slot_overlaps_nothing(market: Market) -> None:
     assert (codes, total) == ((TAKEN, OK, OVERLAP), RATE)
 
 
+def test_it_looks_into_the_word_that_a_slot_runs_into(market: Market) -> None:
+    market.book(market.order(slot(256)))  # The first quarters of a word.
+    # The first slot runs into these; the second begins in their word and runs into the next, which is free.
+    codes, total = call(market.escrow.check, market.order(slot(254), slot(510)))
+    assert (codes, total) == ((TAKEN, OK), RATE)
+
+
 # --- Any order against any calendar ---
 
 FIRST = time_of(244)

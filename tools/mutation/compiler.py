@@ -22,7 +22,11 @@ QUICKLY = {
 
 
 class DoesNotCompile(Exception):  # what the compiler said of it
-    """The compiler refuses a source."""
+    """The compiler refuses a source, in these places."""
+
+    def __init__(self, reason: str, places: list[int] | None = None) -> None:
+        super().__init__(reason)
+        self.places = places or []
 
 
 class Compiler:
@@ -76,7 +80,9 @@ class Compiler:
         }
         print(json.dumps(question), file=self._questions, flush=True)
         answer: dict[str, Any] = json.loads(next(self._answers))
-        for error in answer.get("errors", []):
-            if error["severity"] == "error":
-                raise DoesNotCompile(error.get("formattedMessage", error["message"]))
+        errors = [error for error in answer.get("errors", []) if error["severity"] == "error"]
+        if errors:
+            reason = errors[0].get("formattedMessage", errors[0]["message"])
+            locations = [error.get("sourceLocation") or {} for error in errors]
+            raise DoesNotCompile(reason, [place["start"] for place in locations if place.get("file") == FILE])
         return answer

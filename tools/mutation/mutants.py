@@ -77,6 +77,11 @@ class Mutant:
     source: str
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """How `survivors.toml` calls it: it outlives changes elsewhere."""
+        return self.function, self.before, self.after
+
+    @property
     def name(self) -> str:
         """The same for sources that differ in comments and layout only."""
         code = " ".join(re.sub(r"//[^\n]*", "", self.source).split())

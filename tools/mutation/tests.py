@@ -2,7 +2,8 @@
 
 A fork has a node of its own, deploys the byte code wherever a test deploys the escrow, and stops at the first
 test that fails. Tests that killed a mutant nearby come first, then each test with its first parameters, then
-the rest, those of many examples last. If all pass, the state machine is next.
+the rest, those of many examples last. The state machine, which is faster, is before all of them where it
+killed the nearest mutant, else after them.
 """
 
 import hashlib
@@ -23,7 +24,16 @@ NOT_ABOUT_IT = ["test_gas.py", "test_token.py", "test_helpers.py", "test_propert
 """Of other contracts; or exact about gas, which every mutant changes; or run last, as the state machine."""
 
 PATIENCE = 1800
-"""Seconds after which a mutant that still runs counts as killed."""
+"""Seconds of running after which a mutant is stopped, and after a second time counts as killed."""
+
+PAUSE = 5
+"""Seconds without a turn for this process: it was stopped and continued, and no time-out means anything."""
+
+ANY_SIZE = "--disable-code-size-limit"
+"""For the node: a contract with its mutants beside it is large."""
+
+NEAR = 12
+"""How many tests are tried first, beside the state machine: those that killed the nearest mutants."""
 
 MACHINE = "the state machine"
 SLOW = "did not end"
@@ -40,7 +50,10 @@ class Runner:
     def collect(self) -> None:
         """Collects the tests and calls the campaign."""
         from ape.pytest.runners import PytestApeRunner
+        from ape_foundry import FoundryProvider
 
+        build_command = FoundryProvider.build_command
+        FoundryProvider.build_command = lambda provider: [*build_command(provider), ANY_SIZE]
         connect, PytestApeRunner._connect = PytestApeRunner._connect, lambda _: None
         self._connect = lambda: connect(self._ape)
         ignored = [f"--ignore={TESTS / name}" for name in NOT_ABOUT_IT]
@@ -64,6 +77,8 @@ class Runner:
         from ape.pytest.runners import PytestApeRunner
 
         sys.path.insert(0, str(TESTS))
+        import fuzz.machine  # noqa: F401  # once, not in each fork
+
         project.load_contracts()
         plugins = session.config.pluginmanager.get_plugins()
         (self._ape,) = [plugin for plugin in plugins if isinstance(plugin, PytestApeRunner)]
@@ -76,55 +91,77 @@ class Runner:
         if report.failed:
             print(report.nodeid, report.longreprtext, sep="\n", flush=True)
 
-    def killer(self, bytecode: str, line: int) -> str | None:
-        """The test that fails with this byte code, or None if none does."""
+    def killer(self, bytecode: str, line: int, *, near: bool = False) -> str | None:
+        """The test that fails with this byte code, or None if none does; of all tests, or of the near ones.
+
+        What fails around a pause, or does not end, is tried again: only the byte code may be the reason.
+        """
+        test, paused = self._try(bytecode, line, near)
+        if test == SLOW and not paused:
+            test, paused = self._try(bytecode, line, near)
+        while test and paused:
+            test, paused = self._try(bytecode, line, near)
+        if test not in {None, SLOW}:
+            self.killers.append((line, str(test)))
+        return test
+
+    def _try(self, bytecode: str, line: int, near: bool) -> tuple[str | None, bool]:
+        """The test that fails, and whether there was a pause."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.setsid()
             os.close(reader)
-            self._run(bytecode, line, writer)
+            self._run(bytecode, line, near, writer)
         os.close(writer)
-        test = self._wait(child, reader)
-        os.close(reader)
-        if test not in {None, MACHINE, SLOW}:
-            self.killers.append((line, str(test)))
-        return test
+        try:
+            return self._wait(child, reader)
+        finally:
+            os.close(reader)
 
-    def _wait(self, child: int, reader: int) -> str | None:
-        """What the child says before it ends, or is ended."""
-        deadline = time.monotonic() + PATIENCE
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return SLOW
-            time.sleep(0.01)
+    def _wait(self, child: int, reader: int) -> tuple[str | None, bool]:
+        """What the child says before it ends, or is ended, and whether there was a pause meanwhile."""
+        waited, paused, last = 0.0, False, time.monotonic()
+        try:
+            while os.waitpid(child, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
+                turn, last = time.monotonic() - last, time.monotonic()
+                paused |= turn > PAUSE
+                waited += min(turn, PAUSE)
+                if waited > PATIENCE:
+                    os.killpg(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    return SLOW, paused
+        except SystemExit:  # this process is told to end
+            os.killpg(child, signal.SIGKILL)
+            raise
         answer = os.read(reader, 10_000).decode()
         if not answer:
             raise RuntimeError("a test process died")
-        return answer.removeprefix("killed by ") if answer.startswith("killed by ") else None
+        return (answer.removeprefix("killed by ") if answer.startswith("killed by ") else None), paused
 
     # --- In the fork ---
 
-    def _run(self, bytecode: str, line: int, writer: int) -> None:
+    def _run(self, bytecode: str, line: int, near: bool, writer: int) -> None:
         answer = ""
         try:
-            deploy_instead(bytecode)
-            self._connect()
-            test = self._first_failure(line) or self._machine(bytecode)
+            if nearest(self.killers, line)[:1] in ([], [MACHINE]):
+                test = self._machine(bytecode) or self._first_failure(bytecode, line, near)
+            else:
+                test = self._first_failure(bytecode, line, near) or self._machine(bytecode)
             answer = f"killed by {test}" if test else "survived"
         finally:
             os.write(writer, answer.encode())
             os.killpg(0, signal.SIGKILL)  # itself and its node
 
-    def _first_failure(self, line: int) -> str | None:
-        nearest = sorted(self.killers, key=lambda killer: abs(killer[0] - line))
+    def _first_failure(self, bytecode: str, line: int, near: bool) -> str | None:
+        deploy_instead(bytecode)
+        self._connect()
         items = {item.nodeid: item for item in self._session.items}
         once = set({(item.path, item.originalname): name for name, item in reversed(items.items())}.values())
         others = sorted(items, key=lambda name: (is_hypothesis_test(items[name].obj), name not in once))
-        names = dict.fromkeys([test for _, test in nearest if test in items] + others)
-        order = [items[name] for name in names]
+        known = list(dict.fromkeys(test for test in nearest(self.killers, line) if test in items))
+        order = [items[name] for name in (known[:NEAR] if near else dict.fromkeys(known + others))]
         for item, following in zip(order, [*order[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._session.testsfailed:
@@ -134,6 +171,11 @@ class Runner:
     def _machine(self, bytecode: str) -> str | None:
         violation = break_machine(bytecode, self._steps) if self._steps else None
         return MACHINE if violation else None
+
+
+def nearest(killers: list[tuple[int, str]], line: int) -> list[str]:
+    """The tests that killed mutants, that of the nearest line first."""
+    return [test for _, test in sorted(killers, key=lambda killer: abs(killer[0] - line))]
 
 
 def deploy_instead(bytecode: str) -> None:
@@ -176,7 +218,7 @@ def break_machine(
                 raise
 
     Machine.tally, Machine.checking = Counter(), EVERYTHING if checking is None else checking
-    with Node() as node:
+    with Node(ANY_SIZE) as node:
         Machine.world = World(node, artifacts)
         try:
             run(Machine, seed, steps, phases=(Phase.generate,))

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from fuzz.model import CONFIRMED, FOREVER, LIVE, RULES, Model, Order, Refused, Window
+from fuzz.model import CONFIRMED, DISPUTED, FOREVER, LIVE, PENDING, RULES, Model, Order, Refused, Window
 from fuzz.moves import Move, Moves
 from fuzz.node import Json, Log, Reverted, transaction
 from fuzz.properties import CHECKS, Act, State, Step, bitmap, named, require
@@ -26,18 +25,27 @@ EVERYTHING = frozenset(range(8))
 """The seven properties, and 0: the contract does what the model says, to each error and event."""
 
 
-def has_lessons(machine: Any) -> bool:
-    """Whether there is a lesson to act on."""
-    return any(status in LIVE for _, _, status in machine.state.lessons())
-
-
-def has_disputable(machine: Any) -> bool:
-    """Whether there is a lesson that can be disputed, now or later."""
-    return bool(machine.disputable())
+STEPS = {
+    "publish": 1,
+    "create": 3,
+    "compete": 4,
+    "act": 3,
+    "quarrel": 3,
+    "book_again": 3,
+    "at_the_edge": 8,
+    "ignore_the_status": 1,
+    "several_together": 2,
+    "wait": 2,
+    "approve": 1,
+    "change_the_arbiter": 2,
+}
+"""What is done, and how often compared with the rest."""
+OF_LESSONS = {"act", "book_again", "at_the_edge", "ignore_the_status"}
+"""What takes a lesson that is live."""
 
 
 class EscrowMachine(RuleBasedStateMachine):
-    """Each rule is a step. `world` and `checking` are set by whoever runs it."""
+    """A life of many steps. `world` and `checking` are set by whoever runs it."""
 
     world: ClassVar[World]
     checking: ClassVar[frozenset[int]] = EVERYTHING
@@ -62,62 +70,95 @@ class EscrowMachine(RuleBasedStateMachine):
     # --- Steps ---
 
     @rule(data=st.data())
+    def step(self, data: Any) -> None:
+        """One of the things below. Of separate rules, Hypothesis would leave out some in each life."""
+        kind = self.moves(data).pick([kind for kind, times in STEPS.items() for _ in range(times)])
+        if kind in OF_LESSONS and not self.some_live():
+            kind = "create"
+        getattr(self, kind)(data)
+
     def publish(self, data: Any) -> None:
         self.attempt(self.moves(data).publish())
 
-    @rule(data=st.data())
     def create(self, data: Any) -> None:
         self.attempt(self.moves(data).create())
 
-    @rule(data=st.data())
-    def create_more(self, data: Any) -> None:
-        self.attempt(self.moves(data).create())
-
-    @precondition(has_lessons)
-    @rule(data=st.data())
     def act(self, data: Any) -> None:
         moves = self.moves(data)
         self.attempt(moves.act(moves.name()))
 
-    @precondition(has_lessons)
-    @rule(data=st.data())
-    def act_again(self, data: Any) -> None:
-        self.act(data)
-
-    @precondition(has_lessons)
-    @rule(data=st.data())
-    def act_more(self, data: Any) -> None:
-        self.act(data)
-
-    @precondition(has_disputable)
-    @rule(data=st.data())
     def quarrel(self, data: Any) -> None:
-        """A lesson is disputed in its time, and perhaps decided at once. By chance alone that is too rare."""
-        first, last = self.moves(data).pick(self.disputable())
-        self.now = max(self.now, data.draw(st.sampled_from([first, last, (first + last) // 2])))
-        self.attempt(self.moves(data).act("dispute"))
-        if data.draw(st.booleans()):
-            self.attempt(self.moves(data).act("resolve"))
+        """A lesson is disputed in its time, and perhaps decided at once, or somebody acts as if it were not.
 
-    @precondition(has_lessons)
-    @rule(data=st.data())
+        By chance alone that is too rare.
+        """
+        if not self.disputable():
+            self.attempt(self.moves(data).create())
+        if not self.disputable():
+            return
+        order, lesson, status = self.moves(data).pick(self.disputable())
+        if status == PENDING:
+            self.attempt(self.moves(data).act("confirm", (order, order.tutor, {lesson})))
+        first, last = self.when_disputable(order, lesson)
+        self.now = max(self.now, self.moves(data).pick([first, last, (first + last) // 2]))
+        self.attempt(self.moves(data).act("dispute", (order, order.student, {lesson})))
+        match self.moves(data).pick(["leave it", "resolve", "ignore it", "ignore it"]):
+            case "resolve":
+                self.attempt(self.moves(data).act("resolve"))
+            case "ignore it":
+                self.out_of_turn(data, DISPUTED)
+
+    def compete(self, data: Any) -> None:
+        """Somebody books beside or over a lesson that is still to come."""
+        if not self.upcoming():
+            self.attempt(self.moves(data).create())
+        if self.upcoming():
+            moves = self.moves(data)
+            self.attempt(moves.create(moves.rival(*moves.pick(self.upcoming()))))
+
+    def book_again(self, data: Any) -> None:
+        """The tutor calls off all of an order's lessons, and the same order is created once more."""
+        order = self.moves(data).pick([order for order, _, status in self.state.lessons() if status in LIVE])
+        live = {lesson for lesson, status in self.state.batches[order].items() if status in LIVE}
+        self.attempt(self.moves(data).act("cancel", (order, order.tutor, live)))
+        self.attempt(self.moves(data).create(order))
+
     def at_the_edge(self, data: Any) -> None:
         """Somebody does something within a second of the first or the last time for it, or too late."""
+        too_late = self.moves(data).once_in(3)
         edges = [
-            (name, (order, self.actor(role, order), {lesson}), edge)
+            ((name, role), (order, self.actor(role, order), {lesson}), edge)
             for order, lesson, status in self.state.lessons()
             for (name, role), rules in RULES.items()
             if status in rules
             for edge in rules[status](order.slots[lesson], PERIODS[self.which])
-            if edge not in {0, FOREVER}
+            if edge not in {0, FOREVER} and (edge >= self.now or too_late)
         ]
         if edges:
             moves = self.moves(data)
-            name, chosen, edge = moves.pick(edges)
+            kind = moves.pick(sorted({kind for kind, _, _ in edges}))
+            (name, _), chosen, edge = moves.pick([one for one in edges if one[0] == kind])
             self.now = max(self.now, edge + moves.pick([-1, 0, 1]))
             self.attempt(self.moves(data).act(name, chosen))
 
-    @rule(data=st.data())
+    def ignore_the_status(self, data: Any) -> None:
+        statuses = {status for _, _, status in self.state.lessons()}
+        self.out_of_turn(data, self.moves(data).pick(sorted(statuses)))
+
+    def out_of_turn(self, data: Any, status: int) -> None:
+        """Somebody does what this status forbids, at a time at which another status would allow it."""
+        moves = self.moves(data)
+        lessons = [(order, lesson) for order, lesson, actual in self.state.lessons() if actual == status]
+        if not lessons:
+            return
+        order, lesson = moves.pick(lessons)
+        forbidden = [(act, rules) for act, rules in RULES.items() if status not in rules]
+        (name, role), rules = moves.pick(forbidden)
+        first, last = moves.pick(list(rules.values()))(order.slots[lesson], PERIODS[self.which])
+        if self.now <= last:
+            self.now = max(self.now, first)
+        self.attempt(self.moves(data).act(name, (order, self.actor(role, order), {lesson})))
+
     def several_together(self, data: Any) -> None:
         """Several acts, of several people, in one transaction."""
         moves = self.moves(data)
@@ -135,25 +176,26 @@ class EscrowMachine(RuleBasedStateMachine):
                     drawn.append(moves.act(moves.name()))
         self.attempt(*drawn, together=True)
 
-    @rule(data=st.data())
     def wait(self, data: Any) -> None:
         self.now = self.moves(data).moment()
         self.tally["wait", "done"] += 1
 
-    @rule(data=st.data())
-    def wait_more(self, data: Any) -> None:
-        self.wait(data)
-
-    @rule(student=st.sampled_from(range(4)), value=st.sampled_from([MAX, MAX, 10**20, 0]))
-    def approve(self, student: int, value: int) -> None:
-        person = self.world.students[student]
+    def approve(self, data: Any) -> None:
+        person = self.moves(data).pick(self.world.students[:4])
+        value = self.moves(data).pick([MAX, MAX, 10**20, 0])
         call = self.world.token.transaction(person, "approve", self.escrow.address, value)
         self.perform(call, [Act("approve", person, person)], lambda model: model.approve(person, value))
 
-    @rule(data=st.data(), kind=st.sampled_from(["hand over", "accept", "renounce"]))
-    def change_the_arbiter(self, data: Any, kind: str) -> None:
-        sender = data.draw(st.sampled_from([*self.world.arbiters * 4, *self.world.senders]))
-        successor = data.draw(st.sampled_from(self.world.arbiters))
+    def change_the_arbiter(self, data: Any) -> None:
+        """The arbiter names a successor, who accepts; or one of the two alone; or he wants to leave."""
+        successor = self.moves(data).pick(self.world.arbiters)
+        for kind in self.moves(data).pick([["hand over", "accept"], ["hand over"], ["accept"], ["renounce"]]):
+            entitled = successor if kind == "accept" else self.state.arbiter
+            self.say_of_the_arbiter(
+                kind, successor, self.moves(data).pick([entitled] * 20 + self.world.senders)
+            )
+
+    def say_of_the_arbiter(self, kind: str, successor: str, sender: str) -> None:
         function, *arguments = {
             "hand over": ("transferOwnership", successor),
             "accept": ("acceptOwnership",),
@@ -245,12 +287,26 @@ class EscrowMachine(RuleBasedStateMachine):
         """Who has a role in an order. Anyone is somebody else."""
         return {"student": order.student, "tutor": order.tutor}.get(role, self.world.relayers[0])
 
-    def disputable(self) -> list[Window]:
-        """When the lessons that are confirmed can be disputed, of those for which it is not too late."""
-        rule = RULES["dispute", "student"][CONFIRMED]
-        lessons = [(order, lesson) for order, lesson, status in self.state.lessons() if status == CONFIRMED]
-        windows = [rule(order.slots[lesson], PERIODS[self.which]) for order, lesson in lessons]
-        return [(first, last) for first, last in windows if last >= self.now]
+    def upcoming(self) -> list[tuple[Order, int]]:
+        """The lessons that have not begun."""
+        lessons = self.state.lessons()
+        return [(one, i) for one, i, status in lessons if status in LIVE and one.slots[i].start > self.now]
+
+    def some_live(self) -> bool:
+        return any(status in LIVE for _, _, status in self.state.lessons())
+
+    def disputable(self) -> list[tuple[Order, int, int]]:
+        """The lessons that can be disputed now or later, some once they are confirmed, and their statuses."""
+        return [
+            (order, lesson, status)
+            for order, lesson, status in self.state.lessons()
+            if (status == CONFIRMED and self.now <= self.when_disputable(order, lesson)[1])
+            or (status == PENDING and self.now < order.slots[lesson].start)
+        ]
+
+    def when_disputable(self, order: Order, lesson: int) -> Window:
+        """From when until when its student may dispute a confirmed lesson."""
+        return RULES["dispute", "student"][CONFIRMED](order.slots[lesson], PERIODS[self.which])
 
     def read(self) -> State:
         return self.world.read(self.which, self.orders.values())

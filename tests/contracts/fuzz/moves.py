@@ -64,7 +64,7 @@ class Moves:
         kinds = ["send"] * 8 * can_send + ["sign"] * 8
         kinds += ["nobody"] * 2
         if not self.sender:
-            kinds += ["forged", "another", "another", "cut", "mirrored"]
+            kinds += ["forged", "another", "another", "another", "cut", "mirrored"]
         kind = self.pick(kinds)
         if kind == "send":
             return actor, None, self.pick([b"", b"\1" * 65])
@@ -110,8 +110,10 @@ class Moves:
 
     # --- Orders ---
 
-    def create(self) -> Move:
-        order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
+    def create(self, order: Order | None = None) -> Move:
+        """This order, or one that exists, or mostly a new one."""
+        if order is None:
+            order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
         self.fresh.append(order)
         domain = self.world.domains[self.which]
         digest = domain.order(order)
@@ -149,10 +151,12 @@ class Moves:
         permit = (value, deadline, proof[64], proof[:32], proof[32:64])
         return Move(act, "createBookingsWithPermit", (act.order, signature, permit), predict_both)
 
-    def _order(self) -> Order:
-        offered = [offer for offer, terms in self.state.listings.items() if terms.hourly_rate]
+    def _order(self, of: str | None = None) -> Order:
+        """For any tutor, or this one."""
+        listings = [offer for offer in self.state.listings if of in {None, offer[0]}]
+        offered = [offer for offer in listings if self.state.listings[offer].hourly_rate]
         if not offered or self.once_in(20):
-            offered = list(self.state.listings)
+            offered = listings
         tutor, listing = self.pick(offered)
         rate = self.state.listings[tutor, listing].hourly_rate
         return Order(
@@ -169,9 +173,9 @@ class Moves:
     def _slots(self) -> tuple[Slot, ...]:
         """A row of lessons with gaps, from soon on; or a few anywhere; or very many; or a wrong one."""
         quarter = self.now // QUARTER + 1
-        match self.pick(["row", "row", "row", "few", "few", "late", "many"]):
+        match self.pick(["row", "row", "row", "few", "few", "late", "late", "many"]):
             case "row":
-                slots, start = [], quarter + self.draw(st.integers(0, 40))
+                slots, start = [], quarter + self.draw(st.integers(0, 40)) + self.pick([0, 0, 100, 300])
                 for _ in range(self.draw(st.integers(1, 10))):
                     slots.append(Slot(start * QUARTER, self.pick(DURATIONS)))
                     start += slots[-1].minutes // 15 + self.pick([0, 0, 1, 5])
@@ -179,9 +183,13 @@ class Moves:
                 starts = self.draw(st.lists(st.integers(quarter - 1, quarter + 60), min_size=1, max_size=5))
                 slots = [Slot(start * QUARTER, self.pick(DURATIONS)) for start in starts]
             case "late":  # around the end of a calendar word, in later and later weeks
-                start = (quarter // WORD + self.draw(st.integers(1, 4))) * WORD
-                before = self.draw(st.integers(0, 33))
-                slots = [Slot((start - before) * QUARTER, self.pick(DURATIONS))]
+                start = (quarter // WORD + self.pick([1, 1, 1, 2, 4])) * WORD
+                minutes = self.pick(DURATIONS)
+                before = self.draw(st.integers(0, minutes // 15 + 1))
+                slots = [Slot((start - before) * QUARTER, minutes)]
+                if not self.once_in(4):  # and another, soon after: mostly before it in the order
+                    after = self.draw(st.integers(0, 5))
+                    slots.insert(self.pick([0, 0, 1]), Slot((start + after) * QUARTER, self.pick(DURATIONS)))
             case _:
                 count = self.pick([40, 40, 41, 0])
                 slots = [Slot((quarter + place) * QUARTER, 15) for place in range(count)]
@@ -192,6 +200,21 @@ class Moves:
             wrong += [Slot(start, minutes) for minutes in WRONG_DURATIONS]
             slots[place] = self.pick(wrong)
         return tuple(slots)
+
+    def rival(self, order: Order, lesson: int) -> Order:
+        """For the same tutor: just before or after this lesson, or a quarter into it; one in the clear."""
+        slot = order.slots[lesson]
+        first, last = slot.start // QUARTER, slot.end // QUARTER
+        slots = []
+        for _ in range(self.draw(st.integers(1, 2))):
+            minutes = self.pick(DURATIONS)
+            before = first - minutes // 15
+            start = self.pick([before, before, last, before + 1, last - 1])
+            slots.append(Slot(start * QUARTER, minutes))
+        clear = Slot((last + 40 + self.draw(st.integers(0, 40))) * QUARTER, 60)
+        slots.insert(self.pick([0, len(slots)]), clear)
+        partial = not self.once_in(3)
+        return self._order(order.tutor)._replace(slots=tuple(slots), allow_partial=partial)
 
     # --- The life of a lesson ---
 
@@ -232,6 +255,7 @@ class Moves:
         right = domain.act(name, order, number)
         wrong = (
             domain.act(name, order, number ^ 1),
+            domain.act("complete", order, number),
             domain.act("complete", order, number),
             domain.order(order),
         )

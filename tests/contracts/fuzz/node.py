@@ -42,9 +42,9 @@ class Log:
 
 
 class Node:
-    """An anvil process with `accounts` unlocked accounts, and one connection to it."""
+    """An anvil process with `accounts` unlocked accounts and these options, and one connection to it."""
 
-    def __init__(self, accounts: int = 20) -> None:
+    def __init__(self, *options: str, accounts: int = 20) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [
@@ -57,7 +57,7 @@ class Node:
             "--mnemonic",
             MNEMONIC,
         ]
-        command += ["--base-fee", "0", "--gas-limit", "100000000", "--order", "fifo"]
+        command += ["--base-fee", "0", "--gas-limit", "100000000", "--order", "fifo", *options]
         self._process = subprocess.Popen(command)
         self._connection = _connect(port)
         self.accounts = [to_checksum_address(account) for account in self.rpc("eth_accounts")]

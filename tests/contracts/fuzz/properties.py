@@ -243,7 +243,7 @@ CHECKS: dict[int, Check] = {
     5: statuses_move_by_the_table,
     7: partial_orders_leave_out_what_was_taken,
 }
-"""Number 6 needs the node: `test_properties.py` has it."""
+"""Number 6 needs the node: `World.everybody_gets_his_money_out` has it."""
 
 OUTS = {PENDING: ("cancel", "student"), CONFIRMED: ("complete", "tutor"), DISPUTED: ("cancel", "student")}
 """6. From every live status, whose money it becomes with time, and the act by which he gets it out alone."""
