@@ -202,7 +202,7 @@ class Moves:
         return tuple(slots)
 
     def rival(self, order: Order, lesson: int) -> Order:
-        """For the same tutor: just before or after this lesson, or a quarter into it; one in the clear."""
+        """For the same tutor: just before or after this lesson, or a quarter into it; others in the clear."""
         slot = order.slots[lesson]
         first, last = slot.start // QUARTER, slot.end // QUARTER
         slots = []
@@ -211,8 +211,8 @@ class Moves:
             before = first - minutes // 15
             start = self.pick([before, before, last, before + 1, last - 1])
             slots.append(Slot(start * QUARTER, minutes))
-        clear = Slot((last + 40 + self.draw(st.integers(0, 40))) * QUARTER, 60)
-        slots.insert(self.pick([0, len(slots)]), clear)
+        clear = last + 40 + self.draw(st.integers(0, 40))
+        slots = [Slot(clear * QUARTER, 60), *slots, Slot((clear + 4) * QUARTER, 60)]
         partial = not self.once_in(3)
         return self._order(order.tutor)._replace(slots=tuple(slots), allow_partial=partial)
 
