@@ -153,7 +153,7 @@ class Runner:
             else:
                 test = self._first_failure(bytecode, line, near) or self._machine(bytecode)
             answer = f"killed by {test}" if test else "survived"
-        except BaseException:  # no test failed: the process could not do its work
+        except BaseException:  # noqa: BLE001  # no test failed: the process could not work
             traceback.print_exc()
         finally:
             sys.stderr.flush()
