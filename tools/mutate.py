@@ -111,7 +111,8 @@ def run(
     try:
         known_good = _settled(results.get(contract.name), tests)
         places = range(1, len(candidates))
-        groups = [[0]] * (not known_good) + [[*places[i : i + GROUP]] for i in range(0, len(places), GROUP)]
+        size = max(1, min(GROUP, len(places) // (2 * len(workers))))
+        groups = [[0]] * (not known_good) + [[*places[i : i + size]] for i in range(0, len(places), size)]
         for group in [*groups, *[None] * len(workers)]:
             jobs.put(group)
         tally: Counter[str] = Counter()

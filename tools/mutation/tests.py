@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ NEAR = 12
 """How many tests are tried first, beside the state machine: those that killed the nearest mutants."""
 
 MACHINE = "the state machine"
-SLOW = "did not end"
+SLOW, DIED = "did not end", "died"
 
 
 class Runner:
@@ -97,10 +98,12 @@ class Runner:
         What fails around a pause, or does not end, is tried again: only the byte code may be the reason.
         """
         test, paused = self._try(bytecode, line, near)
-        if test == SLOW and not paused:
+        if test in {SLOW, DIED} and not paused:
             test, paused = self._try(bytecode, line, near)
         while test and paused:
             test, paused = self._try(bytecode, line, near)
+        if test == DIED:
+            raise RuntimeError("a test process died twice")
         if test not in {None, SLOW}:
             self.killers.append((line, str(test)))
         return test
@@ -137,7 +140,7 @@ class Runner:
             raise
         answer = os.read(reader, 10_000).decode()
         if not answer:
-            raise RuntimeError("a test process died")
+            return DIED, paused
         return (answer.removeprefix("killed by ") if answer.startswith("killed by ") else None), paused
 
     # --- In the fork ---
@@ -150,7 +153,10 @@ class Runner:
             else:
                 test = self._first_failure(bytecode, line, near) or self._machine(bytecode)
             answer = f"killed by {test}" if test else "survived"
+        except BaseException:  # noqa: BLE001  # no test failed: the process could not work
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os.write(writer, answer.encode())
             os.killpg(0, signal.SIGKILL)  # itself and its node
 
