@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from http.client import HTTPException
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import pytest
@@ -169,7 +170,7 @@ class Runner:
         others = sorted(items, key=lambda name: (is_hypothesis_test(items[name].obj), name not in once))
         known = list(dict.fromkeys(test for test in nearest(self.killers, line) if test in items))
         order = [items[name] for name in (known[:NEAR] if near else dict.fromkeys(known + others))]
-        for item, following in zip(order, [*order[1:], None], strict=True):
+        for item, following in zip_longest(order, order[1:]):  # none at all, if no near one is known
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._session.testsfailed:
                 return item.nodeid
