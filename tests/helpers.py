@@ -14,13 +14,13 @@ import pytest
 from ape import chain, project
 from ape.api.accounts import AccountAPI
 from ape.contracts.base import ContractContainer, ContractInstance
-from eth_abi.abi import decode, encode
 from eth_account.account import Account as Keys
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 from ethpm_types.abi import ABIType, ErrorABI, EventABI, MethodABI
 
 from creneau.order import Domain, Order, Permit, listing_typed_data, permit_typed_data
+from creneau.strict_abi import decode, encode
 
 Account: TypeAlias = AccountAPI
 Contract: TypeAlias = ContractInstance

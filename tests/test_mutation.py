@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_abi.exceptions import InsufficientDataBytes
 from eth_utils.crypto import keccak
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "contracts")]
 
 from audit.broken import BREAKS  # noqa: E402
-from fuzz.node import Node, transaction  # noqa: E402
+from fuzz.node import Codec, Node, transaction  # noqa: E402
 from mutation.compiler import FILE, Compiler, DoesNotCompile  # noqa: E402
 from mutation.mutants import Mutant, mutants  # noqa: E402
 from mutation.schemata import Schemata, numbered  # noqa: E402
@@ -92,6 +93,16 @@ def answers(node: Node, bytecode: str) -> list[int]:
     selector = keccak(text="next(uint256)")[:4]
     calls = [transaction(node.accounts[0], contract, selector + n.to_bytes(32)) for n in (0, 1, 5)]
     return [int.from_bytes(node.call(call, now + 2)) for call in calls]
+
+
+def test_an_event_that_says_to_be_longer_than_it_is_does_not_hold_the_state_machine_up() -> None:
+    numbers = {"type": "uint256[]", "name": "numbers", "indexed": False}
+    codec = Codec([[{"type": "event", "name": "Numbers", "inputs": [numbers]}]])
+    data = (32).to_bytes(32) + (1 << 60).to_bytes(32) + bytes(64)
+    topic = keccak(text="Numbers(uint256[])")
+    log = {"address": "0x" + "11" * 20, "topics": ["0x" + topic.hex()], "data": "0x" + data.hex()}
+    with pytest.raises(InsufficientDataBytes):
+        codec.logs([log])
 
 
 # --- The lists ---

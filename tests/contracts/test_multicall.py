@@ -12,12 +12,12 @@ from acts import (
     sign_act,
     undone,
 )
-from eth_abi.abi import decode
 from helpers import Account, Receipt, call, calldata, event, reverts, send, send_data, sign_listing
 from market import LISTING, RATE, Market, quarters_of, slot
 
 from creneau.booking import Status
 from creneau.order import Order
+from creneau.strict_abi import decode
 
 OTHER = b"\1" * 32
 
