@@ -50,11 +50,12 @@ def main() -> int:
     tests, explained = tree(), reasons()
     waiting = [mutant for mutant in chosen if not _settled(results.get(mutant.name), tests)]
     waiting.sort(key=lambda mutant: mutant.key in explained)  # these take longest: all tests must pass
+    last = sum(mutant.key in explained for mutant in waiting)
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(waiting)} to run", flush=True)
     if waiting:
         lines = {mutant.name: mutant.line for mutant in everything}
         known = [(lines[name], result["verdict"]) for name, result in results.items() if name in lines]
-        run(source, waiting, results, known, tests, options)
+        run(source, waiting, last, results, known, tests, options)
     return report(chosen, results, whole=len(chosen) == len(everything))
 
 
@@ -88,12 +89,16 @@ def _settled(result: dict[str, str] | None, tests: str) -> bool:
 def run(
     source: str,
     waiting: list[Mutant],
+    last: int,
     results: dict[str, dict[str, str]],
     known: list[tuple[int, str]],
     tests: str,
     options: argparse.Namespace,
 ) -> None:
-    """Lets workers find out what becomes of each mutant; the contract itself is first, and must survive."""
+    """Lets workers find out what becomes of each mutant; the contract itself is first, and must survive.
+
+    The `last` mutants are dealt out one by one: they take long, and no worker should have them all.
+    """
     context = multiprocessing.get_context("fork")
     jobs: Any = (
         context.SimpleQueue()
@@ -110,9 +115,10 @@ def run(
     begun = time.monotonic()
     try:
         known_good = _settled(results.get(contract.name), tests)
-        places = range(1, len(candidates))
+        places = range(1, len(candidates) - last)
         size = max(1, min(GROUP, len(places) // (2 * len(workers))))
         groups = [[0]] * (not known_good) + [[*places[i : i + size]] for i in range(0, len(places), size)]
+        groups += [[place] for place in range(len(candidates) - last, len(candidates))]
         for group in [*groups, *[None] * len(workers)]:
             jobs.put(group)
         tally: Counter[str] = Counter()
@@ -169,8 +175,10 @@ def _work(
 def compiled_together(mutants: list[Mutant], schemata: Schemata, runner: Runner) -> dict[str, str]:
     """The byte codes of those mutants that can be compiled together, empty for what does not compile.
 
-    Beside them the contract itself must still pass the state machine.
+    Beside them the contract itself must still pass the state machine. One alone gains nothing from it.
     """
+    if len(mutants) == 1:
+        return {}
     inside = [mutant for mutant in mutants if mutant.line and schemata.place(mutant)]
     try:
         bytecode, good = schemata.compiled(inside)
