@@ -1,0 +1,160 @@
+"""What the Dockerfile copies, started as compose.yaml starts it, books lessons.
+
+There need not be a container engine: the image is a folder with those files alone and an environment that has
+the packages, but not this checkout. Nothing but the database may change: the container can't write elsewhere.
+"""
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from desk import Desk, slot
+from dev_stack import DevStack, free_port
+from eth_account import Account
+from postgres import PostgreSQL
+
+ROOT = Path(__file__).parents[2]
+PASSPHRASE, RELAYER = "a passphrase", 7
+"""Of the key file, and which of the node's accounts is in it."""
+
+
+@pytest.fixture
+def desk(postgres: PostgreSQL) -> Iterator[Desk]:
+    """People in a database that only the image's shim reads."""
+    with DevStack(settings={"database_url": postgres.database()}) as own:
+        own.stop_shim()
+        yield Desk.of(own, balance=100)
+
+
+def of_the_last_stage(word: str) -> list[list[str]]:
+    """What follows this word in the Dockerfile, after its last FROM."""
+    last = (ROOT / "Dockerfile").read_text().split("\nFROM ")[-1]
+    return [shlex.split(line)[1:] for line in last.splitlines() if line.startswith(f"{word} ")]
+
+
+def image(folder: Path) -> None:
+    """Copies what the image has, the page from where it was built."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for *stage, source, target in of_the_last_stage("COPY"):
+        if source == "/venv":
+            environment(folder / "venv")
+        else:
+            path = source.removeprefix("/app/") if stage else source
+            shutil.copytree(ROOT / path, folder / "app" / target, ignore=ignore)
+
+
+def environment(folder: Path) -> None:
+    """One with the packages of this one, which has the same lock file, without what its .pth files add."""
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
+
+
+def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """The service of compose.yaml, with these folders for its own."""
+    service: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["shim"]
+    settings = desk.stack.settings
+    keyfile = Account.encrypt(desk.stack.account(RELAYER).key, PASSPHRASE, "pbkdf2", 1000)
+    secrets = {
+        "database-password": "none is needed on a socket",
+        "jwt": settings.token_secret,
+        "mnemonic": settings.custody_mnemonic,
+        "relayer-key": json.dumps(keyfile),
+        "relayer-passphrase": PASSPHRASE,
+    }
+
+    def here(text: str) -> str:
+        return text.replace("/run/secrets", str(folder / "secrets"))
+
+    (folder / "secrets").mkdir()
+    for name, text in secrets.items():
+        (folder / "secrets" / name).write_text(text)
+    for secret in service["secrets"]:
+        if isinstance(secret, dict):
+            place = folder / "home" / Path(secret["target"]).relative_to("/home/creneau")
+            place.parent.mkdir(parents=True)
+            shutil.copy(folder / "secrets" / secret["source"], place)
+
+    given = {
+        "CRENEAU_RPC_URL": desk.stack.rpc_url,
+        "CRENEAU_CHAIN_ID": desk.stack.chain_id,
+        "CRENEAU_ESCROW": desk.stack.escrow,
+        "CRENEAU_DEPLOYMENT_BLOCK": 0,
+        "CRENEAU_PUBLIC_ORIGIN": f"http://127.0.0.1:{port}",
+        "CRENEAU_DATABASE_URL": settings.database,
+    }
+    image = dict(pair.split("=", 1) for pairs in of_the_last_stage("ENV") for pair in pairs)
+    inside = {
+        "HOME": folder / "home",
+        "PATH": f"{folder / 'venv' / 'bin'}:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": 1,  # Where nothing can be written Python does without as well.
+        "CRENEAU_HOST": "127.0.0.1",
+        "CRENEAU_PORT": port,
+    }
+    values = image | service["environment"] | given | inside
+    shell, options, script = service["command"]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [shell, options, here(script.replace("$$", "$"))],
+            cwd=folder / "app",
+            env={name: here(str(value)) for name, value in values.items()},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What is in the folders that the container cannot write to."""
+    paths = [path for part in ("app", "home", "secrets") for path in (folder / part).rglob("*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
+
+
+def test_the_image_started_by_compose_books_lessons_and_writes_nothing(desk: Desk, tmp_path: Path) -> None:
+    image(tmp_path)
+    port = free_port()
+    shim = start(desk, tmp_path, port)
+    before = files(tmp_path)
+    try:
+        wait_until_ready(shim, port, tmp_path / "log")
+        client = desk.stack.client(desk.student.id, url=f"http://127.0.0.1:{port}")
+        page = client.get("/")
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+
+        body = desk.body(slot("09:00"), slot("10:00"))
+        answer = client.post("/api/blockchain/booking/batch", json=body)
+        assert answer.status_code == 200, answer.text
+        receipt = desk.stack.rpc("eth_getTransactionReceipt", answer.json()["data"]["transactionHash"])
+        assert receipt["from"] == desk.stack.account(RELAYER).address.lower()
+        assert desk.stack.balance(desk.student.wallet) == 30 * 10**18
+    finally:
+        shim.terminate()
+        code = shim.wait(timeout=30)
+    assert code == -signal.SIGTERM, (tmp_path / "log").read_text()
+    assert files(tmp_path) == before
+    assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
+
+
+def wait_until_ready(shim: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """As the image's health check asks, and for no longer than its start may take."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until and shim.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=4).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"not ready:\n{log.read_text()[-3000:]}")
