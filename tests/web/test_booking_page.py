@@ -370,6 +370,27 @@ def test_a_restart_while_it_is_pending_is_not_a_failure(
 # --- Time ---
 
 
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize("locale", ["en-US", "fr-FR"])
+def test_a_time_stands_on_one_line_and_within_its_button(
+    visits: Visits, annonce: Annonce, student: User, size: str, locale: str
+) -> None:
+    visit = visits.new(student, size=size, locale=locale)
+    visit.choose(annonce)
+    visit.see(f"s-slots-{locale}")
+    sizes = visit.page.locator(".slot").evaluate_all(
+        """slots => slots.map(slot => {
+            const text = document.createRange();
+            text.selectNodeContents(slot);
+            const rectangle = text.getBoundingClientRect();
+            const lines = rectangle.height / parseFloat(getComputedStyle(slot).lineHeight);
+            return [slot.innerText, Math.round(lines), rectangle.width <= slot.clientWidth];
+        })"""
+    )
+    assert [text for text, lines, inside in sizes if lines != 1 or not inside] == []
+    assert any(text.endswith("AM") for text, *_ in sizes) == (locale == "en-US")
+
+
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Asia/Kathmandu", "America/Los_Angeles"])
 def test_both_clocks_are_shown_wherever_the_two_are(
     stack: DevStack, visits: Visits, tutor: User, student: User, zone: str
