@@ -134,8 +134,8 @@ def paused(stack: DevStack) -> Iterator[None]:
     try:
         yield
     finally:
-        stack.rpc("evm_setAutomine", True)  # First: what is sent in between would wait for ever.
         stack.rpc("evm_mine")
+        stack.rpc("evm_setAutomine", True)
 
 
 def wait_for(desk: Desk, location: str, *states: str) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def test_a_block_that_is_reorganised_away_costs_nothing(stack: DevStack, desk: D
         stack.rpc("anvil_reorg", 1, [])
         assert stack.rpc("eth_getTransactionReceipt", data["transactionHash"]) is None
         assert desk.balance() == 1000 * EDU
-        wait_for(desk, location, "submitted")
+        while stack.rpc("txpool_status")["pending"] == "0x0":  # Until it is sent again.
+            time.sleep(0.01)
     again = wait_for(desk, location, "mined")
     assert again["transactionHash"] == data["transactionHash"]
     stack.rpc("anvil_mine", "0x4")
