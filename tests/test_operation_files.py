@@ -75,7 +75,7 @@ def test_every_variable_is_a_setting() -> None:
     for name, value in environment.items():
         for variable in re.findall(r"\$\{(\w+)", str(value)):
             assert variable == name
-    known = {"APE_ACCOUNTS_relayer_PASSPHRASE", "PGPASSWORD"}
+    known = {"APE_ACCOUNTS_relayer_PASSPHRASE", "APE_DATA_FOLDER", "PGPASSWORD"}
     assert set(re.findall(r"export (\w+)=", COMPOSE["services"]["shim"]["command"][2])) == known
 
 

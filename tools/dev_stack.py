@@ -181,9 +181,11 @@ class DevStack:
         """Starts a process of the shim; another one that serves needs a port of its own."""
         return self._run([sys.executable, "-m", "api", command], self.log_file, self._environment(settings))
 
-    def wait_until_ready(self, process: subprocess.Popen[bytes], url: str) -> None:
-        """Waits until the process of the shim says that it is ready."""
-        _wait_until_answers(process, lambda: httpx.get(f"{url}/readyz").raise_for_status(), self.log_file)
+    def wait_until_ready(self, process: subprocess.Popen[bytes], url: str, log: Path | None = None) -> None:
+        """Waits until the process of the shim says that it is ready, or raises with the end of its log."""
+        _wait_until_answers(
+            process, lambda: httpx.get(f"{url}/readyz").raise_for_status(), log or self.log_file
+        )
 
     def stop_shim(self, *, kill: bool = False) -> None:
         """Stops the shim; `kill` without a chance to finish anything."""

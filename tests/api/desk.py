@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -138,10 +138,18 @@ def paused(stack: DevStack) -> Iterator[None]:
         stack.rpc("evm_setAutomine", True)
 
 
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Waits for something that another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def wait_for(desk: Desk, location: str, *states: str) -> dict[str, Any]:
     """The batch once it is in one of these states."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
         data: dict[str, Any] = desk.client.get(location).json()["data"]
         if data["state"] in states:
             return data

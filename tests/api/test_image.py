@@ -10,13 +10,11 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from desk import Desk, slot
@@ -75,16 +73,17 @@ def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
     }
 
     def here(text: str) -> str:
-        return text.replace("/run/secrets", str(folder / "secrets"))
+        return text.replace("/run/", f"{folder}/run/")
 
-    (folder / "secrets").mkdir()
+    for empty in ("home", "run/secrets"):
+        (folder / empty).mkdir(parents=True)
     for name, text in secrets.items():
-        (folder / "secrets" / name).write_text(text)
+        (folder / "run" / "secrets" / name).write_text(text)
     for secret in service["secrets"]:
         if isinstance(secret, dict):
-            place = folder / "home" / Path(secret["target"]).relative_to("/home/creneau")
+            place = Path(here(secret["target"]))
             place.parent.mkdir(parents=True)
-            shutil.copy(folder / "secrets" / secret["source"], place)
+            shutil.copy(folder / "run" / "secrets" / secret["source"], place)
 
     given = {
         "CRENEAU_RPC_URL": desk.stack.rpc_url,
@@ -102,13 +101,14 @@ def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
         "CRENEAU_HOST": "127.0.0.1",
         "CRENEAU_PORT": port,
     }
-    values = image | service["environment"] | given | inside
+    composed = {name: here(value) for name, value in service["environment"].items()}
+    values = image | composed | given | inside
     shell, options, script = service["command"]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [shell, options, here(script.replace("$$", "$"))],
             cwd=folder / "app",
-            env={name: here(str(value)) for name, value in values.items()},
+            env={name: str(value) for name, value in values.items()},
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -117,18 +117,19 @@ def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 def files(folder: Path) -> dict[str, bytes]:
     """What is in the folders that the container cannot write to."""
-    paths = [path for part in ("app", "home", "secrets") for path in (folder / part).rglob("*")]
+    paths = [path for part in ("app", "home", "run") for path in (folder / part).rglob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
 def test_the_image_started_by_compose_books_lessons_and_writes_nothing(desk: Desk, tmp_path: Path) -> None:
     image(tmp_path)
     port = free_port()
+    url = f"http://127.0.0.1:{port}"
     shim = start(desk, tmp_path, port)
     before = files(tmp_path)
     try:
-        wait_until_ready(shim, port, tmp_path / "log")
-        client = desk.stack.client(desk.student.id, url=f"http://127.0.0.1:{port}")
+        desk.stack.wait_until_ready(shim, url, tmp_path / "log")
+        client = desk.stack.client(desk.student.id, url=url)
         page = client.get("/")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
@@ -145,16 +146,3 @@ def test_the_image_started_by_compose_books_lessons_and_writes_nothing(desk: Des
     assert code == -signal.SIGTERM, (tmp_path / "log").read_text()
     assert files(tmp_path) == before
     assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
-
-
-def wait_until_ready(shim: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """As the image's health check asks, and for no longer than its start may take."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until and shim.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=4).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"not ready:\n{log.read_text()[-3000:]}")

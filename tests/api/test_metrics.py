@@ -2,15 +2,13 @@
 
 import json
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from desk import BATCH, Desk, log_lines, paused, slot, wait_for
+from desk import BATCH, Desk, log_lines, paused, slot, until, wait_for
 from dev_stack import DevStack
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,13 +33,6 @@ def value(stack: DevStack, family: str, sample: str, **labels: str) -> float:
     """The sum of the samples that have these labels."""
     samples = scrape(stack)[family].samples
     return sum(s.value for s in samples if s.name == sample and labels.items() <= s.labels.items())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def finalise(stack: DevStack) -> None:

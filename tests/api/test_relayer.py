@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from desk import BATCH, EDU, Desk, failures, paused, slot, wait_for, watching
+from desk import BATCH, EDU, Desk, failures, paused, slot, until, wait_for, watching
 from dev_stack import DevStack
 from sqlalchemy import update
 
@@ -124,8 +124,7 @@ def test_a_block_that_is_reorganised_away_costs_nothing(stack: DevStack, desk: D
         stack.rpc("anvil_reorg", 1, [])
         assert stack.rpc("eth_getTransactionReceipt", data["transactionHash"]) is None
         assert desk.balance() == 1000 * EDU
-        while stack.rpc("txpool_status")["pending"] == "0x0":  # Until it is sent again.
-            time.sleep(0.01)
+        until(lambda: stack.rpc("txpool_status")["pending"] != "0x0")  # It is sent again.
     again = wait_for(desk, location, "mined")
     assert again["transactionHash"] == data["transactionHash"]
     stack.rpc("anvil_mine", "0x4")

@@ -3,7 +3,6 @@
 import base64
 import json
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk, log_lines, paused, slot, wait_for
+from desk import Desk, log_lines, paused, slot, until, wait_for
 from dev_stack import DevStack, free_port
 from postgres import PostgreSQL
 from pydantic import ValidationError
@@ -69,13 +68,6 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def settings(urls: str, **more: object) -> Settings:
