@@ -12,19 +12,18 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from api import auth, logs
+from api import auth, codes, logs
 from api.app import create_app
-from api.shim import Shim
-from creneau.relay.chain import WrongChain, connect
-from creneau.relay.custody import MnemonicCustodian
-from creneau.relay.follower import Follower
-from creneau.relay.node import NodeUnavailable, RpcError
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import bookings
-from creneau.relay.view import View
-from creneau.service import codes
-from creneau.service.directory import TableDirectory, seed
+from api.chain.escrow import WrongChain, connect
+from api.chain.rpc import NodeUnavailable, RpcError
+from api.chain.signers import MnemonicCustodian
+from api.db.store import Store
+from api.db.tables import bookings
+from api.indexer.indexer import Follower
+from api.indexer.projection import View
+from api.people.directory import TableDirectory, seed
+from api.services import Shim
+from api.settings import Settings
 
 
 class _Server(uvicorn.Server):

@@ -7,20 +7,18 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 import creneau
-from api import (
-    documentation,
-    operation,
-    page,
-    problems,
-    routes,
-    routes_acts,
-    routes_lessons,
-    routes_offers,
-    routes_wallets,
-    security,
-)
+from api import middleware as security
+from api import openapi as documentation
+from api import problems
 from api.logs import RequestLog
-from api.shim import Shim
+from api.routes import actions as routes_acts
+from api.routes import bookings as routes
+from api.routes import health as operation
+from api.routes import lessons as routes_lessons
+from api.routes import listings as routes_offers
+from api.routes import page
+from api.routes import wallets as routes_wallets
+from api.services import Shim
 
 
 @asynccontextmanager

@@ -8,10 +8,10 @@ import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.keys import Keys
-from creneau.relay.settings import Settings
-from creneau.service.problems import Problem
-from creneau.service.requests import ID_PATTERN
+from api.jwks import Keys
+from api.refusals import Problem
+from api.schemas.requests import ID_PATTERN
+from api.settings import Settings
 
 ALGORITHM = "HS256"
 _CLOCK_SKEW = timedelta(seconds=10)

@@ -14,7 +14,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from creneau.relay.metrics import REQUESTS
+from api.metrics import REQUESTS
 
 log = structlog.get_logger()
 

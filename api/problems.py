@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from api.wire import ExactResponse
-from creneau.relay.node import NodeUnavailable
-from creneau.service.problems import Problem
+from api.chain.rpc import NodeUnavailable
+from api.json_io import ExactResponse
+from api.refusals import Problem
 
 log = structlog.get_logger()
 

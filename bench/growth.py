@@ -18,12 +18,12 @@ from dev_stack import DevStack
 from eth_account import Account
 from sqlalchemy import Connection, Table, create_engine, func, select, text
 
+from api.db.tables import batches, bookings, metadata, orders, sends, transactions
 from bench import Part
 from bench.load import LESSONS, Meter, new_client, together
 from bench.market import Market
 from creneau import codec
 from creneau.fields import to_hex
-from creneau.relay.tables import batches, bookings, metadata, orders, sends, transactions
 
 SIZES = (10_000, 100_000, 1_000_000)  # Bookings.
 OF_ONE = 200  # Batches of each copied student.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from creneau.relay.settings import Settings
+from api.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

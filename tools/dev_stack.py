@@ -28,14 +28,14 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from api.auth import mint
+from api.chain.signers import MnemonicCustodian, relayer_account
+from api.db.store import Store
+from api.people.directory import Annonce, TableDirectory, User, seed
+from api.settings import Settings
 from creneau import codec
 from creneau.amounts import to_wei
 from creneau.deployment import deploy, send_by_web3
 from creneau.fields import to_hex
-from creneau.relay.custody import MnemonicCustodian, relayer_account
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.service.directory import Annonce, TableDirectory, User, seed
 
 ROOT = Path(__file__).parents[1]
 OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.

@@ -34,9 +34,10 @@ for tool in anvil forge; do
   fi
 done
 
-# Whatever runs this environment's Python finds the compiler and the node, activated or not.
+# Whatever runs this environment's Python finds the compiler, the node and `api`, which no wheel has, activated or not.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cat > "$site/creneau-toolchain.pth" <<EOF
+$PWD
 import os, sys; os.environ.setdefault("SOLCX_BINARY_PATH", "$PWD/tools/solc"); os.environ["PATH"] = os.path.join(sys.prefix, "bin") + os.pathsep + os.environ.get("PATH", "")
 EOF
 

@@ -17,11 +17,11 @@ from desk import Desk
 from dev_stack import DevStack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
-from creneau.relay.custody import MnemonicCustodian, index_of, relayer_account
-from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
-from creneau.service import codes
-from creneau.service.directory import User
-from creneau.service.requests import STUDENT, TUTOR
+from api import codes
+from api.chain.signers import MnemonicCustodian, index_of, relayer_account
+from api.people.directory import User
+from api.schemas.requests import STUDENT, TUTOR
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 ELSEWHERE = frozenset({"reverted"})
 """Codes that only faults lead to: tests/chaos."""

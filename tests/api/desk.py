@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 from dev_stack import DevStack
 
+from api.db import decimal_json as exact
+from api.people.directory import Annonce, User
 from creneau.codec import TRANSFER
 from creneau.fields import to_hex
-from creneau.relay import exact
-from creneau.service.directory import Annonce, User
 
 BATCH = "/api/blockchain/booking/batch"
 SINGLE = "/api/blockchain/booking"

@@ -11,8 +11,8 @@ import httpx
 from desk import SINGLE, Desk, slot
 from dev_stack import DevStack
 
+from api.people.directory import User
 from creneau.amounts import lesson_amount
-from creneau.service.directory import User
 
 OPERATOR = "the-operator"
 SETTINGS: dict[str, object] = {

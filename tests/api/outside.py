@@ -8,18 +8,18 @@ from typing import Any
 from dev_stack import DevStack
 from sqlalchemy import Connection, select
 
+from api.chain.escrow import Chain
+from api.chain.rpc import Node
+from api.db.store import Store
+from api.db.tables import acts, blocks, bookings, followed, orders, publications
+from api.indexer.indexer import Follower
+from api.indexer.projection import View
+from api.settings import Settings
 from creneau import codec
 from creneau.amounts import from_wei
 from creneau.codec import BOOKINGS_CREATED
 from creneau.fields import from_unix, to_bytes32, to_hex
 from creneau.order import Order, Slot, listing_id
-from creneau.relay.chain import Chain
-from creneau.relay.follower import Follower
-from creneau.relay.node import Node
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import acts, blocks, bookings, followed, orders, publications
-from creneau.relay.view import View
 
 HOUR = 3600
 DAY = 24 * HOUR

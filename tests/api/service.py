@@ -15,7 +15,7 @@ import uvicorn
 from dev_stack import DevStack, free_port
 
 from api.app import create_app
-from api.shim import Shim
+from api.services import Shim
 
 
 @dataclass

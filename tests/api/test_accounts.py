@@ -10,10 +10,10 @@ import pytest
 from eth_account import Account
 from eth_utils.crypto import keccak
 
-from creneau.relay.custody import MnemonicCustodian, index_of
-from creneau.relay.settings import DEVELOPMENT_CUSTODY
-from creneau.relay.store import Store
-from creneau.service.directory import TableDirectory
+from api.chain.signers import MnemonicCustodian, index_of
+from api.db.store import Store
+from api.people.directory import TableDirectory
+from api.settings import DEVELOPMENT_CUSTODY
 
 CUSTODIAN = MnemonicCustodian(DEVELOPMENT_CUSTODY)
 

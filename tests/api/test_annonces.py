@@ -10,7 +10,7 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 from life import eventually
 
-from api import lesson_models
+from api.schemas import lesson_responses as lesson_models
 from creneau.fields import to_hex
 
 

@@ -9,7 +9,7 @@ import pytest
 from desk import BATCH, DAY, EDU, SINGLE, Desk, clock_change, failures, paused, slot, wait_for, watching
 from dev_stack import DevStack
 
-from api import models
+from api.schemas import responses as models
 from creneau.codec import call_data, publish_data
 from creneau.fields import to_hex
 from creneau.order import listing_id

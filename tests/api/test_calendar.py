@@ -6,7 +6,7 @@ import pytest
 from desk import DAY, Desk, slot
 from dev_stack import DevStack
 
-from api import lesson_models
+from api.schemas import lesson_responses as lesson_models
 
 URL = "/api/blockchain/tutor"
 

@@ -19,11 +19,11 @@ from outside import ARBITRATION, DAY, HOUR, RATE, REVIEW, Booked, Following, Out
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from api.chain.rpc import Call, Node, NodeUnavailable, RpcError
+from api.db.tables import followed
+from api.indexer.projection import split
+from api.settings import Settings
 from creneau.amounts import lesson_amount
-from creneau.relay.node import Call, Node, NodeUnavailable, RpcError
-from creneau.relay.settings import Settings
-from creneau.relay.tables import followed
-from creneau.relay.view import split
 
 FINALITY = 4
 
@@ -364,7 +364,7 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
     outside.book()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "creneau.relay.view.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
+            "api.indexer.projection.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
         )
         with pytest.raises(ZeroDivisionError):
             following.follower.step()

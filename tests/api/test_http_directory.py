@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
-from api.shim import Shim
-from creneau.relay.custody import MnemonicCustodian
-from creneau.relay.settings import DEVELOPMENT_CUSTODY, Settings
-from creneau.relay.store import Store
-from creneau.service import http_directory
-from creneau.service.directory import TableDirectory, User
-from creneau.service.problems import Problem
-from creneau.service.schedule import SCHEDULE, covers, hours
+from api.chain.signers import MnemonicCustodian
+from api.db.store import Store
+from api.people import http_directory
+from api.people.directory import TableDirectory, User
+from api.people.schedule import SCHEDULE, covers, hours
+from api.refusals import Problem
+from api.services import Shim
+from api.settings import DEVELOPMENT_CUSTODY, Settings
 
 __all__ = ["postgres"]
 

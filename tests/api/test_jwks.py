@@ -24,9 +24,9 @@ from service import Answer, Service, service, serving
 from api import auth, problems
 from api.auth import Operator
 from api.logs import RequestLog
-from api.security import Limits
-from api.shim import Shim
-from creneau.relay.settings import DEVELOPMENT_SECRET, Settings
+from api.middleware import Limits
+from api.services import Shim
+from api.settings import DEVELOPMENT_SECRET, Settings
 
 PATH = "/.well-known/jwks.json"
 RSA = rsa.generate_private_key(65537, 2048)

@@ -12,8 +12,8 @@ from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
-from api.shim import Shim
-from creneau.relay.tables import UNSETTLED, Kind, bookings, sends
+from api.db.tables import UNSETTLED, Kind, bookings, sends
+from api.services import Shim
 
 FINALITY = 4
 AMOUNTS = (RATE, RATE * 45 // 60, RATE // 2)

@@ -14,7 +14,7 @@ from life import SETTINGS, Life, eventually
 from outside import RATE as RATE_OUTSIDE
 from outside import Outside
 
-from api import lesson_models
+from api.schemas import lesson_responses as lesson_models
 from creneau.amounts import lesson_amount
 from creneau.fields import to_hex
 

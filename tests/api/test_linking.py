@@ -17,12 +17,12 @@ from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from sqlalchemy import func, select, update
 
-from api import models
+from api.chain.signers import index_of
+from api.db.tables import bookings, challenges, now, users
+from api.people.directory import User
+from api.schemas import responses as models
+from api.settings import Settings
 from creneau.fields import to_hex
-from creneau.relay.custody import index_of
-from creneau.relay.settings import Settings
-from creneau.relay.tables import bookings, challenges, now, users
-from creneau.service.directory import User
 
 WALLET = "/api/blockchain/wallet"
 

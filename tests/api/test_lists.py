@@ -17,19 +17,20 @@ from life import OPERATOR, SETTINGS, Life, eventually
 from outside import Outside
 from sqlalchemy import event, insert, text
 
-from api import lesson_models, models
+from api.booking.queries import Lessons, Side
+from api.chain.escrow import Chain
+from api.chain.signers import MnemonicCustodian
+from api.db import tables
+from api.db.store import Store
+from api.db.tables import bookings, orders
+from api.people.directory import TableDirectory
+from api.schemas import lesson_responses as lesson_models
+from api.schemas import responses as models
+from api.schemas.requests import Selection
+from api.settings import DEVELOPMENT_CUSTODY, Settings
 from creneau import codec
 from creneau.booking import Periods
 from creneau.order import listing_id
-from creneau.relay import tables
-from creneau.relay.chain import Chain
-from creneau.relay.custody import MnemonicCustodian
-from creneau.relay.settings import DEVELOPMENT_CUSTODY, Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import bookings, orders
-from creneau.service.directory import TableDirectory
-from creneau.service.lessons import Lessons, Side
-from creneau.service.requests import Selection
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
 from test_security import another
 
-from creneau.relay import metrics
-from creneau.relay.store import Store
-from creneau.relay.tables import webhooks
+from api import metrics
+from api.db.store import Store
+from api.db.tables import webhooks
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -21,11 +21,11 @@ from eth_account import Account
 from pydantic import ValidationError
 
 from api.app import create_app
-from api.shim import Shim
-from creneau.relay.custody import relayer_account
-from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
-from creneau.service.directory import Annonce, Directory, User
-from creneau.service.requests import TUTOR
+from api.chain.signers import relayer_account
+from api.people.directory import Annonce, Directory, User
+from api.schemas.requests import TUTOR
+from api.services import Shim
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 ESCROW = "0x" + "11" * 20
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.booking.plan import is_price, plan
+from api.db import decimal_json as exact
+from api.schemas.requests import SlotData
+from api.settings import TIME_ZONES
 from creneau.amounts import lesson_amount
-from creneau.relay import exact
-from creneau.relay.settings import TIME_ZONES
-from creneau.service.requests import SlotData
-from creneau.service.slots import is_price, plan
 
 CENT = 10**16
 RATES = st.integers(1, 2**96 - 1) | st.integers(1, 10_000).map(lambda cents: cents * CENT)

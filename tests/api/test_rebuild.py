@@ -12,8 +12,8 @@ from dev_stack import DevStack
 from outside import Following, Outside
 from sqlalchemy import delete, update
 
-from creneau.relay.settings import Settings
-from creneau.relay.tables import acts, bookings, orders
+from api.db.tables import acts, bookings, orders
+from api.settings import Settings
 
 FINALITY = 4
 

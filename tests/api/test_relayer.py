@@ -12,12 +12,12 @@ from desk import BATCH, EDU, Desk, failures, paused, slot, until, wait_for, watc
 from dev_stack import DevStack
 from sqlalchemy import update
 
-from api.shim import Shim
+from api.chain.rpc import Call
+from api.db.tables import Kind, State, sends
+from api.schemas.requests import CreateBatchBookingData
+from api.services import Shim
 from creneau import codec
 from creneau.order import Order, Slot, listing_id
-from creneau.relay.node import Call
-from creneau.relay.tables import Kind, State, sends
-from creneau.service.requests import CreateBatchBookingData
 
 ASYNC = {"Prefer": "respond-async"}
 RICH = {"maxPriorityFeePerGas": hex(10**11), "maxFeePerGas": hex(10**12), "gas": hex(500_000)}

@@ -13,10 +13,10 @@ from dev_stack import DevStack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import models
 from api.auth import mint, user_of
-from creneau.relay.settings import DEVELOPMENT_SECRET
-from creneau.service.problems import Problem
+from api.refusals import Problem
+from api.schemas import responses as models
+from api.settings import DEVELOPMENT_SECRET
 
 
 @pytest.fixture(scope="module")

@@ -28,18 +28,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
-from api.shim import Shim
+from api.chain.rpc import NodeUnavailable
+from api.db.store import Store
+from api.db.tables import Kind, State, annonces, relayers, sends, transactions
+from api.outbox import fees
+from api.outbox import sender as relayer
+from api.outbox.fees import Offer
+from api.outbox.handlers import TAG, Ready, quarters
+from api.outbox.leases import LeaseLost
+from api.refusals import Problem
+from api.schemas.requests import CreateBatchBookingData
+from api.services import Shim
+from api.settings import Settings
 from creneau import codec
-from creneau.relay import fees, relayer
-from creneau.relay.fees import Offer
-from creneau.relay.kinds import TAG, Ready, quarters
-from creneau.relay.leases import LeaseLost
-from creneau.relay.node import NodeUnavailable
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import Kind, State, annonces, relayers, sends, transactions
-from creneau.service.problems import Problem
-from creneau.service.requests import CreateBatchBookingData
 
 __all__ = ["postgres"]
 

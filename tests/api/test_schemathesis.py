@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dev_stack import DevStack
 
-from creneau.service.requests import STUDENT
+from api.schemas.requests import STUDENT
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 OPERATIONS = len((Path(__file__).parents[2] / "docs" / "openapi.json").read_text().split('"operationId"')) - 1

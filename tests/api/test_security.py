@@ -18,9 +18,9 @@ from life import eventually
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from api import security
+from api import middleware as security
 from api.app import create_app
-from creneau.relay.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 PATH = "/api/blockchain/booking/batch/0x" + "00" * 32
 ORIGIN = "https://app.example.org"

@@ -26,15 +26,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from api import models
+from api.booking.wallet import PreparedBatches
+from api.chain.escrow import Facts, order_of
+from api.db.tables import annonces, batches, now, prepared, sends, users
+from api.refusals import Problem
+from api.schemas import responses as models
 from creneau import codec
 from creneau.booking import Listing, SlotCode
 from creneau.fields import to_hex
 from creneau.order import Domain, Order
-from creneau.relay.chain import Facts, order_of
-from creneau.relay.tables import annonces, batches, now, prepared, sends, users
-from creneau.service.prepared import PreparedBatches
-from creneau.service.problems import Problem
 from creneau.strict_abi import decode
 
 PREPARE = f"{BATCH}/prepare"

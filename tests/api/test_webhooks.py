@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from sqlalchemy import func, insert, select
 from standardwebhooks import Webhook
 
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import webhooks
-from creneau.service.webhooks import Webhooks
+from api.db.store import Store
+from api.db.tables import webhooks
+from api.settings import Settings
+from api.webhooks import Webhooks
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()

@@ -24,9 +24,11 @@ from typing import Any, NoReturn
 
 from eth_account.signers.local import LocalAccount
 
-from api import __main__, routes
-from creneau.relay import node, tables
-from creneau.service import booking
+from api import __main__
+from api.booking import create as booking
+from api.chain import rpc as node
+from api.db import tables
+from api.routes import bookings as routes
 
 POINTS = (
     "after accept",  # The request is in the outbox, nobody was told.

@@ -18,11 +18,11 @@ from dev_stack import DevStack
 from outside import Following, statuses
 
 from api.__main__ import rebuild
+from api.schemas.build import frontend_id
 from creneau import codec
 from creneau.codec import BookingsCreated, Transfer
 from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
-from creneau.service.answers import frontend_id
 
 WAIT = 45
 """Seconds after which a batch that is not settled counts as lost."""

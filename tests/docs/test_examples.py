@@ -23,10 +23,10 @@ from dev_stack import DevStack
 from receiving import Receiver
 from sqlalchemy import insert, select, text
 
-from creneau.relay.settings import Settings
-from creneau.relay.store import Store
-from creneau.relay.tables import batches, webhooks
-from creneau.service.requests import STUDENT, TUTOR
+from api.db.store import Store
+from api.db.tables import batches, webhooks
+from api.schemas.requests import STUDENT, TUTOR
+from api.settings import Settings
 
 NOT_RUN = {
     "asks": "the command asks for a passphrase",

@@ -12,13 +12,13 @@ from blocks import PAGES, ROOT, blocks_of, prose_of
 from dev_stack import DevStack
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import codes
+from api.db.tables import State
+from api.outbox.sender import TRANSITIONS
+from api.schemas.requests import STUDENT
+from api.settings import Settings
 from creneau.deployment import PROXY
 from creneau.networks import LIVE
-from creneau.relay.relayer import TRANSITIONS
-from creneau.relay.settings import Settings
-from creneau.relay.tables import State
-from creneau.service import codes
-from creneau.service.requests import STUDENT
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -29,7 +29,7 @@ NONE = "\N{EN DASH}"
 _LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
 _SETTING = re.compile(r"\bCRENEAU_[A-Z_0-9]+")
 
-LAYERS = ("api", "creneau/service", "creneau/relay")
+LAYERS = ("api",)
 
 
 def anchors(page: Path) -> set[str]:
@@ -162,7 +162,7 @@ def test_every_state_of_a_batch_is_described_and_every_change_of_it() -> None:
 
 def test_every_event_that_webhooks_tell_is_named() -> None:
     pattern = r"\bbatch\.(?:submitted|mined|final|failed|reorged)\b"
-    source = "\n".join(path.read_text() for layer in LAYERS for path in (ROOT / layer).glob("*.py"))
+    source = "\n".join(path.read_text() for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
     events = set(re.findall(r'"(batch\.[a-z]+)"', source))
     assert set(re.findall(pattern, prose_of(DOCS / "frontend.md"))) == events
 
@@ -233,7 +233,7 @@ def test_every_metric_is_described_and_every_one_that_is_described_is_told(stack
 
 
 def test_log_lines_that_are_named_are_written() -> None:
-    source = "\n".join(path.read_text() for layer in LAYERS for path in (ROOT / layer).glob("*.py"))
+    source = "\n".join(path.read_text() for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
     text = (DOCS / "operations.md").read_text()
     alerts_only = text[text.index("## Alerts") :]
     lines = [

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from dev_stack import ROOT, DevStack
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect
 
-from creneau.service.directory import Annonce, User
+from api.people.directory import Annonce, User
 
 FLAGS = [
     "--no-sandbox",

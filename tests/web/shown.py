@@ -7,12 +7,12 @@ from decimal import Decimal
 from dev_stack import DevStack
 from sqlalchemy import update
 
+from api.db.store import Store
+from api.db.tables import annonces
+from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
 from creneau.codec import TRANSFER
 from creneau.fields import to_hex
-from creneau.relay.store import Store
-from creneau.relay.tables import annonces
-from creneau.service.directory import Annonce, User
 
 
 @contextmanager

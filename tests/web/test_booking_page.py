@@ -10,8 +10,8 @@ from dev_stack import DevStack
 from playwright.sync_api import Route, expect
 from shown import charged_once, no_block, set_rate
 
+from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
-from creneau.service.directory import Annonce, User
 
 
 @pytest.fixture

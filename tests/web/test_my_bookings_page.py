@@ -9,8 +9,8 @@ from browsing import BOOKING, Visit, Visits
 from dev_stack import DevStack
 from playwright.sync_api import Browser, Locator, expect
 
+from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
-from creneau.service.directory import Annonce, User
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from dev_stack import ROOT, DevStack
 from pydantic import ValidationError
 
-from creneau.relay.settings import Settings
-from creneau.service.requests import ANNONCE, STUDENT, TUTOR
+from api.schemas.requests import ANNONCE, STUDENT, TUTOR
+from api.settings import Settings
 
 DIST = ROOT / "web" / "dist"
 MOST_BYTES = 90_000

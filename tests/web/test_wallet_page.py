@@ -9,9 +9,9 @@ from playwright.sync_api import Route, expect
 from shown import charged_once, set_rate
 from wallets import Wallet, error
 
+from api.people.directory import Annonce, User
 from creneau import codec
 from creneau.amounts import to_wei
-from creneau.service.directory import Annonce, User
 
 KEPT = "Nothing was charged, and your selection is kept."
 SIGN = "eth_signTypedData_v4"

@@ -1,0 +1,295 @@
+"""Acts on lessons: who may do what, what is signed or sent for it, and what became of it.
+
+An act names the lessons to which it is done, all of them or none. Lessons that already stand where it would
+bring them need nothing, so an act can be repeated; the same act of the same actor on the same lessons is the
+same send, unless that one failed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from sqlalchemy import Row
+
+from api.booking.queries import Lessons
+from api.booking.signed_calls import Outbox
+from api.chain.escrow import Chain, terms_of
+from api.db.tables import Kind, State, order_slots
+from api.outbox.sender import Relayer
+from api.refusals import Problem
+from api.schemas.build import Seen, frontend_id, is_booked, lessons, moment, payment
+from creneau import codec
+from creneau.amounts import format_edu, lesson_amount
+from creneau.booking import Act, BatchState, Role, Status, windows
+from creneau.errors import ContractError, NotActor, TooEarly, TooLate, WrongStatus
+from creneau.fields import from_unix, to_bytes32
+from creneau.order import Slot, act_typed_data, booking_id
+
+DONE: dict[Act | None, str] = {
+    None: "acknowledged",
+    Act.CONFIRM: "confirmed",
+    Act.CANCEL: "cancelled",
+    Act.COMPLETE: "completed",
+    Act.DISPUTE: "disputed",
+    Act.RESOLVE: "resolved",
+}
+_BRINGS: dict[Act | None, Status] = {
+    Act.CONFIRM: Status.CONFIRMED,
+    Act.CANCEL: Status.CANCELLED,
+    Act.COMPLETE: Status.COMPLETED,
+    Act.DISPUTE: Status.DISPUTED,
+    Act.RESOLVE: Status.COMPLETED,
+}
+_ACTORS: dict[Act | None, set[Role]] = {
+    Act.CONFIRM: {Role.TUTOR},
+    Act.CANCEL: {Role.STUDENT, Role.TUTOR},
+    Act.COMPLETE: {Role.STUDENT, Role.TUTOR},
+    Act.DISPUTE: {Role.STUDENT},
+    Act.RESOLVE: {Role.ARBITER},
+}
+
+_PARTIES = ("student", "tutor")
+
+
+@dataclass(frozen=True)
+class Deed:
+    """An act of somebody's on lessons of a batch, by their places; `todo` are those that still need it."""
+
+    act: Act | None
+    row: Any
+    role: Role
+    places: Collection[int]
+    todo: Collection[int]
+    share: int = 0  # Of the tutor, in basis points, when the arbiter decides.
+
+    @property
+    def bits(self) -> int:
+        """The set of lessons that the contract is told, or was if nothing is left to do."""
+        return sum(1 << place for place in self.todo or self.places)
+
+    @property
+    def actor(self) -> str:
+        """The account that acts."""
+        return str(self.row.student if self.role == Role.STUDENT else self.row.tutor)
+
+    def call(self, signature: bytes = b"") -> bytes:
+        """The call to the escrow."""
+        terms = terms_of(self.row, order_slots(self.row.lessons))
+        match self.act:
+            case Act.CONFIRM:
+                return codec.confirm_data(terms, self.bits, signature)
+            case Act.CANCEL:
+                return codec.cancel_data(terms, self.bits, self.actor, signature)
+            case Act.COMPLETE:
+                return codec.complete_data(terms, self.bits, self.actor, signature)
+            case Act.DISPUTE:
+                return codec.dispute_data(terms, self.bits, signature)
+        return codec.resolve_data(terms, self.bits, self.share)
+
+    def seen(self) -> dict[int, Seen]:
+        """The lessons as the contract leaves them."""
+        became: dict[int, Seen] = {}
+        for place in (self.todo or self.places) if self.act else ():
+            amount = lesson_amount(self.row.hourly_rate, self.row.lessons[place]["duration"])
+            shares: dict[Act | None, int] = {
+                Act.CANCEL: 0,
+                Act.COMPLETE: amount,
+                Act.RESOLVE: amount * self.share // 10_000,
+            }
+            to_tutor = shares.get(self.act)
+            parts = (0, 0) if to_tutor is None else (to_tutor, amount - to_tutor)
+            became[place] = Seen(_BRINGS[self.act], *parts)
+        return became
+
+
+class Acts:
+    """Takes acts into the outbox, and tells what became of them."""
+
+    def __init__(self, chain: Chain, lessons_: Lessons, outbox: Outbox, relayers: Sequence[Relayer]) -> None:
+        """The second of the relayers, if there is one, is the arbiter's."""
+        self._chain = chain
+        self._lessons = lessons_
+        self._outbox = outbox
+        self._relayers = relayers
+
+    # --- Which lessons ---
+
+    def of_booking(self, act: Act, booking_id: str, user_id: str, share: int = 0) -> Deed:
+        """The act on one lesson. Raises `Problem` unless this user may do it at all, like the next."""
+        row, place, role = self._lessons.booking(booking_id, user_id)
+        return self._deed(act, row, role, [place], share)
+
+    def of_batch(
+        self, act: Act, batch_id: str, named: Collection[str] | None, user_id: str, share: int = 0
+    ) -> Deed:
+        """The act on the named lessons of a batch, or on all that it can be done to."""
+        row, role = self._lessons.batch(batch_id, user_id)
+        places = None if named is None else [self._place(row, booking, user_id) for booking in named]
+        return self._deed(act, row, role, places, share)
+
+    def of_outcome(self, booking_id: str, user_id: str, held: bool) -> Deed:
+        """What a party's word means. That it was held, of the tutor, does nothing."""
+        row, place, role = self._lessons.booking(booking_id, user_id)
+        if role == Role.TUTOR and held:
+            return Deed(None, row, role, [place], [])
+        act = Act.COMPLETE if held else Act.CANCEL if role == Role.TUTOR else Act.DISPUTE
+        if act == Act.DISPUTE and self._state(row).status(place) in {Status.PENDING, Status.CANCELLED}:
+            act = Act.CANCEL  # Nobody ever agreed to it.
+        return self._deed(act, row, role, [place], 0)
+
+    def _place(self, row: Any, booking_id: str, user_id: str) -> int:
+        other, place, _ = self._lessons.booking(booking_id, user_id)
+        if other.id != row.id:
+            message = f"The booking {booking_id} is of another batch."
+            raise Problem.of_field("other_batch", "lessons", message)
+        return place
+
+    def _deed(self, act: Act, row: Any, role: Role, places: Collection[int] | None, share: int) -> Deed:
+        if role not in _ACTORS[act]:
+            who = " or the ".join(sorted(_ACTORS[act])).replace("arbiter", "operator")
+            raise Problem(403, "not_yours_to_do", f"Only the {who} can have a lesson {DONE[act]}.")
+        state = self._state(row)
+        if places is None:
+            places = [place for place in range(len(row.lessons)) if is_booked(row, place)]
+            places = [place for place in places if self._fits(act, row, role, state, place)]
+            if not places:
+                raise Problem(409, "wrong_status", f"No lesson of this batch can be {DONE[act]}.")
+        places = sorted(set(places))
+        # Who decides a dispute wants his share, so one that another decided is not his.
+        repeats = act != Act.RESOLVE
+        todo = [place for place in places if not repeats or state.status(place) != _BRINGS[act]]
+        return Deed(act, row, role, places, todo, share)
+
+    def _state(self, row: Any) -> BatchState:
+        state = codec.decode_batch(self._chain.read(codec.batches_data(to_bytes32(row.id))))
+        if state.created_at is None:
+            message = "These lessons are not in a block yet. Please try again in a moment."
+            raise Problem(409, "not_booked_yet", message, headers={"Retry-After": "2"})
+        return state
+
+    def _fits(self, act: Act, row: Any, role: Role, state: BatchState, place: int) -> bool:
+        """Whether the act may be done to the lesson one day, or was."""
+        status, lesson = state.status(place), row.lessons[place]
+        slot = Slot.of(lesson["start"], lesson["duration"])
+        may = {window[:2] for window in windows(status, slot, self._chain.periods)}
+        done = status == _BRINGS[act] and act != Act.RESOLVE
+        return done or not may.isdisjoint({(act, role), (act, Role.ANYONE)})
+
+    # --- Doing it ---
+
+    def prepared(self, deed: Deed) -> dict[str, Any]:
+        """What the actor signs. Raises `Problem` if the contract would refuse it."""
+        if not deed.todo:
+            raise Problem(409, "wrong_status", f"{lessons(len(deed.places))} already {DONE[deed.act]}.")
+        self._preflight(deed, deed.actor, deed.call())
+        key = to_bytes32(deed.row.id)
+        return {
+            "success": True,
+            "message": f"To be signed, to have {lessons(len(deed.todo))} {DONE[deed.act]}.",
+            "data": {
+                "act": deed.act,
+                "batchId": deed.row.id,
+                "lessons": [frontend_id(booking_id(key, place)) for place in deed.todo],
+                "signer": deed.actor,
+                "typedData": self._typed_data(deed),
+            },
+        }
+
+    def do(self, deed: Deed, user_id: str, signature: bytes | None, request_id: str) -> str | None:
+        """Puts the act into the outbox, once; the send's id, or None if it was done in another way."""
+        if deed.act is None:
+            return None
+        resolves = deed.act == Act.RESOLVE
+        if resolves and len(self._relayers) < 2:
+            message = "This service does not have the arbiter's account: decide it from the console."
+            raise Problem(409, "no_arbiter", message)
+        relayer = self._relayers[resolves]
+        send_id, known = self._outbox.find(f"{deed.act}:{deed.row.id}:{deed.bits}:{deed.actor}:{deed.share}")
+        if known is not None:
+            if deed.todo and known.succeeded and not resolves:
+                self._preflight(deed, deed.actor, deed.call())  # It was done, and more since.
+            return send_id
+        if not deed.todo:
+            return None
+        typed_data = {} if resolves else self._typed_data(deed)
+        signed = b"" if resolves else self._outbox.signature(user_id, deed.actor, typed_data, signature)
+        call = deed.call(signed)
+        self._preflight(deed, relayer.address, call)
+        kind = Kind.RESOLVE if resolves else Kind.ACT
+        self._outbox.enqueue(relayer, kind, send_id, call, {deed.row.id: deed.bits}, request_id)
+        return send_id
+
+    def _typed_data(self, deed: Deed) -> dict[str, Any]:
+        name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(deed.act).capitalize())
+        return act_typed_data(self._chain.domain, name, to_bytes32(deed.row.id), deed.bits)
+
+    def _preflight(self, deed: Deed, sender: str, call: bytes) -> None:
+        """Raises `Problem` if the contract would refuse it now."""
+        if error := self._outbox.refusal(sender, call):
+            raise _refusal(deed, error)
+
+    # --- What became of it ---
+
+    def answer(self, deed: Deed, send: Row[Any] | None) -> dict[str, Any]:
+        """The lessons as they stand, and who got how much for them."""
+        done = send is None or bool(send.succeeded)
+        became = deed.seen() if done else {}
+        if send is None:  # Done in another way: who got how much is for the view to say.
+            became = {place: Seen(lesson.status) for place, lesson in became.items()}
+        self._lessons.wait(lambda: not self._behind(deed, became))
+        seen = self._lessons.seen(deed.row.id)
+        seen |= {place: became[place] for place in self._behind(deed, became)}
+        bookings = [self._lessons.shown(deed.row, place, deed.role, seen) for place in deed.places]
+        got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in deed.places) for role in _PARTIES}
+        ids = {"student": deed.row.student_id, "tutor": deed.row.tutor_id}
+        sums = [f"{format_edu(wei)} EDU to the {role}" for role, wei in got.items() if wei]
+        message = f"{lessons(len(bookings))} {DONE[deed.act]}{'' if done else ', on the way'}"
+        return {
+            "success": True,
+            "message": f"{message}: {' and '.join(sums)}." if sums else f"{message}.",
+            "data": {
+                "act": deed.act or "acknowledge",
+                "batchId": deed.row.id,
+                "state": State.MINED if send is None else send.state,
+                "transactionHash": send and send.transaction_hash,
+                "gasUsed": send and send.gas_used,
+                "bookings": bookings,
+                "payments": [payment(role, ids[role], wei) for role, wei in got.items() if wei],
+            },
+        }
+
+    def _behind(self, deed: Deed, became: Mapping[int, Seen]) -> list[int]:
+        """The lessons that the view does not show as they became."""
+        seen = self._lessons.seen(deed.row.id)
+        return [
+            place for place, its in became.items() if place not in seen or seen[place].status < its.status
+        ]
+
+
+def _refusal(deed: Deed, error: ContractError) -> Problem:
+    """The contract's error in words, with the lesson and the time it is about."""
+    place = getattr(error, "index", None)
+    details: dict[str, Any] = {}
+    subject = "It"
+    if place is not None:
+        lesson = deed.row.lessons[place]
+        subject = f"The lesson of {lesson['date']} at {lesson['time']}"
+        details["bookingId"] = frontend_id(booking_id(to_bytes32(deed.row.id), place))
+    done = DONE[deed.act]
+    match error:
+        case WrongStatus():
+            details["lessonStatus"] = Status(error.actual).name
+            allowed = [status.name.lower() for status in Status if error.allowed >> status & 1]
+            now = Status(error.actual).name.lower()
+            code, reason = "wrong_status", f"is {now}; only one that is {' or '.join(allowed)} can be {done}"
+        case TooLate():
+            details["until"] = moment(from_unix(error.until))
+            code, reason = "too_late", f"could be {done} until {details['until']}"
+        case TooEarly():
+            details["from"] = moment(from_unix(error.from_))
+            code, reason = "too_early", f"can be {done} from {details['from']} on"
+        case NotActor():
+            code, reason = "no_arbiter", "can be decided by the arbiter only, whose account this is not"
+        case _:
+            code, reason = "refused", f"was refused: {error}"
+    return Problem(409, code, f"{subject} {reason.rstrip('.')}.", **details)

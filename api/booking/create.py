@@ -1,0 +1,379 @@
+"""Booking: from a request to a signed order in the outbox, and from there to the answer.
+
+Everything is checked once: who asks and from whom, each lesson, and in one round trip to the node what the
+chain has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
+"""
+
+import asyncio
+import functools
+import hashlib
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+from zoneinfo import ZoneInfo
+
+import anyio.to_thread
+import structlog
+from eth_utils.crypto import keccak
+from sqlalchemy import Row, delete, insert
+from sqlalchemy.exc import IntegrityError
+
+from api.booking import plan as slots
+from api.chain.escrow import Chain, Facts
+from api.chain.signers import Custodian
+from api.db.store import Store
+from api.db.tables import UNSETTLED, Kind, Lesson, batches, now, order_slots, prepared
+from api.outbox.handlers import TAG, quarters
+from api.people.directory import Annonce, Directory, User
+from api.people.schedule import hours
+from api.refusals import Problem
+from api.schemas.build import lessons, nothing_booked
+from api.schemas.requests import CreateBatchBookingData
+from api.settings import Settings
+from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
+from creneau.booking import SlotCode
+from creneau.fields import from_unix, to_hex, to_unix
+from creneau.order import Order, Slot, listing_id
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 2.0  # How soon a batch is noticed that another process settled.
+_THREADS = 32
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that can be booked, as far as anybody knows; `batch` has the columns of `batches`."""
+
+    student: User
+    tutor: User
+    order: Order
+    facts: Facts
+    batch: dict[str, Any]
+    exists: bool  # The order was created before.
+
+
+class Bookings:
+    """Accepts requests, and waits for what becomes of them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        chain: Chain,
+        directory: Directory,
+        custodian: Custodian,
+        accepted: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._chain = chain
+        self._directory = directory
+        self._custodian = custodian
+        self._accepted = accepted
+        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    # --- Waiting ---
+
+    def settled(self, batch_ids: Collection[str]) -> None:
+        """Wakes the requests that wait for these batches. The relayer calls it, from its thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._set, batch_ids)
+
+    def drain(self) -> None:
+        """Answers all that wait, and lets nobody wait any more: their batches go on in another process."""
+        self._draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._set, list(self._waiting))
+
+    def _set(self, batch_ids: Collection[str]) -> None:
+        for batch_id in batch_ids:
+            if event := self._waiting.get(batch_id):
+                event.set()
+
+    async def in_thread(self, work: Callable[..., _Result], *args: object) -> _Result:
+        """Runs what waits for the database or the node."""
+        if self._limiter is None:
+            self._loop = asyncio.get_running_loop()
+            self._limiter = anyio.CapacityLimiter(_THREADS)
+        return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=self._limiter)
+
+    async def wait(self, send_id: str, seconds: float) -> Row[Any]:
+        """The batch, or any other send, once it is settled, or as it is after so many seconds."""
+        until = asyncio.get_running_loop().time() + seconds
+        event = self._waiting.setdefault(send_id, asyncio.Event())
+        while True:
+            [row] = await self.in_thread(self._store.sends, [send_id])
+            left = until - asyncio.get_running_loop().time()
+            if row.state not in UNSETTLED or left <= 0 or self._draining:
+                return row
+            try:
+                await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))
+            except TimeoutError:
+                continue
+
+    # --- Accepting ---
+
+    def place(
+        self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
+    ) -> str:
+        """Accepts a request, once for each idempotency key; the batch's id. Raises `Problem`."""
+        request_hash = hash_of(request)
+        if key is None:
+            return self._accept(student_id, request, uuid.uuid4().hex, request_hash, request_id)
+        if known := self.known(student_id, key, request_hash):
+            return known
+        try:
+            return self._accept(student_id, request, key, request_hash, request_id)
+        except Problem:
+            # The same request, sent twice at once: what is in the way may be what the other one booked.
+            if known := self.known(student_id, key, request_hash):
+                return known
+            raise
+
+    def known(self, student_id: str, key: str, request_hash: str) -> str | None:
+        """The batch that an idempotency key made. Raises `Problem` if it was for another request."""
+        row = self._store.batch_of_key(student_id, key)
+        if row is None:
+            return None
+        if row.request_hash != request_hash:
+            raise _reused()
+        return str(row.id)
+
+    def _accept(
+        self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
+    ) -> str:
+        checked = self.check(student_id, request, key, request_hash, self._settings.order_seconds)
+        publish = None
+        if not checked.exists:
+            publish = self.publication(checked.order, checked.tutor, checked.facts)
+        index = checked.student.custody_index or 0
+        call = self._chain.create_call(checked.order, self._custodian, index, checked.facts)
+        return self.enqueue(checked.batch, call, publish, checked.facts, request_id)
+
+    def check(
+        self,
+        student_id: str,
+        request: CreateBatchBookingData,
+        key: str,
+        request_hash: str,
+        seconds: int,
+        *,
+        own_wallet: bool = False,
+    ) -> Checked:
+        """Everything that can be known about a request; the order is good for at least so many seconds.
+
+        Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
+        """
+        log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
+        student, tutor, annonce = self.parties(student_id, request.tutor_id, request.annonce_id)
+        _of_kind(student, own_wallet)
+        zone = ZoneInfo(request.time_zone or annonce.time_zone or self._settings.time_zone)
+        moment = datetime.now(UTC)
+        rate, during, salt = annonce.hourly_rate, None, keccak(text=f"{student.id}\n{key}")
+        # Only the database may have lost the key. What was booked for it then is what is asked for.
+        before = None if own_wallet else self._store.order_of(student.wallet, to_hex(salt))
+        if before is not None:
+            rate, moment = before.hourly_rate, from_unix(before.created_at) - slots.LEAD
+        elif tutor.schedule is not None:
+            his = ZoneInfo(tutor.time_zone or annonce.time_zone or self._settings.time_zone)
+            during = hours(tutor.schedule, his)
+        planned, failures = slots.plan(request.bookings, zone, rate, moment, during)
+        if before is not None and not _is_of(before, tutor, annonce, planned):
+            raise _reused()
+        if not planned:
+            raise nothing_booked(failures)
+        order = Order(
+            student=student.wallet,
+            tutor=tutor.wallet,
+            listing=listing_id(annonce.id),
+            hourly_rate=from_wei(rate),
+            allow_partial=request.allow_partial,
+            deadline=moment.replace(microsecond=0),
+            salt=salt,
+            slots=tuple(Slot.of(*slot) for slot in order_slots(planned)),
+        )
+        facts = self._chain.facts(order, b"" if own_wallet else None)
+        # The chain's clock decides, unless it lags: a local node mines only on demand.
+        deadlines = _deadlines(max(to_unix(moment), facts.timestamp), seconds)
+        codes, found = facts.codes, None
+        if before is not None:
+            found, its = before.deadline, [tuple(slot) for slot in before.slots]
+            codes = [SlotCode.OK if slot in its else SlotCode.TAKEN for slot in order_slots(planned)]
+        elif SlotCode.TAKEN in codes and not own_wallet:
+            # What has taken the slots may be this order itself, and nobody has read of it yet.
+            found = self._chain.created(order, deadlines)
+            codes = codes if found is None else [SlotCode.OK] * len(planned)
+        fitting = [lesson for lesson, code in zip(planned, codes, strict=True) if code == SlotCode.OK]
+        failures += slots.refused(planned, codes)
+        failures.sort(key=lambda failure: failure["index"])
+        if not fitting or (failures and not request.allow_partial):
+            raise nothing_booked(failures)
+
+        deadline = deadlines[0] if found is None else found
+        fitting_slots = tuple(Slot.of(*slot) for slot in order_slots(fitting))
+        order = order.model_copy(update={"deadline": from_unix(deadline), "slots": fitting_slots})
+        total = sum(order.amounts_wei)
+        log.info(f"{TAG} Montant total: {format_edu(total)} EDU pour {len(fitting)} réservations")
+        log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
+        if found is None:
+            self.can_pay(facts, total, len(fitting), can_permit=facts.permit_nonce is not None)
+            _must_publish(order, tutor, facts)
+        batch = {
+            "id": to_hex(order.batch_id(self._chain.domain)),
+            "student_id": student.id,
+            "tutor_id": tutor.id,
+            "annonce_id": annonce.id,
+            "idempotency_key": key,
+            "request_hash": request_hash,
+            "description": request.description,
+            "student_notes": request.student_notes,
+            "lessons": fitting,
+            "failures": failures,
+            "student": order.student,
+            "tutor": order.tutor,
+            "listing": to_hex(order.listing),
+            "hourly_rate": rate,
+            "allow_partial": order.allow_partial,
+            "deadline": deadline,
+            "salt": to_hex(order.salt),
+        }
+        return Checked(student, tutor, order, facts, batch, exists=found is not None)
+
+    def enqueue(
+        self,
+        batch: Mapping[str, Any],
+        call: bytes,
+        publish: bytes | None,
+        facts: Facts,
+        request_id: str,
+        *,
+        was_prepared: bool = False,
+    ) -> str:
+        """Puts a batch into the outbox, once for each idempotency key; the batch's id."""
+        wants = quarters(batch["tutor"], order_slots(batch["lessons"]))
+        if was_prepared:
+            # A wallet's permit is exact, so each of its batches waits to see what the one before left.
+            wants |= {f"allowance/{batch['student']}": 1}
+        try:
+            with self._store.write() as db:
+                db.execute(insert(batches), {**batch, "instant": facts.listing.instant, "created_at": now()})
+                self._store.enqueue(
+                    db,
+                    Kind.CREATE,
+                    batch["id"],
+                    call,
+                    chain_id=self._settings.chain_id,
+                    wants=wants,
+                    expires=batch["deadline"],
+                    request_id=request_id,
+                    publish=publish,
+                    listing_nonce=facts.listing.nonce if publish else None,
+                )
+                if was_prepared:
+                    db.execute(delete(prepared).where(prepared.c.id == batch["id"]))
+        except IntegrityError:
+            known = self.known(batch["student_id"], batch["idempotency_key"], batch["request_hash"])
+            if known:
+                return known
+            raise
+        log.info("accepted", batch_id=batch["id"])
+        self._accepted(str(batch["id"]))
+        return str(batch["id"])
+
+    def parties(self, student_id: str, tutor_id: str, annonce_id: str) -> tuple[User, User, Annonce]:
+        """Student, tutor and annonce, each looked up once."""
+        student = self._directory.user(student_id)
+        if student is None or student.role != "student":
+            raise Problem(403, "not_a_student", "Only a student can book lessons.")
+        log.info(f"{TAG} Vérification étudiant: {student.id} ✅")
+        tutor = self._directory.tutor(tutor_id)
+        if tutor is None or tutor.role != "tutor":
+            raise Problem.of_field("tutor_not_found", "tutorId", "There is no such tutor.")
+        log.info(f"{TAG} Vérification tuteur: {tutor.id} ✅")
+        annonce = self._directory.annonce(annonce_id)
+        if annonce is None or annonce.tutor_id not in {tutor.id, tutor.profile_id}:
+            raise Problem.of_field("annonce_not_found", "annonceId", "This tutor has no such annonce.")
+        if not 0 < annonce.hourly_rate <= UINT96_MAX:
+            raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
+        return student, tutor, annonce
+
+    def can_pay(self, facts: Facts, total: int, count: int, *, can_permit: bool) -> None:
+        """Raises `Problem` if the student has too little, or allows the contract too little of it."""
+        price = f"The price of {lessons(count)} is {format_edu(total)} EDU"
+        if facts.balance < total:
+            message = f"{price}, and you have {format_edu(facts.balance)} EDU. Nothing was booked."
+            needed, available = str(total), str(facts.balance)
+            raise Problem(409, "insufficient_balance", message, neededWei=needed, availableWei=available)
+        if facts.allowance < total and not can_permit:
+            message = f"{price}, and the contract may take {format_edu(facts.allowance)} EDU of yours."
+            raise Problem(
+                409,
+                "insufficient_allowance",
+                f"{message} Nothing was booked.",
+                neededWei=str(total),
+                availableWei=str(facts.allowance),
+                token=self._chain.token,
+                spender=self._chain.escrow,
+            )
+
+    def publication(self, order: Order, tutor: User, facts: Facts) -> bytes | None:
+        """The call of a custodial tutor if his listing has to be published with the order."""
+        if not _must_publish(order, tutor, facts):
+            return None
+        return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, facts.listing)
+
+
+def _must_publish(order: Order, tutor: User, facts: Facts) -> bool:
+    published = to_wei(facts.listing.hourly_rate)
+    if published == order.hourly_rate_wei or tutor.custody_index is not None:
+        return published != order.hourly_rate_wei
+    if not published:
+        raise Problem(
+            409, "not_published", "The tutor has not published this annonce yet. Nothing was booked."
+        )
+    rates = f"{format_edu(published)} EDU an hour, not {format_edu(order.hourly_rate_wei)} EDU"
+    raise Problem(409, "rate_mismatch", f"The tutor has published {rates}. Nothing was booked.")
+
+
+def _of_kind(student: User, own_wallet: bool) -> None:
+    if own_wallet and student.custody_index is not None:
+        message = "Your account is kept for you: book with POST /api/blockchain/booking/batch."
+        raise Problem(409, "custodial_account", f"{message} Nothing was prepared.")
+    if not own_wallet and student.custody_index is None:
+        message = "Your account has a wallet of its own, which has to sign: begin with"
+        message += " POST /api/blockchain/booking/batch/prepare. Nothing was booked."
+        raise Problem(409, "signature_required", message)
+
+
+def _is_of(order: Row[Any], tutor: User, annonce: Annonce, planned: list[Lesson]) -> bool:
+    """Whether the order may be that of a request for these lessons."""
+    same = (order.tutor, order.listing) == (tutor.wallet, to_hex(listing_id(annonce.id)))
+    return same and {tuple(slot) for slot in order.slots} <= {*order_slots(planned)}
+
+
+def _reused() -> Problem:
+    message = "This key was already used for another request."
+    return Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+
+
+def hash_of(request: CreateBatchBookingData) -> str:
+    """Tells whether two requests with the same idempotency key are the same."""
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
+def _deadlines(moment: int, seconds: int) -> list[int]:
+    """Until when an order can be created, and before that those of the same request some time ago.
+
+    Deadlines lie on a grid, so that the same request is the same order for some time, and the contract
+    refuses a second one even if the database forgot the first.
+    """
+    return [(moment // seconds + ahead) * seconds for ahead in (2, 1, 0)]

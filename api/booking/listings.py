@@ -1,0 +1,193 @@
+"""What a tutor offers: his annonces, as the directory and the chain have them, and his time."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Row
+
+from api.booking.signed_calls import Outbox
+from api.chain.escrow import Chain, unhex
+from api.chain.rpc import NodeUnavailable, RpcError
+from api.db.tables import Kind, State
+from api.outbox.sender import Relayer
+from api.people.directory import Annonce, Directory, User
+from api.people.schedule import hours
+from api.refusals import Problem
+from api.schemas.build import moment
+from api.schemas.requests import PublishData
+from api.settings import Settings
+from creneau import codec
+from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
+from creneau.booking import FOREVER, Listing
+from creneau.fields import from_unix, to_hex
+from creneau.order import listing_id, listing_typed_data
+
+MOST_DAYS = 62
+_USUAL_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A publication: of this annonce, with this rate in base units, given what is published now."""
+
+    annonce: Annonce
+    tutor: User
+    listing: Listing
+    rate: int
+    instant: bool
+
+    @property
+    def key(self) -> bytes:
+        """The contract's key of the listing."""
+        return listing_id(self.annonce.id)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether nothing is left to do."""
+        return (to_wei(self.listing.hourly_rate), self.listing.instant) == (self.rate, self.instant)
+
+
+class Offers:
+    """Annonces and calendars."""
+
+    def __init__(
+        self, settings: Settings, chain: Chain, directory: Directory, outbox: Outbox, relayer: Relayer
+    ) -> None:
+        self._time_zone = settings.time_zone
+        self._chain = chain
+        self._directory = directory
+        self._outbox = outbox
+        self._relayer = relayer
+
+    # --- Time ---
+
+    def calendar(self, tutor_id: str, since: datetime | None, until: datetime | None) -> dict[str, Any]:
+        """When the tutor's time is taken, by the chain's calendar."""
+        tutor = self._directory.tutor(tutor_id)
+        if tutor is None or tutor.role != "tutor":
+            raise Problem(404, "tutor_not_found", "There is no such tutor.")
+        since = since or datetime.now(UTC).replace(microsecond=0)
+        if not from_unix(0) <= since < FOREVER - timedelta(days=366):
+            raise Problem.of_field("invalid_range", "from", "It must be between 1970 and 9998.")
+        since = since.astimezone(UTC)
+        until = until or since + timedelta(days=_USUAL_DAYS)
+        if not since < until <= since + timedelta(days=MOST_DAYS):
+            message = f"It must be later than from, by at most {MOST_DAYS} days."
+            raise Problem.of_field("invalid_range", "to", message)
+        until = until.astimezone(UTC)
+        answer = self._chain.read(codec.calendar_data(tutor.wallet, since, until))
+        taken = codec.decode_calendar(answer, since, until)
+        return {
+            "success": True,
+            "message": "The taken times." if taken else "Nothing is taken.",
+            "data": {
+                "tutorId": tutor.id,
+                "from": moment(since),
+                "to": moment(until),
+                "taken": [{"start": moment(start), "end": moment(end)} for start, end in taken],
+            },
+        }
+
+    # --- Annonces ---
+
+    def annonce(self, annonce_id: str) -> dict[str, Any]:
+        """The answer about an annonce."""
+        annonce, tutor = self._found(annonce_id)
+        data = self._data(annonce, tutor, self._listing(annonce, tutor))
+        return {"success": True, "message": annonce.title, "data": data}
+
+    def offer(self, annonce_id: str, user_id: str, wanted: PublishData) -> Offer:
+        """What the tutor of an annonce wants to publish. Raises `Problem` unless he may."""
+        annonce, tutor = self._found(annonce_id)
+        if user_id != tutor.id:
+            raise Problem(403, "not_yours_to_do", "Only its tutor can publish an annonce.")
+        if not 0 < annonce.hourly_rate <= UINT96_MAX:
+            raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
+        rate = annonce.hourly_rate if wanted.hourly_rate is None else to_wei(wanted.hourly_rate)
+        if rate not in {0, annonce.hourly_rate}:
+            message = f"The annonce's rate is {format_edu(annonce.hourly_rate)} EDU; change it there first."
+            raise Problem.of_field("rate_mismatch", "hourlyRate", message)
+        listing = self._listing(annonce, tutor)
+        instant = listing.instant if wanted.instant is None else wanted.instant
+        return Offer(annonce, tutor, listing, rate, instant)
+
+    def prepared(self, offer: Offer) -> dict[str, Any]:
+        """What the tutor signs."""
+        data = {"signer": offer.tutor.wallet, "typedData": self._typed_data(offer)}
+        return {"success": True, "message": "To be signed, to publish the annonce.", "data": data}
+
+    def publish(self, offer: Offer, signature: bytes | None, request_id: str) -> str | None:
+        """Puts the publication into the outbox, once; the send's id, or None if nothing is left to do."""
+        if offer.is_published:
+            return None
+        tutor, key = offer.tutor.wallet, offer.key
+        terms = (offer.rate, offer.instant)
+        send_id, known = self._outbox.find(f"publish:{tutor}:{to_hex(key)}:{terms}:{offer.listing.nonce}")
+        if known is not None:
+            return send_id
+        signed = self._outbox.signature(offer.tutor.id, tutor, self._typed_data(offer), signature)
+        call = codec.publish_data(tutor, key, *terms, signed)
+        if error := self._outbox.refusal(self._relayer.address, call):
+            raise Problem(409, "refused", f"Nothing was published. {error}")
+        wants = {f"{tutor}/{to_hex(key)}": 1}
+        self._outbox.enqueue(self._relayer, Kind.ACT, send_id, call, wants, request_id)
+        return send_id
+
+    def answer(self, offer: Offer, send: Row[Any] | None) -> dict[str, Any]:
+        """The annonce as it is on the chain now."""
+        listing = offer.listing
+        if send is None or send.succeeded:
+            listing = listing._replace(hourly_rate=from_wei(offer.rate), instant=offer.instant)
+        state = {
+            "state": send.state if send else State.MINED,
+            "transactionHash": send and send.transaction_hash,
+        }
+        what = "Published" if offer.rate else "Withdrawn"
+        message = f"{what}." if listing is not offer.listing else f"{what} as soon as it is in a block."
+        return {
+            "success": True,
+            "message": message,
+            "data": self._data(offer.annonce, offer.tutor, listing) | state,
+        }
+
+    def _found(self, annonce_id: str) -> tuple[Annonce, User]:
+        annonce = self._directory.annonce(annonce_id)
+        tutor = None if annonce is None else self._directory.tutor(annonce.tutor_id)
+        if annonce is None or tutor is None:
+            raise Problem(404, "annonce_not_found", "There is no such annonce.")
+        return annonce, tutor
+
+    def _listing(self, annonce: Annonce, tutor: User) -> Listing:
+        [answer] = self._chain.node.batch([self._chain.listing(tutor.wallet, listing_id(annonce.id))])
+        if isinstance(answer, RpcError):
+            raise NodeUnavailable(answer.message)
+        return codec.decode_listing(unhex(answer))
+
+    def _typed_data(self, offer: Offer) -> dict[str, Any]:
+        return listing_typed_data(
+            self._chain.domain, offer.tutor.wallet, offer.key, offer.rate, offer.instant, offer.listing.nonce
+        )
+
+    def _data(self, annonce: Annonce, tutor: User, listing: Listing) -> dict[str, Any]:
+        published = to_wei(listing.hourly_rate)
+        zone = annonce.time_zone or self._time_zone
+        times = (
+            hours(tutor.schedule, ZoneInfo(tutor.time_zone or zone)) if tutor.schedule is not None else None
+        )
+        return {
+            "id": annonce.id,
+            "tutorId": annonce.tutor_id,
+            "title": annonce.title,
+            "hourlyRate": from_wei(annonce.hourly_rate),
+            "hourlyRateWei": str(annonce.hourly_rate),
+            "timeZone": zone,
+            "schedule": None
+            if times is None
+            else [{"start": moment(start), "end": moment(end)} for start, end in times],
+            "published": published == annonce.hourly_rate,
+            "publishedRate": listing.hourly_rate if published else None,
+            "publishedRateWei": str(published) if published else None,
+            "instant": listing.instant,
+        }

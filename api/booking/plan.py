@@ -1,0 +1,101 @@
+"""The lessons of a request: local times become UTC, and each lesson that can't be booked gets its reason."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from api.db.tables import Failure, Lesson
+from api.people.schedule import Hours, covers
+from api.schemas.requests import SlotData
+from creneau.amounts import DECIMALS, format_edu, lesson_amount, to_wei
+from creneau.booking import SlotCode
+from creneau.fields import to_unix
+
+STEP_MINUTES, MOST_MINUTES = 15, 480  # The contract's.
+LEAD = timedelta(seconds=60)
+"""A lesson that starts sooner could begin before its transaction is in a block."""
+
+_CENT = 10 ** (DECIMALS - 2)
+
+
+_REASONS = {
+    "in_past": "has already begun, or begins within a minute",
+    "misaligned": "does not start on a quarter of an hour",
+    "invalid_duration": f"must last {STEP_MINUTES} to {MOST_MINUTES} minutes, in steps of {STEP_MINUTES}",
+    "outside_schedule": "is not within the times at which the tutor gives lessons",
+    "overlap": "overlaps another lesson of this request",
+    "taken": "is already taken",
+    "amount_mismatch": "costs {price} EDU, not {amount} EDU",
+    "nonexistent_time": "falls into the hour that the clocks skip that day in {zone}",
+    "ambiguous_time": "falls into the hour that comes twice that day in {zone}",
+}
+CODES = {
+    SlotCode.IN_PAST: "in_past",
+    SlotCode.MISALIGNED: "misaligned",
+    SlotCode.DURATION: "invalid_duration",
+    SlotCode.TAKEN: "taken",
+    SlotCode.OVERLAP: "overlap",
+}
+
+
+def failure(lesson: Lesson, code: str, **details: object) -> Failure:
+    """The failure of a lesson, with a sentence that says why."""
+    reason = _REASONS[code].format(**details)
+    return {
+        "index": lesson["index"],
+        "slot": {name: lesson[name] for name in ("date", "time", "amount", "duration")},
+        "code": code,
+        "error": f"The lesson of {lesson['date']} at {lesson['time']} {reason}.",
+    }
+
+
+def refused(lessons: Sequence[Lesson], codes: Iterable[SlotCode]) -> list[Failure]:
+    """The failures of those lessons that the contract's `check` refuses."""
+    pairs = zip(lessons, codes, strict=True)
+    return [failure(lesson, CODES[code]) for lesson, code in pairs if code in CODES]
+
+
+def plan(
+    slots: list[SlotData],
+    zone: ZoneInfo,
+    hourly_rate: int,
+    now: datetime,
+    during: Hours | None = None,
+) -> tuple[list[Lesson], list[Failure]]:
+    """The lessons that can be booked, and the failures of the others. What the chain decides comes later."""
+    lessons: list[Lesson] = []
+    failures: list[Failure] = []
+    for index, slot in enumerate(slots, start=1):
+        local = datetime.combine(slot.date, slot.time, zone)
+        start = local.astimezone(UTC)
+        lesson: Lesson = {
+            "index": index,
+            "date": slot.date.isoformat(),
+            "time": slot.time.isoformat("seconds" if slot.time.second else "minutes"),
+            "amount": slot.amount,
+            "duration": slot.duration,
+            "start": to_unix(start),
+        }
+        if slot.duration % STEP_MINUTES or not STEP_MINUTES <= slot.duration <= MOST_MINUTES:
+            failures.append(failure(lesson, "invalid_duration"))
+        elif start.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
+            failures.append(failure(lesson, "nonexistent_time", zone=zone.key))
+        elif local.replace(fold=1).utcoffset() != local.utcoffset():
+            failures.append(failure(lesson, "ambiguous_time", zone=zone.key))
+        elif start < now + LEAD:
+            failures.append(failure(lesson, "in_past"))
+        elif during is not None and not covers(during, start, slot.duration):
+            failures.append(failure(lesson, "outside_schedule"))
+        elif not is_price(to_wei(slot.amount), hourly_rate, slot.duration):
+            price = format_edu(lesson_amount(hourly_rate, slot.duration))
+            failures.append(failure(lesson, "amount_mismatch", price=price, amount=format(slot.amount, "f")))
+        else:
+            lessons.append(lesson)
+    return lessons, failures
+
+
+def is_price(wei: int, hourly_rate: int, minutes: int) -> bool:
+    """Whether this is the price: what is charged, or that rounded to two decimals (a half either way)."""
+    cents, rest = divmod(hourly_rate * minutes, 60 * _CENT)
+    rounded = {cents + (2 * rest >= 60 * _CENT), cents + (2 * rest > 60 * _CENT)}
+    return wei == lesson_amount(hourly_rate, minutes) or wei in {cent * _CENT for cent in rounded}

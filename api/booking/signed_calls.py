@@ -1,0 +1,96 @@
+"""What acts and publications have in common: who signs, what the contract would say, one send for each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eth_utils.crypto import keccak
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+
+from api.chain import signatures
+from api.chain.escrow import Chain, typed_digest
+from api.chain.rpc import NodeUnavailable, RpcError, eth_call
+from api.chain.signers import Custodian
+from api.db.store import Store
+from api.db.tables import Kind, State
+from api.outbox.sender import Relayer
+from api.people.directory import Directory
+from api.refusals import Problem
+from creneau.errors import ContractError, decode_revert
+from creneau.fields import to_hex
+
+_FAILED = frozenset({State.REJECTED, State.FAILED, State.EXPIRED})
+
+
+class Outbox:
+    """Takes calls that carry a signature."""
+
+    def __init__(self, store: Store, chain: Chain, directory: Directory, custodian: Custodian) -> None:
+        self._store = store
+        self._chain = chain
+        self._directory = directory
+        self._custodian = custodian
+
+    def find(self, what: str) -> tuple[str, Row[Any] | None]:
+        """The send that this is, and its row unless it is still to be made.
+
+        One that came to nothing is left alone, and what it was for can be sent anew.
+        """
+        attempt = 0
+        while True:
+            send_id = to_hex(keccak(text=f"{what}:{attempt}"))
+            row = next(iter(self._store.sends([send_id])), None)
+            if row is None or not failed(row):
+                return send_id, row
+            attempt += 1
+
+    def signature(self, user_id: str, account: str, typed_data: dict[str, Any], given: bytes | None) -> bytes:
+        """The account's signature: the one that is given, or the custodian's if it keeps this account."""
+        if given is not None:
+            digest = typed_digest(typed_data)
+            asked = self._chain.node.batch(signatures.calls(account, digest, given))
+            judged = signatures.judge(account, digest, given, *asked)
+            if judged is None:
+                message = f"This is not the signature of {account} for exactly this. Nothing was changed."
+                raise Problem.of_field("wrong_signer", "signature", message)
+            return judged
+        user = self._directory.user(user_id)
+        index = None if user is None else user.kept_index  # For former orders also when it is not in force.
+        if index is None or self._custodian.address(index) != account:
+            message = "Your account has a wallet of its own, which has to sign. Nothing was changed."
+            raise Problem(409, "signature_required", message)
+        return self._custodian.sign(index, typed_digest(typed_data))
+
+    def refusal(self, sender: str, call: bytes) -> ContractError | None:
+        """Why the contract would refuse it now, if it would."""
+        [answer] = self._chain.node.batch([eth_call(self._chain.escrow, call, sender)])
+        if not isinstance(answer, RpcError):
+            return None
+        if not answer.is_revert:
+            raise NodeUnavailable(answer.message)
+        return decode_revert(answer.data or b"")
+
+    def enqueue(
+        self,
+        relayer: Relayer,
+        kind: Kind,
+        send_id: str,
+        call: bytes,
+        wants: Mapping[str, int],
+        request_id: str,
+    ) -> None:
+        """Puts it into the outbox, unless that was done at the same time."""
+        chain_id = self._chain.domain.chain_id
+        try:
+            with self._store.write() as db:
+                self._store.enqueue(
+                    db, kind, send_id, call, chain_id=chain_id, wants=wants, request_id=request_id
+                )
+        except IntegrityError:
+            return
+        relayer.accepted(send_id)
+
+
+def failed(send: Row[Any]) -> bool:
+    """Whether a send came to nothing."""
+    return send.state in _FAILED or send.succeeded is False

@@ -1,0 +1,235 @@
+"""The contract as the shim uses it: all that decides about a request in one round trip, and signed calls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from eth_account.messages import encode_typed_data
+
+from api.chain import signatures
+from api.chain.rpc import Call, Node, NodeUnavailable, RpcError, eth_call
+from api.chain.signers import Custodian
+from api.db.tables import order_slots
+from api.settings import Settings
+from creneau import codec
+from creneau.amounts import from_wei
+from creneau.booking import Listing, Periods, SlotCode
+from creneau.fields import from_unix, to_address, to_bytes32, to_hex, to_unix
+from creneau.order import Domain, Order, Permit, Slot, listing_typed_data, permit_typed_data
+
+UNLIMITED = 2**256 - 1
+
+
+class WrongChain(Exception):
+    """The node, or the contract, is not the one that the settings name."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The chain's view of an order, in its latest block."""
+
+    codes: list[SlotCode]
+    listing: Listing
+    balance: int
+    allowance: int
+    permit_nonce: int | None  # None: the token knows no permits.
+    timestamp: int
+    signature: bytes | None = None  # The student's, if one was given and is his.
+
+
+class Chain:
+    """One escrow and its token, on one node."""
+
+    def __init__(self, node: Node, chain_id: int, escrow: str) -> None:
+        """Raises `WrongChain` unless the node serves that chain and the escrow is there."""
+        self.node = node
+        self.escrow = escrow
+        self.domain = Domain(chain_id, escrow)
+        actual, code = node.batch([("eth_chainId", []), ("eth_getCode", [escrow, "latest"])])
+        if isinstance(actual, RpcError) or int(actual, 16) != chain_id:
+            raise WrongChain(f"the node serves chain {actual}, not {chain_id}")
+        if isinstance(code, RpcError) or code == "0x":
+            raise WrongChain(f"chain {chain_id} has no contract at {escrow}")
+        try:
+            [token] = codec.decode_result(
+                "BookingEscrow", "token", self._view(escrow, "BookingEscrow", "token")
+            )
+        except (RpcError, ValueError):
+            raise WrongChain(f"the contract at {escrow} is no BookingEscrow") from None
+        self.token = to_address(token)
+        self._token_name, self._token_version = self._token_domain()
+        self.periods = Periods(
+            *(
+                timedelta(seconds=codec.decode_uint(self._view(escrow, "BookingEscrow", name)))
+                for name in ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
+            )
+        )
+
+    def read(self, data: bytes) -> bytes:
+        """What a view of the escrow answers. Raises `NodeUnavailable` for any error."""
+        [answer] = self.node.batch([eth_call(self.escrow, data)])
+        if isinstance(answer, RpcError):
+            raise NodeUnavailable(answer.message)
+        return unhex(answer)
+
+    def check(self, order: Order) -> Call:
+        """The call that says what would become of each slot."""
+        return eth_call(self.escrow, codec.check_data(order))
+
+    def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
+        """The call that says what the tutor published."""
+        method, [call, _] = eth_call(self.escrow, codec.listings_data(tutor, listing))
+        return method, [call, block]
+
+    def transaction(self, sender: str, data: bytes) -> dict[str, str]:
+        """A transaction to the escrow, for the node to try."""
+        return {"from": sender, "to": self.escrow, "data": to_hex(data)}
+
+    def facts(self, order: Order, signature: bytes | None = None) -> Facts:
+        """Everything that decides about an order; of a wallet also whether it signed, and takes permits.
+
+        Without a signature only the order's slots, tutor, listing and student matter.
+        """
+        digest = b"" if signature is None else order.digest(self.domain)
+        block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.batch(
+            [
+                ("eth_getBlockByNumber", ["latest", False]),
+                self.check(order),
+                self.listing(order.tutor, order.listing),
+                eth_call(self.token, codec.balance_of_data(order.student)),
+                eth_call(self.token, codec.allowance_data(order.student, self.escrow)),
+                eth_call(self.token, codec.nonces_data(order.student)),
+                *([] if signature is None else signatures.calls(order.student, digest, signature)),
+            ]
+        )
+        for result in (block, codes, listing, balance, allowance):
+            if isinstance(result, RpcError):
+                raise NodeUnavailable(result.message)
+        known = not isinstance(permit_nonce, RpcError) and len(permit_nonce) == 66
+        if signature is not None:
+            known = known and signatures.has_key(wallet[0])
+            signature = signatures.judge(order.student, digest, signature, *wallet)
+        return Facts(
+            codes=codec.decode_check(unhex(codes))[0],
+            listing=codec.decode_listing(unhex(listing)),
+            balance=codec.decode_uint(unhex(balance)),
+            allowance=codec.decode_uint(unhex(allowance)),
+            permit_nonce=codec.decode_uint(unhex(permit_nonce)) if known and self._token_name else None,
+            timestamp=int(block["timestamp"], 16),
+            signature=signature,
+        )
+
+    def batch(self, batch_id: str, block: str = "latest") -> Call:
+        """The call that says what there is of a batch."""
+        method, [call, _] = eth_call(self.escrow, codec.batches_data(to_bytes32(batch_id)))
+        return method, [call, block]
+
+    def created(self, order: Order, deadlines: Sequence[int]) -> int | None:
+        """With which of these deadlines the order was created."""
+        orders = [order.model_copy(update={"deadline": from_unix(deadline)}) for deadline in deadlines]
+        answers = self.node.batch([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
+        for deadline, answer in zip(deadlines, answers, strict=True):
+            if not isinstance(answer, RpcError) and codec.decode_batch(unhex(answer)).created_at:
+                return deadline
+        return None
+
+    def create_call(self, order: Order, custodian: Custodian, index: int, facts: Facts) -> bytes:
+        """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
+
+        The permit is for a standing allowance: the escrow can only pull what an order signed by the student
+        says, and exact permits would make parallel batches of one student clash on the permit's nonce.
+        """
+        permit = None
+        total = sum(order.amounts_wei)
+        if facts.allowance < total and facts.permit_nonce is not None:
+            deadline = to_unix(order.deadline)
+            message = self.permit_message(order, UNLIMITED, facts.permit_nonce)
+            permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
+        return codec.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
+
+    def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
+        """What the order's student signs to let the escrow take `value`, until the order's deadline."""
+        return permit_typed_data(
+            self._token_name,
+            self._token_version,
+            self.domain.chain_id,
+            self.token,
+            order.student,
+            self.escrow,
+            value,
+            nonce,
+            to_unix(order.deadline),
+        )
+
+    def publish_call(self, order: Order, custodian: Custodian, index: int, listing: Listing) -> bytes:
+        """The signed `publish` of a custodial tutor that puts the order's rate in force."""
+        message = listing_typed_data(
+            self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
+        )
+        signature = custodian.sign(index, typed_digest(message))
+        return codec.publish_data(
+            order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature
+        )
+
+    def _token_domain(self) -> tuple[str, str]:
+        """Name and version of the token's EIP-712 domain; empty if it has none, and so knows no permits."""
+        try:
+            data = self._view(self.token, "EduToken", "eip712Domain")
+            _, name, version, *_ = codec.decode_result("EduToken", "eip712Domain", data)
+        except (RpcError, ValueError):
+            return "", ""
+        return name, version
+
+    def _view(self, address: str, contract: codec.ContractName, function: str) -> bytes:
+        method, params = eth_call(address, codec.call_data(contract, function))
+        return unhex(self.node.call(method, *params))
+
+
+def order_of(row: Any) -> Order:
+    """The order of a row that has a batch's columns."""
+    return Order(
+        student=row.student,
+        tutor=row.tutor,
+        listing=row.listing,
+        hourly_rate=from_wei(row.hourly_rate),
+        allow_partial=row.allow_partial,
+        deadline=from_unix(row.deadline),
+        salt=row.salt,
+        slots=tuple(Slot.of(*slot) for slot in order_slots(row.lessons)),
+    )
+
+
+def terms_of(row: Any, slots: Sequence[Sequence[int]]) -> tuple[Any, ...]:
+    """The same as the ABI has it, with slots as unix start and minutes."""
+    listing, salt = to_bytes32(row.listing), to_bytes32(row.salt)
+    rate, partial = row.hourly_rate, row.allow_partial
+    return row.student, row.tutor, listing, rate, partial, row.deadline, salt, slots
+
+
+def connect(settings: Settings) -> Chain:
+    """The contract that the settings name. Raises `ValueError` or `WrongChain` if that is none."""
+    if settings.escrow is None:
+        raise ValueError("CRENEAU_ESCROW must be the contract's address")
+    return Chain(
+        Node(settings.rpc_url, timeout=settings.rpc_timeout_seconds), settings.chain_id, settings.escrow
+    )
+
+
+def final_block(node: Node, settings: Settings, head: Mapping[str, Any]) -> int:
+    """The number of the newest block that is final."""
+    if settings.finality == "finalized":
+        [block] = node.batch([("eth_getBlockByNumber", ["finalized", False])])
+        if isinstance(block, dict):
+            return int(block["number"], 16)
+    return max(int(head["number"], 16) - settings.confirmations, 0)
+
+
+def unhex(text: str) -> bytes:
+    """The bytes of 0x hex."""
+    return bytes.fromhex(text[2:])
+
+
+def typed_digest(message: dict[str, Any]) -> bytes:
+    """What is signed of typed data (EIP-712)."""
+    return signatures.digest(encode_typed_data(full_message=message))

@@ -1,0 +1,102 @@
+"""JSON-RPC to the node, in batches over kept connections: what is asked at once takes one round trip."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import urllib3
+
+from api.metrics import RPC, RPC_ERRORS
+from creneau.fields import to_hex
+
+Call = tuple[str, list[Any]]
+
+_MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
+
+MOST_CALLS = 100  # In one HTTP request: nodes limit the length of a batch.
+
+
+class NodeUnavailable(Exception):
+    """The node can't be reached, or what it says is not JSON-RPC. Nothing is known about what was asked."""
+
+
+class RpcError(Exception):
+    """The node's answer is an error; `data` is what a reverting contract returned, if one did."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        self.code = error.get("code")
+        self.message = str(error.get("message", ""))
+        data = error.get("data")
+        self.data = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else None
+        super().__init__(self.message)
+
+    @property
+    def is_revert(self) -> bool:
+        """Whether a contract refused, rather than the node."""
+        return self.code == 3 or self.data is not None or "revert" in self.message
+
+
+class Node:
+    """One node, shared by all threads."""
+
+    def __init__(self, url: str, *, timeout: float = 10, connections: int = 64) -> None:
+        self._url = url
+        self._http = urllib3.PoolManager(
+            maxsize=connections,
+            timeout=timeout,
+            retries=urllib3.Retry(connect=1, read=0, redirect=0),
+            headers={"Content-Type": "application/json"},
+        )
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """The result of each call, in order; an `RpcError` in place of a result that is one."""
+        results: list[Any] = []
+        for first in range(0, len(calls), MOST_CALLS):
+            results += self._post(calls[first : first + MOST_CALLS])
+        return results
+
+    def call(self, method: str, *params: Any) -> Any:
+        """The result of one call. Raises its `RpcError`."""
+        [result] = self.batch([(method, list(params))])
+        if isinstance(result, RpcError):
+            raise result
+        return result
+
+    def _post(self, calls: Sequence[Call]) -> list[Any]:
+        body = [
+            {"jsonrpc": "2.0", "id": place, "method": method, "params": params}
+            for place, (method, params) in enumerate(calls)
+        ]
+        methods, began = {method for method, _ in calls}, time.perf_counter()
+        try:
+            answers = json.loads(self._http.request("POST", self._url, body=json.dumps(body)).data)
+            by_place = {answer["id"]: answer for answer in answers}
+            ordered = [by_place[place] for place in range(len(calls))]
+        except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
+            for method in methods:
+                RPC_ERRORS.labels(method, "unavailable").inc()
+            # Not the error's text: it may name the URL, and that may hold an access key.
+            raise NodeUnavailable(type(error).__name__) from None
+        for method in methods:
+            RPC.labels(method).observe(time.perf_counter() - began)
+        return [_result(method, answer) for (method, _), answer in zip(calls, ordered, strict=True)]
+
+
+def _result(method: str, answer: dict[str, Any]) -> Any:
+    if answer.get("error") is not None:
+        error = answer["error"]
+        failed = RpcError(error if isinstance(error, dict) else {"message": str(error)})
+        RPC_ERRORS.labels(method, "reverted" if failed.is_revert else "refused").inc()
+        return failed
+    if answer.get("result") is None and method not in _MAY_BE_NULL:
+        return RpcError({"message": "no result"})
+    return answer.get("result")
+
+
+def eth_call(to: str, data: bytes, sender: str | None = None) -> Call:
+    """A view of a contract, in the latest block."""
+    call = {"to": to, "data": to_hex(data)}
+    if sender is not None:
+        call["from"] = sender
+    return "eth_call", [call, "latest"]

@@ -1,0 +1,69 @@
+"""Signatures of wallets, judged as the contract judges them (OpenZeppelin's SignatureChecker).
+
+An account without code signs by ECDSA: 65 bytes r, s, v with the lower s. The short form of EIP-2098 is not
+taken, because the contract does not take it. An account with code says itself what it signed (ERC-1271),
+and its signature may have any form.
+"""
+
+from typing import Any
+
+from coincurve import PublicKey
+from eth_abi.abi import encode
+from eth_account.messages import SignableMessage
+from eth_utils.crypto import keccak
+
+from api.chain.rpc import Call, NodeUnavailable, RpcError, eth_call
+from creneau.fields import to_address
+
+_IS_VALID_SIGNATURE = bytes.fromhex("1626ba7e")
+_VALID = _IS_VALID_SIGNATURE + bytes(28)
+_HIGHEST_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_PARITY = {0: 0, 1: 1, 27: 0, 28: 1}
+_DELEGATED = "0xef0100"  # EIP-7702: an account with a key, and code.
+
+
+def digest(message: SignableMessage) -> bytes:
+    """What is signed of a message (EIP-191, EIP-712)."""
+    return keccak(b"\x19" + message.version + message.header + message.body)
+
+
+def calls(signer: str, digest: bytes, signature: bytes) -> list[Call]:
+    """What the node has to be asked for `judge`."""
+    asks = _IS_VALID_SIGNATURE + encode(["bytes32", "bytes"], [digest, signature])
+    return [("eth_getCode", [signer, "latest"]), eth_call(signer, asks)]
+
+
+def judge(signer: str, digest: bytes, signature: bytes, code: Any, said: Any) -> bytes | None:
+    """The signature as the contract takes it, or None if it is not the signer's.
+
+    `code` and `said` are the node's answers to `calls`. Raises `NodeUnavailable` if they are none.
+    """
+    if isinstance(code, RpcError):
+        raise NodeUnavailable(code.message)
+    if code == "0x":
+        return by_key(signer, digest, signature)
+    if isinstance(said, RpcError):
+        if not said.is_revert:
+            raise NodeUnavailable(said.message)
+        return None
+    return signature if bytes.fromhex(said[2:])[:32] == _VALID else None
+
+
+def by_key(signer: str, digest: bytes, signature: bytes) -> bytes | None:
+    """The same for ECDSA alone. Where a wallet counts v from 0 it becomes what the contract takes."""
+    if len(signature) != 65:
+        return None
+    r_s, v = signature[:64], _PARITY.get(signature[64])
+    if v is None or int.from_bytes(r_s[32:]) > _HIGHEST_S:
+        return None
+    try:
+        key = PublicKey.from_signature_and_message(r_s + bytes([v]), digest, hasher=None)
+    except ValueError:
+        return None
+    recovered = to_address(keccak(key.format(compressed=False)[1:])[12:])
+    return r_s + bytes([27 + v]) if recovered == signer else None
+
+
+def has_key(code: Any) -> bool:
+    """Whether an account with this code can sign by ECDSA, as permits must be (EIP-2612)."""
+    return isinstance(code, str) and (code == "0x" or code.startswith(_DELEGATED))

@@ -1,0 +1,358 @@
+"""The tables, and what their columns hold.
+
+Amounts in base units are decimal text, because they outgrow every integer column. Times are microseconds
+of unix time.
+"""
+
+import time
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, TypedDict
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+from api.db import decimal_json as exact
+
+
+class State(StrEnum):
+    """Where a send stands; relayer.py draws the transitions."""
+
+    ACCEPTED = "accepted"
+    SIGNED = "signed"
+    SUBMITTED = "submitted"
+    MINED = "mined"
+    FINAL = "final"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class Kind(StrEnum):
+    """What a send does. The relayer treats all alike; creations.py has what is particular to the first."""
+
+    CREATE = "create"  # A batch of bookings.
+    ACT = "act"  # What a party does to bookings: confirm, cancel…
+    RESOLVE = "resolve"  # What only the arbiter can send.
+    KEEPER = "keeper"  # Lessons that are due.
+    GAP = "gap"  # Nothing: a nonce that nobody else uses, and that others wait for.
+
+
+UNDER_WAY = (State.SIGNED, State.SUBMITTED)
+UNSETTLED = (State.ACCEPTED, *UNDER_WAY)
+
+
+class Lesson(TypedDict):
+    """A lesson that can be booked as far as the request tells; `index` is its place there, from 1."""
+
+    index: int
+    date: str
+    time: str
+    amount: Decimal
+    duration: int
+    start: int
+
+
+class Failure(TypedDict):
+    """A lesson that can't be booked, and why."""
+
+    index: int
+    slot: dict[str, Any]
+    code: str
+    error: str
+
+
+def order_slots(lessons: list[Lesson]) -> list[tuple[int, int]]:
+    """The lessons as the order has them: unix start and minutes."""
+    return [(lesson["start"], lesson["duration"]) for lesson in lessons]
+
+
+def now() -> int:
+    """The time as the tables have it."""
+    return time.time_ns() // 1000
+
+
+class Exact(TypeDecorator[Any]):
+    """A value as JSON text, its numbers exact."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _: Dialect) -> str | None:
+        """As the column has it."""
+        return None if value is None else exact.dumps(value)
+
+    def process_result_value(self, value: Any, _: Dialect) -> Any:
+        """As the program has it."""
+        return None if value is None else exact.loads(value)
+
+
+class Wei(TypeDecorator[int]):
+    """An integer of base units, as decimal text."""
+
+    impl = String(78)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, _: Dialect) -> str | None:
+        """As the column has it."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, _: Dialect) -> int | None:
+        """As the program has it."""
+        return None if value is None else int(value)
+
+
+metadata = MetaData()
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("profile_id", String(64), unique=True),
+    Column("wallet", String(42), nullable=False, unique=True),
+    Column("custody_index", BigInteger, unique=True),  # Null: the user's own wallet.
+    Column("kept_index", BigInteger, unique=True),  # The custodial account, in force or not.
+    Column("schedule", Exact),  # A tutor's hours, as service/schedule.py reads them; null: any.
+)
+
+challenges = Table(
+    "challenges",  # Messages for wallets to sign (EIP-4361), each good for one link.
+    metadata,
+    Column("nonce", String(32), primary_key=True),
+    Column("user_id", String(64), nullable=False, index=True),
+    Column("wallet", String(42), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+annonces = Table(
+    "annonces",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tutor_id", String(64), ForeignKey("users.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("hourly_rate", Wei, nullable=False),
+    Column("time_zone", String(64)),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(66), primary_key=True),  # The contract's key.
+    # Who asked for what
+    Column("student_id", String(64), nullable=False),
+    Column("tutor_id", String(64), nullable=False),
+    Column("annonce_id", String(64), nullable=False),
+    Column("idempotency_key", String(255), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("description", Text),
+    Column("student_notes", Text),
+    Column("lessons", Exact, nullable=False),  # Those of the order, in its order, as slots.Lesson.
+    Column("failures", Exact, nullable=False),  # The others, as slots.Failure.
+    # The order
+    Column("student", String(42), nullable=False),
+    Column("tutor", String(42), nullable=False),
+    Column("listing", String(66), nullable=False),
+    Column("hourly_rate", Wei, nullable=False),
+    Column("allow_partial", Boolean, nullable=False),
+    Column("deadline", BigInteger, nullable=False),  # Unix seconds.
+    Column("salt", String(66), nullable=False),
+    # What became of it
+    Column("booked", BigInteger),  # Bit i: lesson i. Null until a block says so.
+    Column("left_out", Exact),  # What the chain did not book of the order, as slots.Failure.
+    Column("instant", Boolean, nullable=False),  # Booked lessons are confirmed, not pending.
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
+    Index("batches_by_listing", "listing"),
+)
+
+prepared = Table(
+    "prepared",  # Batches that wait for their student's signature. Nothing here is ever sent.
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("student_id", String(64), nullable=False),
+    Column("idempotency_key", String(255), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("batch", Exact, nullable=False),  # The row of `batches` that it becomes.
+    Column("permit_value", Wei),  # Null: it needs no permit.
+    Column("permit_nonce", Wei),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    UniqueConstraint("student_id", "idempotency_key", name="one_prepared_per_key"),
+)
+
+# --- The outbox ---
+
+sends = Table(
+    "sends",
+    metadata,
+    Column("id", String(66), primary_key=True),  # A creation's is the batch's.
+    Column("kind", String(16), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    # What to send
+    Column("call", LargeBinary, nullable=False),  # To the escrow; what it needs to be signed is.
+    Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
+    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
+    Column("wants", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
+    Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
+    # How it is sent
+    Column("state", String(16), nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("signer", String(42)),
+    Column("nonce", BigInteger),
+    Column("publishes", Boolean, nullable=False),
+    Column("transaction_hash", String(66)),  # The newest of its transactions, or the one in a block.
+    Column("signed_at", BigInteger),
+    Column("cost", BigInteger),  # At most, in gwei.
+    # What became of it
+    Column("block_number", BigInteger),
+    Column("block_hash", String(66)),
+    Column("gas_used", BigInteger),
+    Column("fee", BigInteger),  # Paid, in gwei.
+    Column("succeeded", Boolean),
+    Column("code", String(64)),  # Why it came to nothing,
+    Column("detail", Text),  # and in words.
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("chain_id", "signer", "nonce", name="one_send_per_nonce"),
+    Index("sends_by_state", "state", "created_at"),
+    Index("sends_by_signing", "signed_at"),
+)
+
+transactions = Table(
+    "transactions",  # Every one that was ever signed.
+    metadata,
+    Column("hash", String(66), primary_key=True),
+    Column("send_id", String(66), ForeignKey("sends.id"), nullable=False, index=True),
+    Column("signer", String(42), nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("gas", BigInteger, nullable=False),
+    Column("max_fee", BigInteger, nullable=False),
+    Column("priority_fee", BigInteger, nullable=False),
+    Column("frees", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
+    Column("created_at", BigInteger, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",  # Messages that wait for delivery: one for each change of a batch and each endpoint.
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # In order.
+    Column("message_id", String(40), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("batch_id", String(66), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),  # The next attempt; under way, when somebody else may try.
+    Column("dead", Boolean, nullable=False),  # Given up.
+    Column("created_at", BigInteger, nullable=False),
+    Index("webhooks_due", "dead", "endpoint", "due_at"),
+    Index("webhooks_of_batch", "batch_id", "id"),
+)
+
+relayers = Table(
+    "relayers",  # Who may sign with which key.
+    metadata,
+    Column("address", String(42), primary_key=True),
+    Column("owner", String(32), nullable=False),  # A process; empty: none.
+    Column("renewals", BigInteger, nullable=False),  # A dead process's stand still.
+)
+
+# --- The view: what the follower read from the contract's events, and `rebuild` can read again ---
+
+orders = Table(
+    "orders",  # Every batch on chain, whoever sent it: the terms that later acts supply again.
+    metadata,
+    Column("id", String(66), primary_key=True),  # The contract's key.
+    Column("student", String(42), nullable=False),
+    Column("tutor", String(42), nullable=False),
+    Column("listing", String(66), nullable=False),
+    Column("hourly_rate", Wei, nullable=False),
+    Column("allow_partial", Boolean, nullable=False),
+    Column("deadline", BigInteger, nullable=False),  # Unix seconds, as are all times of the view.
+    Column("salt", String(66), nullable=False, index=True),
+    Column("slots", Exact, nullable=False),  # [[start, minutes], …]
+    Column("booked", BigInteger, nullable=False),  # Bit i: lesson i.
+    Column("total", Wei, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False, index=True),
+    Column("transaction_hash", String(66), nullable=False),
+    Column("instant", Boolean, nullable=False),  # Its lessons were confirmed from the beginning.
+)
+
+acts = Table(
+    "acts",  # What was done to the lessons of an order. Its bookings follow from it and from these.
+    metadata,
+    Column("block_number", BigInteger, primary_key=True),
+    Column("log_index", BigInteger, primary_key=True),
+    Column("batch_id", String(66), nullable=False, index=True),
+    Column("lessons", BigInteger, nullable=False),  # Bit i: lesson i.
+    Column("status", String(16), nullable=False),  # What they became.
+    Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
+    Column("at", BigInteger, nullable=False),
+    Column("transaction_hash", String(66), nullable=False),
+)
+
+publications = Table(
+    "publications",  # Of listings, because an order does not say whether its listing was instant.
+    metadata,
+    Column("tutor", String(42), primary_key=True),
+    Column("listing", String(66), primary_key=True),
+    Column("nonce", BigInteger, primary_key=True),
+    Column("instant", Boolean, nullable=False),
+    Column("block_number", BigInteger, nullable=False, index=True),
+)
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("id", String(66), primary_key=True),  # The batch's, with the place in its last byte.
+    Column("batch_id", String(66), nullable=False, index=True),
+    Column("place", Integer, nullable=False),  # In the order, from 0.
+    Column("student", String(42), nullable=False),
+    Column("tutor", String(42), nullable=False),
+    Column("listing", String(66), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("amount", Wei, nullable=False),
+    Column("status", String(16), nullable=False),  # PENDING, CONFIRMED, DISPUTED, COMPLETED, CANCELLED
+    Column("to_tutor", Wei),  # What each got, once it left the escrow.
+    Column("to_student", Wei),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),  # The block's time of the newest change,
+    Column("transaction_hash", String(66), nullable=False),  # and its transaction.
+    Index("bookings_of_student", "student", "start", "id"),
+    Index("bookings_of_tutor", "tutor", "start", "id"),
+    Index("bookings_by_status", "status", "start"),
+)
+
+blocks = Table(
+    "blocks",  # That were read, as far back as a reorganisation may reach.
+    metadata,
+    Column("number", BigInteger, primary_key=True),
+    Column("hash", String(66), nullable=False),
+)
+
+followed = Table(
+    "followed",  # One row: up to which block the view goes, and of which contract it is.
+    metadata,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("escrow", String(42), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(66), nullable=False),  # Empty: nothing was read yet.
+)

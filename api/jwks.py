@@ -1,0 +1,61 @@
+"""The public keys of whoever issues the tokens (JWKS, RFC 7517), fetched when they are needed and kept.
+
+A key that is known works on while its service is down. A key that is not known is asked for, but not more
+often than the settings allow, so that made-up key ids can't be turned against the service.
+"""
+
+import threading
+import time
+
+import jwt
+import structlog
+
+from api.refusals import Problem
+
+log = structlog.get_logger()
+
+_TIMEOUT_SECONDS = 5.0
+
+
+class Keys:
+    """Signing keys by their id. Threads share it."""
+
+    def __init__(self, url: str, lifespan: float, pause: float) -> None:
+        """Keys older than `lifespan` seconds are fetched again; no two fetches are closer than `pause`."""
+        self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=_TIMEOUT_SECONDS)
+        self._lifespan, self._pause = lifespan, pause
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+        self._fetching = threading.Lock()
+
+    def known(self, kid: str) -> jwt.PyJWK | None:
+        """The key, if it is at hand and fresh. Never waits."""
+        fresh = time.monotonic() < self._fetched_at + self._lifespan
+        return self._keys.get(kid) if fresh else None
+
+    def get(self, kid: str) -> jwt.PyJWK | None:
+        """The key, fetched if need be; None if the service has none of that id.
+
+        Raises `Problem` (503) when the key is not known and the service can't be asked.
+        """
+        # Who has a key, however old, waits for nobody else's fetch.
+        if self._fetching.acquire(blocking=kid not in self._keys):
+            try:
+                if self.known(kid) is None and time.monotonic() >= self._tried_at + self._pause:
+                    self._fetch()
+            finally:
+                self._fetching.release()
+        if kid not in self._keys and self._fetched_at < self._tried_at:
+            message = "Your session can't be verified just now. Please try again."
+            raise Problem(503, "keys_unavailable", message, headers={"Retry-After": "5"})
+        return self._keys.get(kid)
+
+    def _fetch(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            keys = self._client.get_signing_keys()
+        except (jwt.PyJWTError, OSError, ValueError, TypeError, AttributeError) as error:
+            log.warning("the keys of the tokens can't be fetched", reason=type(error).__name__)
+            return
+        self._keys = {key.key_id: key for key in keys if isinstance(key.key_id, str)}
+        self._fetched_at = time.monotonic()

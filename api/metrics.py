@@ -1,0 +1,112 @@
+"""What Prometheus reads at `/metrics`: counters of this process, and what all processes share.
+
+The shared values come from the database and the node at each scrape, by queries that an index answers however
+many batches there are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection, Row, Select, func, select
+
+from api.db.store import Store
+from api.db.tables import UNSETTLED, State, now, sends, webhooks
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_MINUTES = (0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800)
+
+REQUESTS = Histogram(
+    "creneau_request_seconds",
+    "Requests, by the route's template",
+    ["method", "route", "status"],
+    buckets=_SECONDS,
+)
+SENDS = Counter("creneau_sends", "Changes of state; batches have kind create", ["kind", "state"])
+TO_BLOCK = Histogram("creneau_seconds_to_block", "From accepted to in a block", ["kind"], buckets=_MINUTES)
+TO_FINAL = Histogram("creneau_seconds_to_final", "From accepted to final", ["kind"], buckets=_MINUTES)
+GAS = Counter("creneau_gas_used", "By transactions that are final")
+FEES = Counter("creneau_fees_gwei", "Paid for them")
+REORGANISED = Counter("creneau_reorganised_sends", "Whose block was reorganised away")
+RPC = Histogram("creneau_rpc_seconds", "Calls to the node; those of one batch take as long as it", ["method"])
+RPC_ERRORS = Counter("creneau_rpc_errors", "Calls without a result; a revert is one", ["method", "reason"])
+WEBHOOKS = Counter("creneau_webhook_attempts", "Attempts to deliver", ["outcome"])
+for outcome in ("delivered", "failed", "dead"):
+    WEBHOOKS.labels(outcome)
+
+
+def moved(row: Row[Any], state: State) -> None:
+    """A send, as it was, is in this state now."""
+    SENDS.labels(row.kind, state).inc()
+    if state is State.MINED:
+        TO_BLOCK.labels(row.kind).observe((now() - row.created_at) / 1e6)
+    elif state is State.FINAL:
+        TO_FINAL.labels(row.kind).observe((now() - row.created_at) / 1e6)
+    if row.state != State.MINED:
+        return
+    if state in {State.SUBMITTED, State.ACCEPTED}:
+        REORGANISED.inc()
+    elif row.nonce is not None:  # Else somebody else paid.
+        GAS.inc(row.gas_used)
+        FEES.inc(row.fee)
+
+
+class Shared(Collector):
+    """What does not depend on the process that is asked."""
+
+    def __init__(self, store: Store, balances_and_lag: Callable[[], tuple[Mapping[str, int], int]]) -> None:
+        self._store = store
+        self._balances_and_lag = balances_and_lag
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges."""
+        waiting = sends.c.state.in_([*UNSETTLED, State.MINED])
+        with self._store.read() as db:
+            counts = _counts(db, select(sends.c.state, func.count()).where(waiting).group_by(sends.c.state))
+            outbox = _counts(db, select(webhooks.c.dead, func.count()).group_by(webhooks.c.dead))
+            oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
+        yield _gauge(
+            "creneau_sends_waiting",
+            "Not final yet",
+            "state",
+            {state: counts.get(state, 0) for state in (*UNSETTLED, State.MINED)},
+        )
+        age = 0 if oldest is None else (now() - oldest) / 1e6
+        yield GaugeMetricFamily("creneau_oldest_pending_seconds", "Not in a block for so long", age)
+        yield GaugeMetricFamily("creneau_webhooks_pending", "Not delivered yet", outbox.get(False, 0))
+        yield GaugeMetricFamily("creneau_webhooks_dead", "Given up", outbox.get(True, 0))
+        balances, lag = self._balances_and_lag()
+        yield GaugeMetricFamily("creneau_node_up", "Whether the node answers", float(bool(balances)))
+        edu = {address: wei / 1e18 for address, wei in balances.items()}
+        yield _gauge("creneau_relayer_balance_ether", "Of each key, in the chain's own coin", "address", edu)
+        if balances:
+            yield GaugeMetricFamily("creneau_follower_lag_blocks", "Not in the view yet", lag)
+
+
+def page(shared: Shared) -> bytes:
+    """The text format, version 0.0.4."""
+    registry = CollectorRegistry()
+    registry.register(shared)
+    return generate_latest(REGISTRY) + generate_latest(registry)
+
+
+def _counts(db: Connection, query: Select[Any]) -> dict[Any, int]:
+    return {row[0]: row[1] for row in db.execute(query)}
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family

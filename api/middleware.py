@@ -1,0 +1,135 @@
+"""What stands before the routes: limits of how often, headers that browsers obey, and other origins.
+
+Limits are kept in this process's memory: n processes allow n times as much, and a restart forgets. They keep
+one client from crowding out the others; an exact limit of the whole belongs in the proxy in front.
+"""
+
+import ipaddress
+import math
+import time
+
+from fastapi import FastAPI
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import response, unexpected
+from api.refusals import Problem
+from api.settings import Settings
+
+UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_PAGE = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)  # Wallets announce themselves with icons in data URLs (EIP-6963).
+_VIEWER = "/docs"  # On the local network only; its scripts come from elsewhere.
+
+
+class Limits:
+    """How often an address, and a user, may ask."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._address = _parsed(settings.address_limit)
+        self._user = _parsed(settings.user_limit)
+        self._writes = _parsed(settings.user_write_limit)
+
+    def address(self, scope: Scope) -> None:
+        """Counts a request of an address, before anything is known of it. Raises `Problem`."""
+        if scope["path"] not in UNLIMITED:
+            self._hit(self._address, "address", _network(scope))
+
+    def user(self, scope: Scope, user: str) -> None:
+        """Counts a request of a user whose token is valid, and apart those that change something."""
+        self._hit(self._user, "user", user)
+        if scope["method"] not in _READS:
+            self._hit(self._writes, "writes", user)
+
+    def _hit(self, limits: list[RateLimitItem], kind: str, who: str) -> None:
+        for limit in limits:
+            if self._limiter.hit(limit, kind, who):
+                continue
+            seconds = max(
+                1, math.ceil(self._limiter.get_window_stats(limit, kind, who).reset_time - time.time())
+            )
+            message = f"Too many requests. Please try again in {seconds} seconds."
+            raise Problem(429, "too_many_requests", message, headers={"Retry-After": str(seconds)})
+
+
+class Guard:
+    """ASGI middleware: the limit by address, security headers, and an answer when the program fails."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, settings: Settings) -> None:
+        self._app = app
+        self._limits = limits
+        self._headers = dict(_HEADERS)
+        if settings.hsts_seconds:
+            self._headers["Strict-Transport-Security"] = f"max-age={settings.hsts_seconds}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+        private = scope["path"].startswith("/api/")
+        policy = _NOTHING if private else _PAGE
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+                if scope["path"] != _VIEWER:
+                    headers["Content-Security-Policy"] = policy
+                if private:
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            self._limits.address(scope)
+            await self._app(scope, receive, guarded)
+        except Problem as problem:
+            await response(problem, scope)(scope, receive, guarded)
+        except Exception as error:
+            if started:
+                raise
+            await response(unexpected(error), scope)(scope, receive, guarded)
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Puts it all around the routes. What is added later is further out."""
+    app.state.limits = Limits(settings)
+    app.add_middleware(Guard, limits=app.state.limits, settings=settings)
+    if origins := settings.cors_origins.split():
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )
+
+
+def _parsed(text: str) -> list[RateLimitItem]:
+    return [] if text == "off" else parse_many(text)
+
+
+def _network(scope: Scope) -> str:
+    """The client's address; of an IPv6 address its network, because one client has all of that."""
+    try:
+        address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address) and not address.ipv4_mapped:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

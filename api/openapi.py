@@ -1,0 +1,242 @@
+"""What the documentation of the routes says beyond their models: fields, refusals, headers, examples."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from api import codes
+from api.schemas import requests
+
+FIELDS = {
+    "annonceId": "The annonce's id in the user service.",
+    "batchId": "The contract's key of the batch: 0x and 64 hex digits. The last two are 00.",
+    "blockchainStatus": "PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.",
+    "bookings": "The lessons, 1 to 40; of an answer, those that are booked or on their way.",
+    "code": "Why, for programs. It is stable; docs/errors.md lists all.",
+    "count": "How many lessons are booked, or on their way.",
+    "createdAt": "RFC 3339, UTC.",
+    "date": "The day, in the time zone of the request.",
+    "description": "What the lesson is about, as it was given. Never on the chain.",
+    "detail": "The same as `message` (RFC 9457).",
+    "duration": "In minutes: 15 to 480, in steps of 15.",
+    "error": "Why, for people.",
+    "errors": "The fields that can't be read.",
+    "failedCount": "How many lessons were not booked.",
+    "failures": "The lessons that were not booked, or null.",
+    "field": "Its name in the request.",
+    "blockNumber": "Of the block that the transaction is in.",
+    "gasUsed": "Of the whole transaction; null until it is in a block.",
+    "id": "The booking's id for frontends. It follows from the one on the chain.",
+    "index": "The lesson's number in the request, from 1.",
+    "message": "For people: what happened and, if nothing did, why.",
+    "ok": "Whether it is right.",
+    "slot": "The lesson, as it was asked for; of a field, its lesson's number from 1, or null.",
+    "startsAt": "RFC 3339, UTC.",
+    "state": "accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.",
+    "status": "Of a lesson: where it stands. Of a refusal: the HTTP status.",
+    "studentId": "The student's id in the user service.",
+    "studentNotes": "For the tutor; read by the parties only. Never on the chain.",
+    "success": "Whether at least one lesson is booked, or on its way.",
+    "time": "Local time of the start, in the time zone of the request.",
+    "title": "The HTTP status in words.",
+    "totalAmount": "In EDU, exact: the sum of the booked lessons' amounts.",
+    "totalAmountWei": "The same in base units (10^-18 EDU), as decimal text.",
+    "hourlyRate": "EDU for 60 minutes, exact.",
+    "hourlyRateWei": "The same in base units.",
+    "publishedRateWei": "The rate that is on the chain, in base units; 0 or null: none.",
+    "timeZone": "IANA name.",
+    "may": "What can be done with it now, by whom and until when.",
+    "nextCursor": "Give it as `cursor` for the next page; null on the last.",
+    "from": "RFC 3339, UTC.",
+    "to": "RFC 3339, UTC; of a payment, who got it.",
+    "nonce": "It stands in the message, and is good once.",
+    "expiresAt": "RFC 3339, UTC: too late from then on.",
+    "address": "Checksummed, of 20 bytes (EIP-55).",
+    "act": "confirm, cancel, complete, dispute or resolve.",
+    "start": "RFC 3339, UTC.",
+    "end": "RFC 3339, UTC.",
+    "signature": "0x and hex: 65 bytes of an account (EIP-191), or what a contract wallet takes (ERC-1271).",
+    "userId": "The user's id in the user service.",
+    "by": "Who can do it.",
+    "signer": "The address whose signature it needs.",
+    "typedData": "For eth_signTypedData_v4 (EIP-712), as it is.",
+    "role": "In these lessons: student or tutor.",
+    "byStatus": "How many lessons have each status.",
+    "spentWei": "What tutors got of it, in base units.",
+    "earnedWei": "What the tutor got, in base units.",
+    "inEscrow": "In EDU: what the contract holds for lessons that are not over.",
+    "inEscrowWei": "The same in base units.",
+    "refundedWei": "What came back, in base units.",
+    "types": "EIP-712.",
+    "primaryType": "EIP-712.",
+    "domain": "EIP-712: name, version, chain, contract.",
+    "custodial": "Whether the account is kept here, and signs by itself.",
+    "amount": "In EDU, exact.",
+    "amountWei": "In base units (10^-18 EDU), as decimal text.",
+    "transactionHash": "The one transaction; null until it is signed.",
+    "tutorId": "The tutor's id in the user service.",
+    "type": "A URN of the code (RFC 9457).",
+    "updatedAt": "RFC 3339, UTC.",
+    "checks": "What was looked at: database, pending, node, contract, head, view, relayer.",
+    "data": "What became of the batch.",
+}
+
+_PARAMETERS = {
+    "limit": "How many at most on a page.",
+    "course_held": "Whether the lesson took place, as who asks says.",
+}
+_LATER = {"Retry-After": ("integer", "In how many seconds to come again")}
+_HEADERS = {
+    "401": {"WWW-Authenticate": ("string", "Bearer")},
+    "429": _LATER,
+    "503": _LATER,
+}
+_SLOT = {"date": "2035-03-05", "time": "09:00", "amount": 35, "duration": 60}
+_BATCH = "0x" + "5a" * 31 + "00"
+_HASH = "0x" + "c4" * 32
+_BOOKING = {
+    "id": "6ac1b3a0-9d6e-5c7f-8a51-0d6f4c1f9b2e",
+    "tutorId": requests.TUTOR,
+    "studentId": requests.STUDENT,
+    "annonceId": requests.ANNONCE,
+    **_SLOT,
+    "startsAt": "2035-03-05T08:00:00Z",
+    "status": "PENDING",
+    "amountWei": "35000000000000000000",
+    "transactionHash": _HASH,
+    "blockchainStatus": "CONFIRMED",
+    "blockchainTransactionId": _BATCH,
+    "description": None,
+    "studentNotes": "Réseaux de neurones, chapitre 3",
+    "cancellableUntil": "9999-12-31T23:59:59Z",
+    "may": [],
+    "payments": [],
+    "createdAt": "2035-02-01T10:00:00.123Z",
+    "updatedAt": "2035-02-01T10:00:01.456Z",
+}
+_TAKEN = {"index": 2, "slot": _SLOT | {"time": "10:00"}, "code": "taken", "error": codes.LESSON["taken"]}
+_DATA = {
+    "batchId": _BATCH,
+    "state": "mined",
+    "bookings": [_BOOKING],
+    "totalAmount": 35,
+    "totalAmountWei": "35000000000000000000",
+    "count": 1,
+    "failedCount": 0,
+    "failures": None,
+    "transactionHash": _HASH,
+    "blockNumber": 1234567,
+    "gasUsed": 85932,
+    "finality": "mined",
+}
+_SENT = {"state": "submitted", "blockNumber": None, "gasUsed": None, "finality": "pending"}
+_SENT |= {"bookings": [_BOOKING | {"blockchainStatus": "PENDING"}]}  # type: ignore[dict-item]
+_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("BatchAnswer", "200"): {
+        "booked": ("Everything is booked", "1 lesson booked for 35 EDU in one transaction.", _DATA),
+        "inPart": (
+            "A lesson was taken meanwhile",
+            "1 of 2 lessons booked for 35 EDU in one transaction. The tutor's time is taken.",
+            _DATA | {"failedCount": 1, "failures": [_TAKEN]},
+        ),
+    },
+    ("BatchAnswer", "202"): {
+        "sent": (
+            "Not in a block yet",
+            "1 lesson for 35 EDU on the way; the transaction is not in a block yet.",
+            _DATA | _SENT,
+        )
+    },
+}
+
+
+def install(app: FastAPI) -> None:
+    """Has the application's documentation completed."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(generate())
+        return generate()
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _complete(document: dict[str, Any]) -> None:
+    """Describes fields, and gives each refusal the codes, headers and examples of its status."""
+    components = document["components"]
+    for schema in components["schemas"].values():
+        for name, field in schema.get("properties", {}).items():
+            if name in FIELDS:
+                field.setdefault("description", FIELDS[name])
+    components["examples"] = {
+        f"{code}.{status}": {"summary": text, "value": _problem(status, code, text)}
+        for status, code, text in _all()
+    }
+    components["headers"] = {
+        "X-Request-ID": {
+            "description": "Names the request in the log. A well-formed one of the client's is kept.",
+            "schema": {"type": "string"},
+        }
+    }
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] in _PARAMETERS:
+                    parameter.setdefault("description", _PARAMETERS[parameter["name"]])
+            answers = operation["responses"]
+            if path.startswith("/api/"):
+                for status in (429, 500, 503):
+                    answers.setdefault(
+                        str(status), {"description": "Refused", "content": {"application/json": {}}}
+                    )
+            for status, answer in answers.items():
+                _answer(status, answer)
+
+
+def _answer(status: str, answer: dict[str, Any]) -> None:
+    content, known = answer.get("content", {}), codes.of(int(status))
+    for name, (kind, text) in _HEADERS.get(status, {}).items():
+        answer.setdefault("headers", {})[name] = {"schema": {"type": kind}, "description": text}
+    answer.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+    model = (
+        content.get("application/json", {}).get("schema", {}).get("$ref", "/ProblemAnswer").rsplit("/", 1)[1]
+    )
+    if status >= "400" and model == "ProblemAnswer":
+        answer["description"] = " ".join(f"`{code}`" for code in known)
+        content.pop("application/json", None)
+        codes_here = {"properties": {"code": {"enum": known}}, "required": ["code"]}
+        content["application/problem+json"] = {
+            "schema": {"allOf": [{"$ref": "#/components/schemas/ProblemAnswer"}, codes_here]},
+            "examples": {code: {"$ref": f"#/components/examples/{code}.{status}"} for code in known},
+        }
+    elif examples := _ANSWERS.get((model, status)):
+        content["application/json"]["examples"] = {
+            name: {"summary": summary, "value": {"success": True, "message": message, "data": data}}
+            for name, (summary, message, data) in examples.items()
+        }
+
+
+def _all() -> Iterator[tuple[int, str, str]]:
+    for status, known in codes.REQUEST.items():
+        for code, text in known.items():
+            yield status, code, text
+
+
+def _problem(status: int, code: str, text: str) -> dict[str, Any]:
+    problem = {
+        "type": f"urn:creneau:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": text,
+        "code": code,
+        "success": False,
+        "message": text,
+    }
+    if code in codes.LESSON:
+        return problem | {"failures": [{"index": 1, "slot": _SLOT, "code": code, "error": text}]}
+    if code == "invalid_request":
+        return problem | {"errors": [{"field": "date", "slot": 1, "message": "a date looks like 2035-03-05"}]}
+    return problem

@@ -1,0 +1,188 @@
+"""What is particular to a kind of sends: when it can be sent, what its outcome means, what is logged of it.
+
+The relayer itself treats all kinds alike. `Acts` is what most need; what knows about bookings is given to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, select
+
+from api.chain.escrow import Chain
+from api.chain.rpc import Call, RpcError
+from api.db.tables import UNDER_WAY, Failure, Kind, sends
+from creneau import codec
+from creneau.errors import (
+    ContractError,
+    ERC20InsufficientAllowance,
+    ERC20InsufficientBalance,
+    NotListed,
+    OrderExpired,
+    RateMismatch,
+    decode_revert,
+)
+
+log = structlog.get_logger()
+
+TAG = "[CREATE_BATCH_BOOKING]"
+
+ANYONES = frozenset(Kind) - {Kind.RESOLVE}
+"""The kinds of sends that any account can send, because what needs a signature carries it."""
+
+Receipt = dict[str, Any]
+Revert = tuple[Row[Any], ContractError | None]
+"""A send that the contract refused, with its error; None if the node can't tell it any more."""
+
+_CODES: dict[type[ContractError], str] = {
+    ERC20InsufficientBalance: "insufficient_balance",
+    ERC20InsufficientAllowance: "insufficient_allowance",
+    NotListed: "not_published",
+    RateMismatch: "rate_mismatch",
+}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What can be sent now, and what nobody else may want meanwhile."""
+
+    row: Row[Any]
+    wants: Mapping[str, int]
+    publishes: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The call to the escrow."""
+        return call_of(self.row, publishes=self.publishes)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a send came to nothing. Without a code, what a batch has `left_out` says it."""
+
+    code: str | None = None
+    detail: str | None = None
+    left_out: Sequence[Failure] = ()
+
+
+LATE = OrderExpired(0, 0)  # What the contract says of what comes too late, whatever the times.
+
+Outcome = Receipt | Refusal
+"""What became of a send: a receipt is of somebody else's transaction that did the same before."""
+
+
+def line(row: Row[Any]) -> Any:
+    """The log, for a line about a send."""
+    return log.bind(
+        **{"batch_id" if row.kind == Kind.CREATE else "send_id": row.id}, request_id=row.request_id
+    )
+
+
+def sent(row: Row[Any]) -> str:
+    """What is logged of a send once a node has it."""
+    return f"{TAG} Transaction envoyée: {row.transaction_hash}" if row.kind == Kind.CREATE else "sent"
+
+
+def call_of(row: Row[Any], *, publishes: bool) -> bytes:
+    """A send's call to the escrow, with the listing's publication before it or not."""
+    return codec.multicall_data([row.publish, row.call]) if publishes else bytes(row.call)
+
+
+def is_late(row: Row[Any], chain_time: int) -> bool:
+    """Whether the contract refuses it from now on."""
+    return row.expires is not None and row.expires < chain_time
+
+
+class Acts:
+    """Anything that is sent as it is."""
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+        """What can be sent now, and what never can. Any other has to wait."""
+        return {row.id: Ready(row, row.wants) for row in rows}
+
+    def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
+        """What each error means. Of what is left out it can't be told now."""
+        refusals: dict[str, Outcome] = {}
+        for row, error in reverted:
+            if error is None:
+                refusals[row.id] = Refusal("reverted", "The contract refused the transaction.")
+            elif isinstance(error, OrderExpired):
+                refusals[row.id] = Refusal("expired", "It could not be sent in time. Please book again.")
+            else:
+                refusals[row.id] = Refusal(_CODES.get(type(error), "refused"), str(error))
+        return refusals
+
+    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:  # noqa: ARG002
+        """What else to store of an outcome: columns of `batches`."""
+        return {}
+
+    def log_end(self, row: Row[Any]) -> None:
+        """Logs how it ended."""
+        bound = line(row).bind(kind=row.kind, transaction=row.transaction_hash)
+        if row.succeeded:
+            bound.info("done")
+        else:
+            bound.warning("came to nothing", code=row.code)
+
+
+class Kinds:
+    """All of them."""
+
+    def __init__(self, chain: Chain, creations: Acts) -> None:
+        self._chain = chain
+        self._all = self._acts, self._creations = Acts(), creations
+
+    def of(self, row: Row[Any]) -> Acts:
+        """What is particular to this send's kind."""
+        return self._creations if row.kind == Kind.CREATE else self._acts
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+        """What can be sent now, and what never can. Any other has to wait."""
+        acts, creations = ([row for row in rows if self.of(row) is kind] for kind in self._all)
+        return self._acts.prepare(acts) | self._creations.prepare(creations)
+
+    def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
+        """What each error means. Of what is left out it can't be told now."""
+        acts, creations = ([pair for pair in reverted if self.of(pair[0]) is kind] for kind in self._all)
+        return self._acts.explain(acts) | self._creations.explain(creations)
+
+    def replay(self, reverted: Sequence[tuple[Row[Any], Receipt]]) -> list[Revert]:
+        """Why each transaction reverted in its block."""
+        calls: list[Call] = []
+        for row, receipt in reverted:
+            call = self._chain.transaction(row.signer, call_of(row, publishes=row.publishes))
+            calls.append(("eth_call", [call, receipt["blockNumber"]]))
+        return [
+            (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
+            for (row, _), answer in zip(reverted, self._chain.node.batch(calls), strict=True)
+        ]
+
+
+def quarters(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """A tutor's time, as the contract's calendar has it: each word, and its bits."""
+    words: dict[str, int] = {}
+    for start, minutes in order_slots:
+        for quarter in range(start // 900, start // 900 + minutes // 15):
+            word = f"{tutor}/{quarter // 256}"
+            words[word] = words.get(word, 0) | 1 << quarter % 256
+    return words
+
+
+def is_free(wants: Mapping[str, int], held: Mapping[str, int]) -> bool:
+    """Whether nothing wanted is held."""
+    return not any(bits & held.get(what, 0) for what, bits in wants.items())
+
+
+def hold(wants: Mapping[str, int], held: dict[str, int]) -> None:
+    """Adds what is wanted to what is held."""
+    for what, bits in wants.items():
+        held[what] = held.get(what, 0) | bits
+
+
+def held(db: Connection) -> dict[str, int]:
+    """What the sends under way want."""
+    wanted: dict[str, int] = {}
+    for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
+        hold(wants, wanted)
+    return wanted

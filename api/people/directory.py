@@ -1,0 +1,147 @@
+"""Users and annonces. Embedded: two tables of the shim's database."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from api.chain.signers import Custodian, index_of
+from api.db.store import Store
+from api.db.tables import annonces, users
+from api.people.schedule import SCHEDULE, Schedule
+from api.schemas import requests
+from creneau.amounts import to_wei
+
+
+@dataclass(frozen=True)
+class User:
+    """A student or a tutor; `custody_index` is None when the wallet is the user's own.
+
+    `kept_index` is the account that is kept for him all the same: his former orders and money are its.
+    """
+
+    id: str
+    role: str
+    profile_id: str | None
+    wallet: str
+    custody_index: int | None
+    kept_index: int | None = None
+    schedule: Schedule | None = None  # None: no limits.
+    time_zone: str | None = None  # The schedule's; None: the annonce's.
+
+
+@dataclass(frozen=True)
+class Annonce:
+    """What a tutor offers, with its rate in base units an hour."""
+
+    id: str
+    tutor_id: str
+    title: str
+    hourly_rate: int
+    time_zone: str | None
+
+
+class Directory(Protocol):
+    """Where users and annonces are looked up; None for one that does not exist."""
+
+    def user(self, user_id: str) -> User | None:
+        """A user by id."""
+
+    def tutor(self, tutor_id: str) -> User | None:
+        """A user by id, or by the id of the tutor's profile."""
+
+    def annonce(self, annonce_id: str) -> Annonce | None:
+        """An annonce by id."""
+
+
+class TableDirectory:
+    """The embedded directory."""
+
+    def __init__(self, store: Store, custodian: Custodian) -> None:
+        self._store = store
+        self._custodian = custodian
+
+    def user(self, user_id: str) -> User | None:
+        """A user by id."""
+        return self._user(self._row(select(users).where(users.c.id == user_id)))
+
+    def tutor(self, tutor_id: str) -> User | None:
+        """A user by id, or by the id of the tutor's profile."""
+        return self._user(
+            self._row(select(users).where(or_(users.c.id == tutor_id, users.c.profile_id == tutor_id)))
+        )
+
+    def annonce(self, annonce_id: str) -> Annonce | None:
+        """An annonce by id."""
+        row = self._row(select(annonces).where(annonces.c.id == annonce_id))
+        return None if row is None else Annonce(**row._mapping)
+
+    def create_user(
+        self,
+        user_id: str,
+        role: str,
+        *,
+        profile_id: str | None = None,
+        wallet: str | None = None,
+        schedule: list[dict[str, Any]] | None = None,
+    ) -> User:
+        """Adds a user, with a wallet of his own or an account kept for him. A known id stays as it is.
+
+        Raises `ValueError` if the account or the profile is somebody else's.
+        """
+        if known := self.user(user_id):
+            return known
+        index = None if wallet else index_of(user_id)
+        address = wallet or self._custodian.address(index_of(user_id))
+        user = User(user_id, role, profile_id, address, index, index, _schedule(schedule))
+        row = {name: value for name, value in vars(user).items() if name in users.c}
+        try:
+            with self._store.write() as db:
+                db.execute(insert(users), row | {"schedule": schedule})
+        except IntegrityError:
+            if known := self.user(user_id):  # Who came twice at once.
+                return known
+            raise ValueError(f"{user_id}: the account {address}, or the profile, is another user's") from None
+        return user
+
+    def set_wallet(self, db: Connection, user: User, wallet: str | None) -> None:
+        """Puts a wallet of his own in force for a user, or (None) the account that is kept for him.
+
+        Raises `IntegrityError` if it is somebody's already.
+        """
+        values: dict[str, Any] = {"wallet": wallet, "custody_index": None}
+        if wallet is None:
+            index = index_of(user.id) if user.kept_index is None else user.kept_index
+            values = {"wallet": self._custodian.address(index), "custody_index": index, "kept_index": index}
+        db.execute(update(users).where(users.c.id == user.id).values(values))
+
+    def create_annonce(self, annonce: Annonce) -> None:
+        """Adds an annonce. A known id stays as it is."""
+        with self._store.write() as db:
+            if db.execute(select(annonces.c.id).where(annonces.c.id == annonce.id)).one_or_none() is None:
+                db.execute(insert(annonces).values(**vars(annonce)))
+
+    @staticmethod
+    def _user(row: Row[Any] | None) -> User | None:
+        if row is None:
+            return None
+        return User(**{**row._mapping, "schedule": _schedule(row.schedule)})
+
+    def _row(self, query: Any) -> Row[Any] | None:
+        with self._store.read() as db:
+            return db.execute(query).one_or_none()
+
+
+def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
+    """The demonstration's student, tutor and annonce, created unless they are there."""
+    student = directory.create_user(requests.STUDENT, "student")
+    tutor = directory.create_user(requests.TUTOR, "tutor", profile_id=requests.TUTOR_PROFILE)
+    title = "Cours de Deep Learning avancé"
+    annonce = Annonce(requests.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris")
+    directory.create_annonce(annonce)
+    return student, tutor, annonce
+
+
+def _schedule(days: list[dict[str, Any]] | None) -> Schedule | None:
+    return None if days is None else SCHEDULE.validate_python(days)

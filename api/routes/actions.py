@@ -1,0 +1,211 @@
+"""Routes that do something with lessons once they are booked."""
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from starlette.responses import Response
+
+from api.auth import CurrentUser
+from api.booking.actions import DONE, Deed
+from api.booking.signed_calls import failed
+from api.db.tables import UNSETTLED
+from api.json_io import ExactResponse, ExactRoute
+from api.refusals import Problem
+from api.routes.bookings import Prefer
+from api.schemas import lesson_responses as lesson_models
+from api.schemas import responses as models
+from api.schemas.lesson_responses import BatchId, BookingId
+from api.schemas.requests import ActData, BatchActData, BatchShare, Lessons, Share
+from creneau.booking import Act
+
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+
+_TRIES = 2  # Somebody else may have been quicker; then the second one says so, or that it is done.
+
+_SENT: dict[int | str, dict[str, Any]] = {
+    200: {"model": lesson_models.DoneAnswer, "description": "Done, in a block"},
+    202: {"model": lesson_models.DoneAnswer, "description": "On its way; asking again is the same act"},
+    **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
+}
+_PREPARED: dict[int | str, dict[str, Any]] = {
+    200: {"model": lesson_models.PreparedActAnswer, "description": "To be signed; nothing has happened"},
+    **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
+}
+OneBody = Annotated[ActData, Body(default_factory=ActData)]
+ManyBody = Annotated[BatchActData, Body(default_factory=BatchActData)]
+_METHODS = {Act.CONFIRM: "PATCH", Act.CANCEL: "PATCH", Act.COMPLETE: "PATCH", Act.DISPUTE: "POST"}
+
+
+def _add(act: Act, method: str) -> None:
+    """Adds the routes of an act that is signed: on a lesson, on lessons of a batch, and what to sign."""
+    name, done = act.capitalize(), DONE[act]
+
+    async def of_booking(
+        request: Request,
+        user: CurrentUser,
+        booking_id: BookingId,
+        data: OneBody,
+        prefer: Prefer = None,
+    ) -> Response:
+        deeds = request.app.state.shim.acts
+        signature = data.signature
+        return await _do(request, user, lambda: deeds.of_booking(act, booking_id, user), signature, prefer)
+
+    async def of_batch(
+        request: Request,
+        user: CurrentUser,
+        batch_id: BatchId,
+        data: ManyBody,
+        prefer: Prefer = None,
+    ) -> Response:
+        deeds, named = request.app.state.shim.acts, data.lessons
+        signature = data.signature
+        return await _do(request, user, lambda: deeds.of_batch(act, batch_id, named, user), signature, prefer)
+
+    async def prepare_of_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
+        shim = request.app.state.shim
+        deed = await shim.bookings.in_thread(shim.acts.of_booking, act, booking_id, user)
+        return ExactResponse(await shim.bookings.in_thread(shim.acts.prepared, deed))
+
+    async def prepare_of_batch(
+        request: Request,
+        user: CurrentUser,
+        batch_id: BatchId,
+        data: Annotated[Lessons, Body(default_factory=Lessons)],
+    ) -> Response:
+        shim = request.app.state.shim
+        named = data.lessons
+        deed = await shim.bookings.in_thread(shim.acts.of_batch, act, batch_id, named, user)
+        return ExactResponse(await shim.bookings.in_thread(shim.acts.prepared, deed))
+
+    one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
+    for path, of, endpoint, prepare, what in (
+        (many, "Batch", of_batch, prepare_of_batch, "lessons of a batch"),
+        (one, "Booking", of_booking, prepare_of_booking, "a lesson"),
+    ):
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            operation_id=f"{act}{of}",
+            summary=f"Have {what} {done}",
+            description=_RULES[act],
+            responses=_SENT,
+        )
+        router.add_api_route(
+            f"{path}/prepare",
+            prepare,
+            methods=["POST"],
+            operation_id=f"prepare{name}{of}",
+            summary=f"What a wallet signs to have {what} {done}",
+            description=_RULES[act],
+            responses=_PREPARED,
+        )
+
+
+_RULES = {
+    Act.CONFIRM: "The tutor agrees to pending lessons before they start.",
+    Act.CANCEL: (
+        "Refunds the student and frees the tutor's time. The student may as long as they are pending, and "
+        "until the cancel window before they start; the tutor at any time before they are completed."
+    ),
+    Act.COMPLETE: "Pays the tutor. The student may at any time; the tutor once the review period is over.",
+    Act.DISPUTE: "The student contests confirmed lessons, from their start until the review period is over.",
+}
+for _act, _method in _METHODS.items():
+    _add(_act, _method)
+
+
+@router.post(
+    "/booking/batch/{batchId}/resolve",
+    operation_id="resolveBatch",
+    summary="Decide disputed lessons of a batch",
+    responses=_SENT,
+)
+async def resolve_batch(
+    request: Request, user: CurrentUser, batch_id: BatchId, data: BatchShare, prefer: Prefer = None
+) -> Response:
+    """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
+    deeds, share = request.app.state.shim.acts, data.tutor_share_bps
+    return await _do(
+        request, user, lambda: deeds.of_batch(Act.RESOLVE, batch_id, data.lessons, user, share), None, prefer
+    )
+
+
+@router.post(
+    "/booking/{id}/resolve",
+    operation_id="resolveBooking",
+    summary="Decide a disputed lesson",
+    responses=_SENT,
+)
+async def resolve_booking(
+    request: Request, user: CurrentUser, booking_id: BookingId, data: Share, prefer: Prefer = None
+) -> Response:
+    """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
+    deeds, share = request.app.state.shim.acts, data.tutor_share_bps
+    return await _do(
+        request, user, lambda: deeds.of_booking(Act.RESOLVE, booking_id, user, share), None, prefer
+    )
+
+
+@router.post(
+    "/booking/{id}/confirm-outcome",
+    operation_id="confirmOutcome",
+    summary="Say whether a lesson was held",
+    responses=_SENT,
+)
+async def confirm_outcome(
+    request: Request,
+    user: CurrentUser,
+    booking_id: BookingId,
+    course_held: Annotated[bool, Query()],
+    data: OneBody,
+    prefer: Prefer = None,
+) -> Response:
+    """Held: the student completes it, the tutor's word is acknowledged and changes nothing.
+
+    Not held: the student disputes it, or cancels it if it was never confirmed; the tutor cancels it.
+    """
+    acts = request.app.state.shim.acts
+    deed = functools.partial(acts.of_outcome, booking_id, user, course_held)
+    return await _do(request, user, deed, data.signature, prefer)
+
+
+async def _do(
+    request: Request,
+    user: str,
+    deed_of: Callable[[], Deed],
+    signature: bytes | None,
+    prefer: str | None,
+) -> Response:
+    acts = request.app.state.shim.acts
+
+    def begin() -> tuple[Any, str | None]:
+        deed = deed_of()
+        return deed, acts.do(deed, user, signature, request.state.request_id)
+
+    return await settled(request, begin, acts.answer, prefer)
+
+
+async def settled(
+    request: Request,
+    begin: Callable[[], tuple[Any, str | None]],
+    answer: Callable[[Any, Any], dict[str, Any]],
+    prefer: str | None,
+) -> Response:
+    """Begins something, and answers when it is in a block; or that it is on its way."""
+    shim = request.app.state.shim
+    seconds = 0 if "respond-async" in (prefer or "").lower() else shim.settings.wait_seconds
+    for _ in range(_TRIES):
+        subject, send_id = await shim.bookings.in_thread(begin)
+        if send_id is None:
+            return ExactResponse(await shim.bookings.in_thread(answer, subject, None))
+        send = await shim.bookings.wait(send_id, seconds)
+        if not failed(send):
+            body = await shim.bookings.in_thread(answer, subject, send)
+            if send.state in UNSETTLED:
+                return ExactResponse(body, 202, headers={"Retry-After": "1"})
+            return ExactResponse(body)
+    raise Problem(409, send.code or "refused", send.detail or "The contract refused it.")

@@ -1,0 +1,92 @@
+"""The routes under `/api/blockchain`."""
+
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Body, Header, HTTPException, Request
+from starlette.responses import Response
+
+from api.auth import CurrentUser
+from api.db.tables import UNSETTLED
+from api.json_io import ExactResponse, ExactRoute
+from api.schemas import responses as models
+from api.schemas.build import answer, refusal
+from api.schemas.requests import CreateBatchBookingData, CreateBookingData
+
+router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
+
+_KEY = "The same key and body are the same batch, however often they are sent."
+Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
+Prefer = Annotated[str | None, Header(description="`respond-async`: do not wait for the block.")]
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": models.BatchAnswer, "description": "In a block"},
+    202: {
+        "model": models.BatchAnswer,
+        "description": "On its way",
+        "headers": {
+            "Location": {"schema": {"type": "string"}, "description": "Where to ask for the batch"},
+            "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
+        },
+    },
+    **models.problems(401, 403, 409, 413, 422, 502, 503),
+}
+
+
+@router.post(
+    "/booking/batch",
+    operation_id="createBatchBookings",
+    summary="Book several lessons in one transaction",
+    responses=ACCEPTED,
+)
+async def create_batch_bookings(
+    request: Request,
+    student: CurrentUser,
+    data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
+    idempotency_key: Key = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Books every lesson that can be booked, and answers when they are in a block."""
+    return await _book(request, student, data, idempotency_key, prefer)
+
+
+@router.post("/booking", operation_id="createBooking", summary="Book one lesson", responses=ACCEPTED)
+async def create_booking(
+    request: Request,
+    student: CurrentUser,
+    data: Annotated[CreateBookingData, Body(openapi_examples=models.BOOKING_EXAMPLES)],
+    idempotency_key: Key = None,
+    prefer: Prefer = None,
+) -> Response:
+    """A batch of one."""
+    return await _book(request, student, data.as_batch(), idempotency_key, prefer)
+
+
+async def _book(
+    request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
+) -> Response:
+    bookings = request.app.state.shim.bookings
+    batch_id = await bookings.in_thread(bookings.place, student, data, key, request.state.request_id)
+    structlog.contextvars.bind_contextvars(batch_id=batch_id)
+    return await outcome(request, batch_id, prefer)
+
+
+async def outcome(request: Request, batch_id: str, prefer: str | None) -> Response:
+    """What became of a batch that was accepted, once that is known or it took too long."""
+    shim = request.app.state.shim
+    asynchronous = "respond-async" in (prefer or "").lower()
+    row = await shim.bookings.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
+    if row.state in UNSETTLED:
+        headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
+        return ExactResponse(answer(row, shim.chain.periods), 202, headers=headers)
+    if not row.booked:
+        raise refusal(row)
+    return ExactResponse(answer(row, shim.chain.periods))
+
+
+async def no_booking(request: Request) -> Response:  # noqa: ARG001
+    """The names of these addresses are no ids."""
+    raise HTTPException(405)
+
+
+for path in ("/booking/batch", "/booking/batch/prepare"):
+    router.add_api_route(path, no_booking, methods=["GET"], include_in_schema=False)

@@ -1,0 +1,167 @@
+"""What operators ask of a running shim: whether it lives, is ready or why not, and its metrics."""
+
+import hmac
+import ipaddress
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from api import metrics
+from api.chain.rpc import NodeUnavailable, RpcError
+from api.db.tables import UNSETTLED, now, sends, users
+from api.json_io import ExactResponse
+from api.outbox.fees import GWEI, left_today
+from api.refusals import Problem
+from api.schemas import responses as models
+from api.services import Shim
+from creneau.amounts import format_edu
+
+router = APIRouter(tags=["operation"])
+
+Check = dict[str, Any]
+
+_ADVICE = frozenset({"pending"})  # An alarm, and no reason to turn requests away.
+
+
+@router.get("/livez", operation_id="livez", summary="The process answers", response_model=models.Alive)
+async def livez() -> Response:
+    """Asks nobody else."""
+    return ExactResponse({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Requests can be served",
+    response_model=models.Readiness,
+    responses={503: {"model": models.Readiness, "description": "They can't; `checks` says why"}},
+)
+async def readyz(request: Request) -> Response:
+    """Asks database and node, and says of each what is right or wrong."""
+    checks = await anyio.to_thread.run_sync(readiness, request.app.state.shim)
+    ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
+    return ExactResponse(
+        {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503
+    )
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "In the text format"},
+        **models.problems(403),
+    },
+)
+async def read_metrics(request: Request) -> Response:
+    """For programs on the same machine; with `CRENEAU_METRICS_TOKEN`, for who sends it as bearer."""
+    shim: Shim = request.app.state.shim
+    if not _may_read(request, request.headers.get("authorization", ""), shim.settings.metrics_bearer):
+        raise Problem(403, "metrics_private", "Metrics are for this machine, or for who shows the token.")
+    page = await anyio.to_thread.run_sync(metrics.page, shim.shared)
+    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _may_read(request: Request, shown: str, wanted: str) -> bool:
+    if wanted:
+        return hmac.compare_digest(shown.encode(), f"Bearer {wanted}".encode())
+    try:
+        near = ipaddress.ip_address(request.client.host if request.client else "").is_loopback
+    except ValueError:
+        near = False
+    # A proxy on this machine is near, and those who ask through it are not.
+    return near and not {"x-forwarded-for", "forwarded", "via"} & set(request.headers)
+
+
+def readiness(shim: Shim) -> dict[str, Check]:
+    """What has to be right before requests can be served."""
+    return {**_database(shim), **_node(shim)}
+
+
+def _check(ok: bool, right: str, wrong: str, **more: object) -> Check:
+    return {"ok": ok, "message": right if ok else wrong, **more}
+
+
+def _database(shim: Shim) -> dict[str, Check]:
+    try:
+        with shim.store.write() as db:
+            db.execute(update(users).where(users.c.id == "").values(role=""))
+            left = left_today(db, shim.settings)
+            oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
+    except SQLAlchemyError as error:
+        return {"database": _check(False, "", f"The database can't be written ({type(error).__name__}).")}
+    age = 0 if oldest is None else (now() - oldest) // 1_000_000
+    most = shim.settings.max_pending_seconds
+    waits = f"The oldest batch that is in no block has waited {age} seconds"
+    return {
+        "database": _check(True, "The database can be written.", "", feesLeftTodayWei=str(left * GWEI)),
+        "pending": _check(age <= most, f"{waits}.", f"{waits}; {most} are normal.", oldestPendingSeconds=age),
+    }
+
+
+def _node(shim: Shim) -> dict[str, Check]:
+    settings, relayer, escrow = shim.settings, shim.relayer, shim.chain.escrow
+    try:
+        chain_id, code, head, balance = shim.chain.node.batch(
+            [
+                ("eth_chainId", []),
+                ("eth_getCode", [escrow, "latest"]),
+                ("eth_getBlockByNumber", ["latest", False]),
+                ("eth_getBalance", [relayer.address, "latest"]),
+            ]
+        )
+        served, wei = int(chain_id, 16), int(balance, 16)
+        age = now() // 1_000_000 - int(head["timestamp"], 16)
+        lag = abs(int(head["number"], 16) - shim.view.position().number)
+    except SQLAlchemyError:
+        return {}  # That is said already.
+    except (NodeUnavailable, TypeError) as error:
+        return {"node": _check(False, "", f"The node does not answer ({type(error).__name__}).")}
+    # A local node mines on demand, so its head may be of any age.
+    fresh = settings.is_local or age <= settings.max_head_age_seconds
+    least, has = settings.min_relayer_balance_wei, f"The relayer has {format_edu(wei)} for gas"
+    runs = all(each.is_alive() for each in shim.relayers)
+    return {
+        "node": _check(
+            served == settings.chain_id,
+            f"The node serves chain {served}.",
+            f"The node serves chain {served}, not {settings.chain_id}.",
+            chainId=chain_id,
+        ),
+        "contract": _check(
+            not isinstance(code, RpcError) and code != "0x",
+            "The contract is there.",
+            f"There is no contract at {escrow}.",
+            address=escrow,
+        ),
+        "head": _check(
+            fresh,
+            f"The node's newest block is {age} seconds old.",
+            f"The node's newest block is {age} seconds old, more than {settings.max_head_age_seconds}.",
+            ageSeconds=age,
+        ),
+        "view": _check(
+            shim.follower.is_alive() and lag <= settings.max_view_lag_blocks,
+            f"The view is {lag} blocks behind the chain.",
+            f"The view is {lag} blocks behind the chain, more than {settings.max_view_lag_blocks}."
+            if shim.follower.is_alive()
+            else "The follower's thread has ended.",
+            lagBlocks=lag,
+        ),
+        "relayer": _check(
+            runs and wei >= least,
+            f"{has}.",
+            f"{has}, less than {format_edu(least)}." if runs else "The relayer's thread has ended.",
+            address=relayer.address,
+            balanceWei=str(wei),
+            keys=len(relayer.addresses),  # So many processes can send at once; the others wait.
+            held=relayer.leases.held,
+        ),
+    }

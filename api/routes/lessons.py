@@ -1,0 +1,103 @@
+"""Routes that tell of lessons once they are booked: one, a batch, lists, sums."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from api.auth import CurrentUser
+from api.json_io import ExactResponse, ExactRoute
+from api.schemas import lesson_responses as lesson_models
+from api.schemas import responses as models
+from api.schemas.lesson_responses import BatchId, BookingId
+from api.schemas.requests import Id, Selection
+
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+
+UserId = Annotated[Id, Path(alias="userId")]
+Selected = Annotated[Selection, Query()]
+_LISTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": lesson_models.BookingsAnswer, "description": "For this user, or an operator"},
+    **models.problems(401, 403, 404, 422, 502, 503),
+}
+
+
+@router.get(
+    "/booking/batch/{batchId}",
+    operation_id="getBatch",
+    summary="What became of a batch",
+    responses={
+        200: {"model": models.BatchAnswer, "description": "For its student, its tutor, or an operator"},
+        **models.problems(401, 404, 422),
+    },
+)
+async def get_batch(request: Request, user: CurrentUser, batch_id: BatchId) -> Response:
+    """State, transaction, bookings as they stand, and failures."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.lessons.batch_answer, batch_id, user))
+
+
+@router.get(
+    "/booking/user/{userId}",
+    operation_id="getBookingsOfUser",
+    summary="A student's lessons",
+    responses=_LISTED,
+)
+async def get_bookings_of_user(
+    request: Request, user: CurrentUser, user_id: UserId, selection: Selected
+) -> Response:
+    """In order of time, a page at a time."""
+    return await _page(request, user, user_id, "student", selection)
+
+
+@router.get(
+    "/booking/tutor/{tutorId}",
+    operation_id="getBookingsOfTutor",
+    summary="A tutor's lessons",
+    responses=_LISTED,
+)
+async def get_bookings_of_tutor(
+    request: Request, user: CurrentUser, tutor_id: Annotated[Id, Path(alias="tutorId")], selection: Selected
+) -> Response:
+    """In order of time, a page at a time. The id is that of the user, or of the tutor's profile."""
+    return await _page(request, user, tutor_id, "tutor", selection)
+
+
+@router.get(
+    "/booking/{userId}/stats",
+    operation_id="getStats",
+    summary="Counts and sums of a user's lessons",
+    responses={
+        200: {"model": lesson_models.StatsAnswer, "description": "For this user, or an operator"},
+        **models.problems(401, 403, 404, 422, 502, 503),
+    },
+)
+async def get_stats(request: Request, user: CurrentUser, user_id: UserId) -> Response:
+    """A tutor's as a tutor, anybody else's as a student."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.lessons.stats, user, user_id))
+
+
+@router.get(
+    "/booking/{id}",
+    operation_id="getBooking",
+    summary="One lesson",
+    responses={
+        200: {
+            "model": lesson_models.BookingAnswer,
+            "description": "For its student, its tutor, or an operator",
+        },
+        **models.problems(401, 404, 422),
+    },
+)
+async def get_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
+    """By the frontend's id, or by the one on the chain."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.lessons.booking_answer, booking_id, user))
+
+
+async def _page(
+    request: Request, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
+) -> Response:
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.lessons.page, user, of, side, selection))

@@ -1,0 +1,95 @@
+"""Routes of what tutors offer: annonces, their publication, and calendars. Reading them needs no token."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Request
+from starlette.responses import Response
+
+from api.auth import CurrentUser
+from api.json_io import ExactResponse, ExactRoute
+from api.routes.actions import settled
+from api.routes.bookings import Prefer
+from api.schemas import lesson_responses as lesson_models
+from api.schemas import responses as models
+from api.schemas.requests import Id, Moment, PublishData
+
+router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=ExactRoute)
+
+AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[models.ANNONCE])]
+Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
+
+
+@router.get(
+    "/tutor/{tutorId}/calendar",
+    operation_id="getCalendar",
+    summary="When a tutor's time is taken",
+    responses={
+        200: {"model": lesson_models.CalendarAnswer, "description": "For anybody"},
+        **models.problems(404, 422, 502, 503),
+    },
+)
+async def get_calendar(
+    request: Request,
+    tutor_id: Annotated[Id, Path(alias="tutorId", examples=[models.TUTOR])],
+    from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
+    to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
+) -> Response:
+    """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.offers.calendar, tutor_id, from_, to))
+
+
+@router.get(
+    "/annonce/{annonceId}",
+    operation_id="getAnnonce",
+    summary="An annonce",
+    responses={
+        200: {"model": lesson_models.AnnonceAnswer, "description": "For anybody"},
+        **models.problems(404, 422, 502, 503),
+    },
+)
+async def get_annonce(request: Request, annonce_id: AnnonceId) -> Response:
+    """Title, rate, time zone, tutor, and what of it is on the chain."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.offers.annonce, annonce_id))
+
+
+@router.post(
+    "/annonce/{annonceId}/publish",
+    operation_id="publishAnnonce",
+    summary="Put an annonce's rate on the chain",
+    responses={
+        200: {"model": lesson_models.PublishedAnswer, "description": "Done, in a block"},
+        202: {"model": lesson_models.PublishedAnswer, "description": "On its way"},
+        **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
+    },
+)
+async def publish_annonce(
+    request: Request, user: CurrentUser, annonce_id: AnnonceId, data: Wanted, prefer: Prefer = None
+) -> Response:
+    """By its tutor. Lessons that are booked already keep their terms."""
+    offers = request.app.state.shim.offers
+
+    def begin() -> tuple[Any, str | None]:
+        offer = offers.offer(annonce_id, user, data)
+        return offer, offers.publish(offer, data.signature, request.state.request_id)
+
+    return await settled(request, begin, offers.answer, prefer)
+
+
+@router.post(
+    "/annonce/{annonceId}/publish/prepare",
+    operation_id="preparePublish",
+    summary="What a tutor's wallet signs to publish an annonce",
+    responses={
+        200: {"model": lesson_models.PreparedListingAnswer, "description": "To be signed"},
+        **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
+    },
+)
+async def prepare_publish(
+    request: Request, user: CurrentUser, annonce_id: AnnonceId, data: Wanted
+) -> Response:
+    """The signature is good until the annonce is published again."""
+    shim = request.app.state.shim
+    offer = await shim.bookings.in_thread(shim.offers.offer, annonce_id, user, data)
+    return ExactResponse(shim.offers.prepared(offer))

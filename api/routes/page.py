@@ -1,0 +1,116 @@
+"""The booking page: what `npm run build` made of web/, and what it has to know about where it is."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import Field
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from api.auth import CurrentUser, mint
+from api.chain.rpc import NodeUnavailable, RpcError, eth_call
+from api.json_io import ExactResponse, ExactRoute
+from api.refusals import Problem
+from api.schemas import requests
+from api.schemas import responses as models
+from api.schemas.requests import Model
+from api.settings import Settings
+from creneau import codec
+
+DIST = Path(__file__).parents[2] / "web" / "dist"
+
+_PAGES = ("/", "/review", "/bookings", "/bookings/batch/{batch_id}", "/assets/{path:path}")
+_FOREVER = "public, max-age=31536000, immutable"  # Their names change with what is in them.
+
+router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=ExactRoute)
+
+
+class Account(Model):
+    """Who is signed in, and what he can spend."""
+
+    id: str = Field(description="Of the user.", examples=[requests.STUDENT])
+    role: Literal["student", "tutor"] = Field(description="What he can be to a lesson.")
+    wallet: str = Field(description="The account that pays, or is paid.", examples=["0x" + "5" * 40])
+    custodial: bool = Field(description="false: the wallet is his own, and has to sign.")
+    balance_wei: str = Field(description="EDU of that account, in base units.", examples=["105" + "0" * 18])
+
+
+class AccountAnswer(Model):
+    """The user whose token was sent."""
+
+    success: Literal[True] = Field(description="It always is.")
+    message: str = Field(description="The same in words.")
+    data: Account = Field(description="Who, and how much.")
+
+
+@router.get(
+    "/account",
+    operation_id="getAccount",
+    summary="Who is signed in",
+    responses={
+        200: {"model": AccountAnswer, "description": "The user whose token was sent"},
+        **models.problems(401, 403, 503),
+    },
+)
+async def get_account(request: Request, user: CurrentUser) -> Response:
+    """Role, wallet, and its balance of EDU."""
+    shim = request.app.state.shim
+
+    def account() -> dict[str, Any]:
+        found = shim.directory.user(user)
+        if found is None:
+            raise Problem(403, "unknown_user", "Nobody is known by the id of your session.")
+        [balance] = shim.chain.node.batch([eth_call(shim.chain.token, codec.balance_of_data(found.wallet))])
+        if isinstance(balance, RpcError):
+            raise NodeUnavailable(balance.message)
+        data = {"id": found.id, "role": found.role, "wallet": found.wallet}
+        data |= {"custodial": found.custody_index is not None, "balanceWei": str(int(balance, 16))}
+        return {"success": True, "message": "You are signed in.", "data": data}
+
+    return ExactResponse(await shim.bookings.in_thread(account))
+
+
+class _Files(StaticFiles):
+    """The built files. Every address of the page is its one document, and browsers keep the rest for good."""
+
+    def get_path(self, scope: Scope) -> str:
+        path = super().get_path(scope)
+        return path if path.startswith("assets/") else "index.html"
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = _FOREVER if path.startswith("assets/") else "no-cache"
+        return response
+
+
+def install(app: FastAPI) -> None:
+    """Serves the page, if it was built, at its addresses; everything else stays the API's."""
+    app.include_router(router)
+    if not DIST.is_dir():
+        return
+    app.add_route("/page.json", _about, include_in_schema=False)
+    files = GZipMiddleware(_Files(directory=DIST), minimum_size=1000)
+    for path in _PAGES:
+        app.router.routes.append(Route(path, files, methods=["GET"], include_in_schema=False))
+
+
+async def _about(request: Request) -> Response:
+    """What the page has to know before anybody signs in; on the demonstration's network also as whom to."""
+    shim: Any = request.app.state.shim
+    settings: Settings = shim.settings
+    people = [(requests.STUDENT, "student"), (requests.TUTOR, "tutor")] if settings.demo else []
+    about = {
+        "chainId": settings.chain_id,
+        "escrow": shim.chain.escrow,
+        "token": shim.chain.token,
+        "cancelSeconds": int(shim.chain.periods.cancel_window.total_seconds()),
+        "explorer": settings.explorer_url or None,
+        "signIn": settings.sign_in_url or None,
+        "annonceId": requests.ANNONCE if settings.demo else None,
+        "demo": [{"id": user, "role": role, "token": mint(user, settings)} for user, role in people],
+    }
+    return ExactResponse(about, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,107 @@
+"""The routes for students and tutors with a wallet of their own."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from starlette.responses import Response
+
+from api.auth import CurrentUser
+from api.json_io import ExactResponse, ExactRoute
+from api.routes.bookings import ACCEPTED, Key, Prefer, outcome
+from api.schemas import responses as models
+from api.schemas.lesson_responses import BatchId
+from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
+
+router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactRoute)
+
+
+@router.post(
+    "/booking/batch/prepare",
+    operation_id="prepareBatchBookings",
+    summary="Check several lessons, and get what to sign for them",
+    responses={
+        200: {"model": models.PreparedAnswer, "description": "To be signed by the student's wallet"},
+        **models.problems(401, 403, 409, 413, 422, 502, 503),
+    },
+)
+async def prepare_batch_bookings(
+    request: Request,
+    student: CurrentUser,
+    data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
+    idempotency_key: Key = None,
+) -> Response:
+    """Sends nothing. The same key and body get the same typed data again, until they expire."""
+    shim = request.app.state.shim
+    prepare = shim.prepared.prepare
+    return ExactResponse(await shim.bookings.in_thread(prepare, student, data, idempotency_key))
+
+
+@router.post(
+    "/booking/batch/{batchId}/submit",
+    operation_id="submitBatchBookings",
+    summary="Book what was prepared, with the wallet's signatures",
+    responses=ACCEPTED | models.problems(404),
+)
+async def submit_batch_bookings(
+    request: Request, student: CurrentUser, batch_id: BatchId, data: SubmitData, prefer: Prefer = None
+) -> Response:
+    """Books exactly what was prepared, and answers when it is in a block. Repeated it is the same batch."""
+    shim = request.app.state.shim
+    submit = shim.prepared.submit
+    batch = await shim.bookings.in_thread(submit, student, batch_id, data, request.state.request_id)
+    return await outcome(request, batch, prefer)
+
+
+_WALLET: dict[int | str, dict[str, Any]] = {
+    200: {"model": models.WalletAnswer, "description": "The account in force"},
+    **models.problems(401, 403, 502, 503),
+}
+
+
+@router.get(
+    "/wallet", operation_id="getWallet", summary="The account that pays or is paid", responses=_WALLET
+)
+async def get_wallet(request: Request, user: CurrentUser) -> Response:
+    """Kept for the user, or a wallet of his own."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.linking.wallet, user))
+
+
+@router.post(
+    "/wallet/challenge",
+    operation_id="challengeWallet",
+    summary="Get a message that links a wallet once it is signed",
+    responses={
+        200: {"model": models.ChallengeAnswer, "description": "To be signed by `personal_sign`"},
+        **models.problems(401, 403, 413, 422, 502, 503),
+    },
+)
+async def challenge_wallet(request: Request, user: CurrentUser, data: ChallengeData) -> Response:
+    """EIP-4361, good once and for ten minutes, in place of any message before it."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.linking.challenge, user, data.address))
+
+
+@router.put(
+    "/wallet",
+    operation_id="linkWallet",
+    summary="Link a wallet",
+    responses=_WALLET | models.problems(409, 413, 422),
+)
+async def link_wallet(request: Request, user: CurrentUser, data: LinkData) -> Response:
+    """Later bookings are the wallet's; earlier ones stay with the account that they name."""
+    shim = request.app.state.shim
+    link = shim.linking.link
+    return ExactResponse(await shim.bookings.in_thread(link, user, data.message, data.signature))
+
+
+@router.delete(
+    "/wallet",
+    operation_id="unlinkWallet",
+    summary="Go back to the account that is kept for the user",
+    responses=_WALLET | models.problems(409),
+)
+async def unlink_wallet(request: Request, user: CurrentUser) -> Response:
+    """With the money that it still has."""
+    shim = request.app.state.shim
+    return ExactResponse(await shim.bookings.in_thread(shim.linking.unlink, user))

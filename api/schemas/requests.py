@@ -1,0 +1,265 @@
+"""What is asked for, as the existing frontend asks. Field names and examples are the API's documentation."""
+
+import re
+from datetime import date, time
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from api.settings import TIME_ZONES
+from creneau.fields import Address, Edu
+from creneau.order import MAX_SLOTS
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
+_REAL_TIME = "^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # What databases, or UTF-8, can't hold.
+_MOST_SIGNATURE = (
+    4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
+)
+_SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
+_FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)  # A day inside what every time zone can reckon.
+
+
+def _date(value: object) -> date:
+    try:
+        if not isinstance(value, str) or not _DATE.fullmatch(value):
+            raise ValueError
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("a date looks like 2035-03-05, and exists") from None
+    if not _FIRST_DAY <= day <= _LAST_DAY:
+        raise ValueError(f"a date is from {_FIRST_DAY} to {_LAST_DAY}")
+    return day
+
+
+def _time(value: object) -> time:
+    try:
+        if not isinstance(value, str) or not _TIME.fullmatch(value):
+            raise ValueError
+        return time.fromisoformat(value.zfill(8 if value.count(":") == 2 else 5))
+    except ValueError:
+        raise ValueError("a time looks like 09:30") from None
+
+
+def _id(value: str) -> str:
+    if not ID_PATTERN.fullmatch(value):
+        raise ValueError("not an id")
+    return value
+
+
+def _text(value: str) -> str:
+    if _NO_TEXT.search(value):
+        raise ValueError("a text has no zero bytes and no half characters")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    if value not in TIME_ZONES:
+        raise ValueError("not an IANA time zone, such as Europe/Paris")
+    return value
+
+
+def _signature(value: object) -> bytes:
+    if not isinstance(value, str) or not _SIGNATURE.fullmatch(value):
+        raise ValueError(f"a signature is hex, 0x and up to {_MOST_SIGNATURE} bytes")
+    return bytes.fromhex(value[2:])
+
+
+Id = Annotated[
+    str, AfterValidator(_id), WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
+]
+Amount = Annotated[
+    Edu,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
+]
+Text = Annotated[str, AfterValidator(_text)]
+Day = Annotated[date, BeforeValidator(_date)]
+Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Signature = Annotated[
+    bytes,
+    BeforeValidator(_signature),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIGNATURE.pattern}$"}),
+]
+Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+"""Exact, and written as a plain JSON number."""
+STUDENT = "d755226e-bb7b-4bec-9af0-e578da8362dc"
+TUTOR = "d085706f-9304-4011-a28a-08fd871afe4f"
+TUTOR_PROFILE = "7c1f6a52-3e0d-4b8a-9a57-2f64c8d1b0e3"
+ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
+
+
+class Model(BaseModel):
+    """Its fields' names are the frontend's."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class SlotData(Model):
+    """A lesson: day and time in the request's time zone, price in EDU, length in minutes."""
+
+    date: Day = Field(examples=["2035-03-05"])
+    time: Clock = Field(examples=["09:00"])
+    amount: Amount = Field(
+        description="Hourly rate times duration, exact or rounded to cents; a number or a decimal string.",
+        examples=[35],
+    )
+    duration: StrictInt = 60
+
+
+class _Terms(Model):
+    tutor_id: Id = Field(description="Of the tutor's user, or of his profile.", examples=[TUTOR])
+    annonce_id: Id = Field(examples=[ANNONCE])
+    description: Text | None = None
+    student_notes: Text | None = None
+    time_zone: TimeZone | None = Field(
+        default=None, description="IANA name; else the annonce's.", examples=["Europe/Paris"]
+    )
+
+
+class CreateBatchBookingData(_Terms):
+    """Several lessons with one tutor, booked in one transaction."""
+
+    bookings: list[SlotData] = Field(min_length=1, max_length=MAX_SLOTS)
+    allow_partial: StrictBool = Field(
+        default=True, description="Book the lessons that can be booked, when others can't."
+    )
+
+
+class CreateBookingData(_Terms, SlotData):
+    """One lesson."""
+
+    def as_batch(self) -> CreateBatchBookingData:
+        """The same as a batch of one."""
+        slot = SlotData.model_construct(
+            date=self.date, time=self.time, amount=self.amount, duration=self.duration
+        )
+        terms = {name: getattr(self, name) for name in _Terms.model_fields}
+        return CreateBatchBookingData.model_construct(bookings=[slot], **terms)
+
+
+class SubmitData(Model):
+    """What a wallet answered to `eth_signTypedData_v4`."""
+
+    signature: Signature = Field(
+        description="Of the order: 65 bytes of an account, or what an ERC-1271 wallet takes."
+    )
+    permit_signature: Signature | None = Field(default=None, description="Of the permit, if there is one.")
+
+
+class ChallengeData(Model):
+    """The wallet to link."""
+
+    address: Address = Field(examples=["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"])
+
+
+class LinkData(Model):
+    """The message of a challenge, to the letter, and what the wallet answered to `personal_sign`."""
+
+    message: str = Field(max_length=2000, description="As the challenge gave it.")
+    signature: Signature
+
+
+# --- Lessons once they are booked, and what can be booked ---
+
+
+BookingStatus = Literal["PENDING", "CONFIRMED", "DISPUTED", "COMPLETED", "CANCELLED"]
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+BOOKING_ID = f"^(0x[0-9a-f]{{62}}[0-2][0-9a-f]|{_UUID})$"
+"""The frontend's id of a booking, or the chain's."""
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+)")
+
+
+def _rfc_3339(text: str) -> str:
+    """Refuses numbers, which Pydantic would take for seconds since 1970."""
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError("a time looks like 2035-03-05T09:00:00Z")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+
+
+class _Strict(Model):
+    """Takes no other fields: a misspelled `lessons` must not become all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ActData(_Strict):
+    """How an act is signed. Custodial accounts need nothing."""
+
+    signature: Signature | None = Field(
+        default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
+    )
+
+
+class Lessons(_Strict):
+    """Which lessons of a batch."""
+
+    lessons: list[Annotated[str, Field(pattern=BOOKING_ID)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_SLOTS,
+        description="The bookings' ids. Without it: all lessons of the batch that it can be done to.",
+    )
+
+
+class BatchActData(ActData, Lessons):
+    """An act on lessons of a batch: on all of them, or on none."""
+
+
+class Share(_Strict):
+    """How the arbiter splits."""
+
+    tutor_share_bps: StrictInt = Field(
+        ge=0,
+        le=10_000,
+        examples=[5000],
+        description="The tutor's share in basis points; the student gets the rest.",
+    )
+
+
+class BatchShare(Share, Lessons):
+    """The same for lessons of a batch."""
+
+
+class Selection(Model):
+    """Which lessons, and how many at once."""
+
+    status: list[BookingStatus] = Field(default=[], description="Those that stand so; several may be named.")
+    from_: Moment | None = Field(default=None, alias="from", description="That begin then or later,")
+    to: Moment | None = Field(default=None, description="and before.")
+    order: Literal["asc", "desc"] = Field(default="asc", description="By their beginning.")
+    limit: int = Field(default=50, ge=1, le=100)
+    cursor: str | None = Field(
+        default=None, max_length=200, description="The `nextCursor` of the page before."
+    )
+
+
+class PublishData(Model):
+    """What is published of an annonce: its rate, which is the annonce's own, or nothing at all."""
+
+    hourly_rate: Edu | None = Field(
+        default=None, description="Without it the annonce's; 0 withdraws it; nothing else is taken."
+    )
+    instant: StrictBool | None = Field(
+        default=None, description="Lessons are confirmed as they are booked. Without it: as before."
+    )
+    signature: Signature | None = Field(
+        default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
+    )

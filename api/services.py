@@ -1,0 +1,114 @@
+"""The parts of a running shim, put together: the only place that knows all of them."""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from api import metrics
+from api.booking.actions import Acts
+from api.booking.create import Bookings
+from api.booking.listings import Offers
+from api.booking.on_chain import Creations
+from api.booking.queries import Lessons
+from api.booking.signed_calls import Outbox
+from api.booking.wallet import PreparedBatches
+from api.chain.escrow import connect
+from api.chain.rpc import NodeUnavailable
+from api.chain.signers import Custodian, MnemonicCustodian, arbiter_accounts, relayer_accounts
+from api.db.store import Store
+from api.db.tables import Kind, State
+from api.indexer.indexer import Follower
+from api.indexer.keeper import Keeper
+from api.indexer.projection import View
+from api.jwks import Keys
+from api.outbox import handlers as kinds
+from api.outbox.handlers import ANYONES, Kinds
+from api.outbox.sender import Relayer
+from api.people.directory import Directory, TableDirectory
+from api.people.http_directory import HttpDirectory
+from api.people.wallets import Linking
+from api.settings import Settings
+from api.webhooks import Webhooks
+
+
+class Shim:
+    """The parts of one running shim."""
+
+    def __init__(self, settings: Settings, directory: Directory | None = None) -> None:
+        """Raises when the node or the database is not what the settings say: better now than in a request."""
+        self.settings = settings
+        self.custodian: Custodian = MnemonicCustodian(settings.custody_mnemonic)
+        accounts = relayer_accounts(settings)
+        self.chain = connect(settings)
+        self.store = Store(settings.database)
+        self.store.migrate()
+        jwks = settings.jwt_jwks_url
+        self.keys = Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None
+        accounts_of = TableDirectory(self.store, self.custodian)
+        self.directory = directory or (
+            HttpDirectory(settings, accounts_of) if settings.directory_url else accounts_of
+        )
+        self.webhooks = Webhooks(self.store, settings)
+        self.shared = metrics.Shared(self.store, self.balances_and_lag)
+        told = self._settled, self._moved
+        every = Kinds(self.chain, Creations(self.store, self.chain))
+        self.relayer = Relayer(self.store, self.chain, accounts, settings, every, ANYONES, *told)
+        self.relayers = [self.relayer]
+        arbiter = arbiter_accounts(settings)
+        if arbiter:
+            if {account.address for account in arbiter} & {account.address for account in accounts}:
+                raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
+            self.relayers.append(
+                Relayer(self.store, self.chain, arbiter, settings, every, {Kind.RESOLVE}, *told)
+            )
+        self.bookings = Bookings(
+            settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
+        )
+        self.linking = Linking(settings, self.store, self.chain, self.directory, accounts_of)
+        self.prepared = PreparedBatches(settings, self.store, self.chain, self.bookings)
+        self.lessons = Lessons(settings, self.store, self.chain, self.directory, self.custodian)
+        outbox = Outbox(self.store, self.chain, self.directory, self.custodian)
+        self.acts = Acts(self.chain, self.lessons, outbox, self.relayers)
+        self.offers = Offers(settings, self.chain, self.directory, outbox, self.relayer)
+        self.view = View(self.store, settings)
+        keeper = Keeper(self.store, self.view, self.chain, accounts[0], settings)
+        self.follower = Follower(self.view, self.chain, settings, keeper.look)
+
+    def _settled(self, send_ids: Collection[str]) -> None:
+        self.bookings.settled(send_ids)
+        self.follower.wake()
+
+    def _moved(self, db: Connection, row: Row[Any], state: State) -> None:
+        kinds.line(row).info("state", state=state.value, was=row.state)
+        metrics.moved(row, state)
+        self.webhooks.record(db, row, state)
+
+    def balances_and_lag(self) -> tuple[dict[str, int], int]:
+        """What each of the relayer's keys has, in wei, and how many blocks the view is behind.
+
+        Without a node that answers, nothing.
+        """
+        addresses = self.relayer.addresses
+        try:
+            head, *answers = self.chain.node.batch(
+                [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
+            )
+            wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
+            return wei, abs(int(head, 16) - self.view.position().number)
+        except (NodeUnavailable, TypeError):
+            return {}, 0
+
+    def drain(self) -> None:
+        """Lets no request wait any longer: the process is about to end."""
+        self.bookings.drain()
+
+    def close(self) -> None:
+        """Stops, after what is just being done."""
+        for relayer in self.relayers:
+            relayer.stop()
+        self.webhooks.stop()
+        self.follower.stop()
+        if isinstance(self.directory, HttpDirectory):
+            self.directory.close()
+        self.store.close()

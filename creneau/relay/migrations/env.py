@@ -1,8 +1,0 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, that the store gives."""
-
-from alembic import context
-
-from creneau.relay.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()
