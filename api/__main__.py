@@ -19,8 +19,8 @@ from api.chain.rpc import NodeUnavailable, RpcError
 from api.chain.signers import MnemonicCustodian
 from api.db.store import Store
 from api.db.tables import bookings
-from api.indexer.indexer import Follower
-from api.indexer.projection import View
+from api.indexer.indexer import Indexer
+from api.indexer.projection import Projection
 from api.people.directory import TableDirectory, seed
 from api.services import Shim
 from api.settings import Settings
@@ -69,14 +69,14 @@ def rebuild(settings: Settings) -> None:
     """
     store = Store(settings.database)
     store.migrate()
-    view = View(store, settings)
-    follower = Follower(view, connect(settings), settings)
+    view = Projection(store, settings)
+    follower = Indexer(view, connect(settings), settings)
     began = told = time.monotonic()
     view.clear()
     more = True
     while more:
         try:
-            more = follower.step()
+            more = follower.tick()
         except (NodeUnavailable, RpcError, OperationalError) as error:
             print(f"{type(error).__name__}, trying again", flush=True)
             time.sleep(settings.follow_seconds)

@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Row, Select, func, select
 
 from api.db.store import Store
-from api.db.tables import UNSETTLED, State, now, sends, webhooks
+from api.db.tables import now, transactions, webhooks
+from api.outbox.models import UNSETTLED, State
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -71,11 +72,15 @@ class Shared(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges."""
-        waiting = sends.c.state.in_([*UNSETTLED, State.MINED])
+        waiting = transactions.c.state.in_([*UNSETTLED, State.MINED])
         with self._store.read() as db:
-            counts = _counts(db, select(sends.c.state, func.count()).where(waiting).group_by(sends.c.state))
+            counts = _counts(
+                db, select(transactions.c.state, func.count()).where(waiting).group_by(transactions.c.state)
+            )
             outbox = _counts(db, select(webhooks.c.dead, func.count()).group_by(webhooks.c.dead))
-            oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
+            oldest = db.scalar(
+                select(func.min(transactions.c.created_at)).where(transactions.c.state.in_(UNSETTLED))
+            )
         yield _gauge(
             "creneau_sends_waiting",
             "Not final yet",

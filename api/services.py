@@ -17,14 +17,14 @@ from api.chain.escrow import connect
 from api.chain.rpc import NodeUnavailable
 from api.chain.signers import Custodian, MnemonicCustodian, arbiter_accounts, relayer_accounts
 from api.db.store import Store
-from api.db.tables import Kind, State
-from api.indexer.indexer import Follower
+from api.indexer.indexer import Indexer
 from api.indexer.keeper import Keeper
-from api.indexer.projection import View
+from api.indexer.projection import Projection
 from api.jwks import Keys
 from api.outbox import handlers as kinds
-from api.outbox.handlers import ANYONES, Kinds
-from api.outbox.sender import Relayer
+from api.outbox.handlers import ANYONES, Handlers
+from api.outbox.models import State, TransactionKind
+from api.outbox.sender import Sender
 from api.people.directory import Directory, TableDirectory
 from api.people.http_directory import HttpDirectory
 from api.people.wallets import Linking
@@ -52,15 +52,15 @@ class Shim:
         self.webhooks = Webhooks(self.store, settings)
         self.shared = metrics.Shared(self.store, self.balances_and_lag)
         told = self._settled, self._moved
-        every = Kinds(self.chain, Creations(self.store, self.chain))
-        self.relayer = Relayer(self.store, self.chain, accounts, settings, every, ANYONES, *told)
+        every = Handlers(self.chain, Creations(self.store, self.chain))
+        self.relayer = Sender(self.store, self.chain, accounts, settings, every, ANYONES, *told)
         self.relayers = [self.relayer]
         arbiter = arbiter_accounts(settings)
         if arbiter:
             if {account.address for account in arbiter} & {account.address for account in accounts}:
                 raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
             self.relayers.append(
-                Relayer(self.store, self.chain, arbiter, settings, every, {Kind.RESOLVE}, *told)
+                Sender(self.store, self.chain, arbiter, settings, every, {TransactionKind.RESOLVE}, *told)
             )
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
@@ -71,12 +71,12 @@ class Shim:
         outbox = Outbox(self.store, self.chain, self.directory, self.custodian)
         self.acts = Acts(self.chain, self.lessons, outbox, self.relayers)
         self.offers = Offers(settings, self.chain, self.directory, outbox, self.relayer)
-        self.view = View(self.store, settings)
+        self.view = Projection(self.store, settings)
         keeper = Keeper(self.store, self.view, self.chain, accounts[0], settings)
-        self.follower = Follower(self.view, self.chain, settings, keeper.look)
+        self.follower = Indexer(self.view, self.chain, settings, keeper.tick)
 
-    def _settled(self, send_ids: Collection[str]) -> None:
-        self.bookings.settled(send_ids)
+    def _settled(self, submission_ids: Collection[str]) -> None:
+        self.bookings.settled(submission_ids)
         self.follower.wake()
 
     def _moved(self, db: Connection, row: Row[Any], state: State) -> None:
@@ -91,7 +91,7 @@ class Shim:
         """
         addresses = self.relayer.addresses
         try:
-            head, *answers = self.chain.node.batch(
+            head, *answers = self.chain.node.call_many(
                 [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
             )
             wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}

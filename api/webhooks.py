@@ -23,7 +23,8 @@ from standardwebhooks import Webhook
 
 from api import metrics
 from api.db.store import Store
-from api.db.tables import Kind, State, now, webhooks
+from api.db.tables import now, webhooks
+from api.outbox.models import State, TransactionKind
 from api.schemas.build import frontend_id, is_booked
 from api.settings import Settings
 from creneau.amounts import lesson_amount
@@ -56,7 +57,7 @@ class Webhooks:
 
     def record(self, db: Connection, row: Row[Any], state: State) -> None:
         """Stores what to tell of a send that was like `row` and is in this state now."""
-        if row.kind != Kind.CREATE or not self._endpoints:
+        if row.kind != TransactionKind.CREATE or not self._endpoints:
             return
         for event in _events(row.state, state):
             message_id = f"msg_{uuid.uuid4().hex}"

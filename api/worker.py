@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.chain.rpc import NodeUnavailable, RpcError
 
 
-class Loop(threading.Thread, ABC):
+class Worker(threading.Thread, ABC):
     """Its work is in a table: who starts it again, here or elsewhere, goes on where it ended."""
 
     def __init__(self, name: str, pause: float) -> None:
@@ -20,7 +20,7 @@ class Loop(threading.Thread, ABC):
         self._stopping = False
 
     @abstractmethod
-    def look(self) -> float:
+    def run_once(self) -> float:
         """One look at what there is to do; how many seconds to pause then, unless there is work before."""
 
     def wake(self) -> None:
@@ -36,11 +36,11 @@ class Loop(threading.Thread, ABC):
 
     def run(self) -> None:
         """The loop."""
-        log = structlog.get_logger().bind(loop=self.name)
+        log = structlog.get_logger().bind(worker=self.name)
         while not self._stopping:
             pause = self._pause
             try:
-                pause = self.look()
+                pause = self.run_once()
             except NodeUnavailable as error:
                 log.warning("the node does not answer", reason=str(error))
             except RpcError as error:

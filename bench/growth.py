@@ -18,7 +18,7 @@ from dev_stack import DevStack
 from eth_account import Account
 from sqlalchemy import Connection, Table, create_engine, func, select, text
 
-from api.db.tables import batches, bookings, metadata, orders, sends, transactions
+from api.db.tables import attempts, batches, bookings, metadata, orders, transactions
 from bench import Part
 from bench.load import LESSONS, Meter, new_client, together
 from bench.market import Market
@@ -148,9 +148,9 @@ def _fill(database: Path, size: int) -> None:
             "signed_at": "signed_at - 60000000 * n",  # One a minute: the budget of a day is read each time.
             "state": "'final'",
         }
-        of_batch = {"batch_id": new["id"], "send_id": new["id"]}
-        for table in (batches, sends, transactions, orders):
-            key = "send_id" if table is transactions else "id"
+        of_batch = {"batch_id": new["id"], "transaction_id": new["id"]}
+        for table in (batches, transactions, attempts, orders):
+            key = "transaction_id" if table is attempts else "id"
             _copy(db, table, f"{key} = :batch", {**new, **of_batch}, batch, count)
         its_place = {"id": "printf('0x%062x%02x', 65536 + n, place)", "start": "start + n * 86400"}
         _copy(db, bookings, "batch_id = :batch", {**new, **of_batch, **its_place}, batch, count)

@@ -11,11 +11,12 @@ from typing import Any, Literal, cast
 
 from sqlalchemy import Row
 
+from api.booking.models import order_slots
 from api.booking.queries import Lessons
 from api.booking.signed_calls import Outbox
 from api.chain.escrow import Chain, terms_of
-from api.db.tables import Kind, State, order_slots
-from api.outbox.sender import Relayer
+from api.outbox.models import State, TransactionKind
+from api.outbox.sender import Sender
 from api.refusals import Problem
 from api.schemas.build import Seen, frontend_id, is_booked, lessons, moment, payment
 from creneau import codec
@@ -105,7 +106,7 @@ class Deed:
 class Acts:
     """Takes acts into the outbox, and tells what became of them."""
 
-    def __init__(self, chain: Chain, lessons_: Lessons, outbox: Outbox, relayers: Sequence[Relayer]) -> None:
+    def __init__(self, chain: Chain, lessons_: Lessons, outbox: Outbox, relayers: Sequence[Sender]) -> None:
         """The second of the relayers, if there is one, is the arbiter's."""
         self._chain = chain
         self._lessons = lessons_
@@ -204,20 +205,22 @@ class Acts:
             message = "This service does not have the arbiter's account: decide it from the console."
             raise Problem(409, "no_arbiter", message)
         relayer = self._relayers[resolves]
-        send_id, known = self._outbox.find(f"{deed.act}:{deed.row.id}:{deed.bits}:{deed.actor}:{deed.share}")
+        submission_id, known = self._outbox.find(
+            f"{deed.act}:{deed.row.id}:{deed.bits}:{deed.actor}:{deed.share}"
+        )
         if known is not None:
             if deed.todo and known.succeeded and not resolves:
                 self._preflight(deed, deed.actor, deed.call())  # It was done, and more since.
-            return send_id
+            return submission_id
         if not deed.todo:
             return None
         typed_data = {} if resolves else self._typed_data(deed)
         signed = b"" if resolves else self._outbox.signature(user_id, deed.actor, typed_data, signature)
         call = deed.call(signed)
         self._preflight(deed, relayer.address, call)
-        kind = Kind.RESOLVE if resolves else Kind.ACT
-        self._outbox.enqueue(relayer, kind, send_id, call, {deed.row.id: deed.bits}, request_id)
-        return send_id
+        kind = TransactionKind.RESOLVE if resolves else TransactionKind.ACT
+        self._outbox.enqueue(relayer, kind, submission_id, call, {deed.row.id: deed.bits}, request_id)
+        return submission_id
 
     def _typed_data(self, deed: Deed) -> dict[str, Any]:
         name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(deed.act).capitalize())

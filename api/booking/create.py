@@ -22,11 +22,14 @@ from sqlalchemy import Row, delete, insert
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.chain.escrow import Chain, Facts
+from api.booking.models import Lesson, order_slots
+from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
 from api.db.store import Store
-from api.db.tables import UNSETTLED, Kind, Lesson, batches, now, order_slots, prepared
-from api.outbox.handlers import TAG, quarters
+from api.db.tables import batches, now, prepared_batches
+from api.outbox.handlers import TAG
+from api.outbox.locks import calendar_locks
+from api.outbox.models import UNSETTLED, TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.refusals import Problem
@@ -53,7 +56,7 @@ class Checked:
     student: User
     tutor: User
     order: Order
-    facts: Facts
+    facts: ChainSnapshot
     batch: dict[str, Any]
     exists: bool  # The order was created before.
 
@@ -106,12 +109,12 @@ class Bookings:
             self._limiter = anyio.CapacityLimiter(_THREADS)
         return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=self._limiter)
 
-    async def wait(self, send_id: str, seconds: float) -> Row[Any]:
+    async def wait(self, submission_id: str, seconds: float) -> Row[Any]:
         """The batch, or any other send, once it is settled, or as it is after so many seconds."""
         until = asyncio.get_running_loop().time() + seconds
-        event = self._waiting.setdefault(send_id, asyncio.Event())
+        event = self._waiting.setdefault(submission_id, asyncio.Event())
         while True:
-            [row] = await self.in_thread(self._store.sends, [send_id])
+            [row] = await self.in_thread(self._store.submissions, [submission_id])
             left = until - asyncio.get_running_loop().time()
             if row.state not in UNSETTLED or left <= 0 or self._draining:
                 return row
@@ -201,7 +204,7 @@ class Bookings:
             salt=salt,
             slots=tuple(Slot.of(*slot) for slot in order_slots(planned)),
         )
-        facts = self._chain.facts(order, b"" if own_wallet else None)
+        facts = self._chain.snapshot(order, b"" if own_wallet else None)
         # The chain's clock decides, unless it lags: a local node mines only on demand.
         deadlines = _deadlines(max(to_unix(moment), facts.timestamp), seconds)
         codes, found = facts.codes, None
@@ -253,33 +256,33 @@ class Bookings:
         batch: Mapping[str, Any],
         call: bytes,
         publish: bytes | None,
-        facts: Facts,
+        facts: ChainSnapshot,
         request_id: str,
         *,
         was_prepared: bool = False,
     ) -> str:
         """Puts a batch into the outbox, once for each idempotency key; the batch's id."""
-        wants = quarters(batch["tutor"], order_slots(batch["lessons"]))
+        locks = calendar_locks(batch["tutor"], order_slots(batch["lessons"]))
         if was_prepared:
             # A wallet's permit is exact, so each of its batches waits to see what the one before left.
-            wants |= {f"allowance/{batch['student']}": 1}
+            locks |= {f"allowance/{batch['student']}": 1}
         try:
             with self._store.write() as db:
                 db.execute(insert(batches), {**batch, "instant": facts.listing.instant, "created_at": now()})
                 self._store.enqueue(
                     db,
-                    Kind.CREATE,
+                    TransactionKind.CREATE,
                     batch["id"],
                     call,
                     chain_id=self._settings.chain_id,
-                    wants=wants,
+                    locks=locks,
                     expires=batch["deadline"],
                     request_id=request_id,
                     publish=publish,
                     listing_nonce=facts.listing.nonce if publish else None,
                 )
                 if was_prepared:
-                    db.execute(delete(prepared).where(prepared.c.id == batch["id"]))
+                    db.execute(delete(prepared_batches).where(prepared_batches.c.id == batch["id"]))
         except IntegrityError:
             known = self.known(batch["student_id"], batch["idempotency_key"], batch["request_hash"])
             if known:
@@ -306,7 +309,7 @@ class Bookings:
             raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
         return student, tutor, annonce
 
-    def can_pay(self, facts: Facts, total: int, count: int, *, can_permit: bool) -> None:
+    def can_pay(self, facts: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
         """Raises `Problem` if the student has too little, or allows the contract too little of it."""
         price = f"The price of {lessons(count)} is {format_edu(total)} EDU"
         if facts.balance < total:
@@ -325,14 +328,14 @@ class Bookings:
                 spender=self._chain.escrow,
             )
 
-    def publication(self, order: Order, tutor: User, facts: Facts) -> bytes | None:
+    def publication(self, order: Order, tutor: User, facts: ChainSnapshot) -> bytes | None:
         """The call of a custodial tutor if his listing has to be published with the order."""
         if not _must_publish(order, tutor, facts):
             return None
         return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, facts.listing)
 
 
-def _must_publish(order: Order, tutor: User, facts: Facts) -> bool:
+def _must_publish(order: Order, tutor: User, facts: ChainSnapshot) -> bool:
     published = to_wei(facts.listing.hourly_rate)
     if published == order.hourly_rate_wei or tutor.custody_index is not None:
         return published != order.hourly_rate_wei

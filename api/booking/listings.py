@@ -10,8 +10,8 @@ from sqlalchemy import Row
 from api.booking.signed_calls import Outbox
 from api.chain.escrow import Chain, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
-from api.db.tables import Kind, State
-from api.outbox.sender import Relayer
+from api.outbox.models import State, TransactionKind
+from api.outbox.sender import Sender
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.refusals import Problem
@@ -53,7 +53,7 @@ class Offers:
     """Annonces and calendars."""
 
     def __init__(
-        self, settings: Settings, chain: Chain, directory: Directory, outbox: Outbox, relayer: Relayer
+        self, settings: Settings, chain: Chain, directory: Directory, outbox: Outbox, relayer: Sender
     ) -> None:
         self._time_zone = settings.time_zone
         self._chain = chain
@@ -124,16 +124,18 @@ class Offers:
             return None
         tutor, key = offer.tutor.wallet, offer.key
         terms = (offer.rate, offer.instant)
-        send_id, known = self._outbox.find(f"publish:{tutor}:{to_hex(key)}:{terms}:{offer.listing.nonce}")
+        submission_id, known = self._outbox.find(
+            f"publish:{tutor}:{to_hex(key)}:{terms}:{offer.listing.nonce}"
+        )
         if known is not None:
-            return send_id
+            return submission_id
         signed = self._outbox.signature(offer.tutor.id, tutor, self._typed_data(offer), signature)
         call = codec.publish_data(tutor, key, *terms, signed)
         if error := self._outbox.refusal(self._relayer.address, call):
             raise Problem(409, "refused", f"Nothing was published. {error}")
-        wants = {f"{tutor}/{to_hex(key)}": 1}
-        self._outbox.enqueue(self._relayer, Kind.ACT, send_id, call, wants, request_id)
-        return send_id
+        locks = {f"{tutor}/{to_hex(key)}": 1}
+        self._outbox.enqueue(self._relayer, TransactionKind.ACT, submission_id, call, locks, request_id)
+        return submission_id
 
     def answer(self, offer: Offer, send: Row[Any] | None) -> dict[str, Any]:
         """The annonce as it is on the chain now."""
@@ -160,7 +162,7 @@ class Offers:
         return annonce, tutor
 
     def _listing(self, annonce: Annonce, tutor: User) -> Listing:
-        [answer] = self._chain.node.batch([self._chain.listing(tutor.wallet, listing_id(annonce.id))])
+        [answer] = self._chain.node.call_many([self._chain.listing(tutor.wallet, listing_id(annonce.id))])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
         return codec.decode_listing(unhex(answer))

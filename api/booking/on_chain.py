@@ -9,8 +9,9 @@ from api.booking import plan as slots
 from api.chain.escrow import Chain, order_of, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.store import Store
-from api.db.tables import State, orders
-from api.outbox.handlers import TAG, Acts, Outcome, Ready, Receipt, Refusal, Revert, line
+from api.db.tables import orders
+from api.outbox.handlers import TAG, Handler, Outcome, Prepared, Receipt, Rejection, Revert, line
+from api.outbox.models import State
 from api.schemas.build import failures, frontend_id
 from creneau import codec
 from creneau.amounts import to_wei
@@ -23,7 +24,7 @@ _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for le
 _BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
 
 
-class Creations(Acts):
+class Creations(Handler):
     """Batches of bookings, each with its row in `batches`."""
 
     def __init__(self, store: Store, chain: Chain) -> None:
@@ -31,14 +32,16 @@ class Creations(Acts):
         self._chain = chain
         self._node = chain.node
 
-    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Prepared | Rejection]:
         """Publishes the listing first unless that was done meanwhile."""
         first = [row for row in rows if row.publish is not None]
-        answers = self._node.batch([self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first])
+        answers = self._node.call_many(
+            [self._chain.listing(row.tutor, to_bytes32(row.listing)) for row in first]
+        )
         listings = {row.id: listing for row, listing in zip(first, answers, strict=True)}
-        prepared: dict[str, Ready | Refusal] = {}
+        prepared: dict[str, Prepared | Rejection] = {}
         for row in rows:
-            prepared[row.id] = Ready(row, row.wants)
+            prepared[row.id] = Prepared(row, row.locks)
             if row.publish is None:
                 continue
             if isinstance(listings[row.id], RpcError):
@@ -47,9 +50,9 @@ class Creations(Acts):
             listing = codec.decode_listing(unhex(listings[row.id]))
             if to_wei(listing.hourly_rate) != row.hourly_rate:
                 prepared[row.id] = (
-                    Ready(row, row.wants | {f"{row.tutor}/{row.listing}": 1}, publishes=True)
+                    Prepared(row, row.locks | {f"{row.tutor}/{row.listing}": 1}, publishes=True)
                     if listing.nonce == row.listing_nonce
-                    else Refusal("rate_mismatch", "The tutor has just changed the rate.")
+                    else Rejection("rate_mismatch", "The tutor has just changed the rate.")
                 )
         return prepared
 
@@ -60,7 +63,7 @@ class Creations(Acts):
         # Whatever the error, somebody else may have created it: its deadline is over, say, or its
         # listing was published by that very transaction, which may only be pending.
         calls = [self._chain.batch(row.id, block) for row, _ in reverted for block in _BLOCKS]
-        answers = iter(self._node.batch(calls))
+        answers = iter(self._node.call_many(calls))
         for (row, error), latest, pending in zip(reverted, answers, answers, strict=True):
             try:
                 if isinstance(latest, RpcError):
@@ -72,7 +75,7 @@ class Creations(Acts):
             except (NodeUnavailable, RpcError) as reason:
                 line(row).warning("how the batch was created is not known", reason=str(reason))
         outcomes |= super().explain(others)
-        checks = self._node.batch([self._chain.check(order_of(row)) for row, _ in others])
+        checks = self._node.call_many([self._chain.check(order_of(row)) for row, _ in others])
         for (row, error), check in zip(others, checks, strict=True):
             codes = [] if isinstance(check, RpcError) else codec.decode_check(unhex(check))[0]
             left_out = [
@@ -83,7 +86,7 @@ class Creations(Acts):
             if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
                 # Not taken any more, if it names none: it was when the contract said so.
                 everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
-                outcomes[row.id] = Refusal(left_out=left_out or everything)
+                outcomes[row.id] = Rejection(left_out=left_out or everything)
         return outcomes
 
     def _outdated(self, row: Row[Any], error: ContractError | None) -> bool:
@@ -91,7 +94,7 @@ class Creations(Acts):
         if row.state != State.ACCEPTED or not isinstance(error, NotActor) or error.actor != row.tutor:
             return False
         listing = row.tutor, to_bytes32(row.listing)
-        answers = self._node.batch([self._chain.listing(*listing, block) for block in _BLOCKS])
+        answers = self._node.call_many([self._chain.listing(*listing, block) for block in _BLOCKS])
         return any(
             not isinstance(answer, RpcError)
             and codec.decode_listing(unhex(answer)).nonce != row.listing_nonce
@@ -115,7 +118,7 @@ class Creations(Acts):
             raise NodeUnavailable("a batch without a receipt")
         return dict(receipt)
 
-    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:
+    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Rejection | None) -> dict[str, Any]:
         """Which lessons are booked, and why the others are not."""
         if refusal is not None or receipt is None:
             return {"booked": None if receipt is None else 0, "left_out": refusal and refusal.left_out}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from api.db.tables import Failure, Lesson
+from api.booking.models import Failure, Lesson
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
 from creneau.amounts import DECIMALS, format_edu, lesson_amount, to_wei

@@ -19,7 +19,8 @@ from sqlalchemy import Row, func, select, tuple_
 from api.chain.escrow import Chain
 from api.chain.signers import Custodian
 from api.db.store import Store
-from api.db.tables import Kind, State, batches, bookings, followed, orders, sends, users
+from api.db.tables import batches, bookings, index_position, orders, transactions, users
+from api.outbox.models import State, TransactionKind
 from api.people.directory import Directory, User
 from api.refusals import Problem
 from api.schemas.build import Seen, answer, batch_range, booking_data, is_booked, lessons
@@ -167,11 +168,11 @@ class Lessons:
 
     def _is_listed(self, person: User, side: Side) -> bool:
         """Whether the view has all of this person's batches that are in a block."""
-        mined = select(func.max(sends.c.block_number)).join(batches, batches.c.id == sends.c.id)
+        mined = select(func.max(transactions.c.block_number)).join(batches, batches.c.id == transactions.c.id)
         mine = batches.c[side].in_(self._accounts(person))
         with self._store.read() as db:
-            newest = db.scalar(mined.where(sends.c.state == State.MINED, mine))
-            return newest is None or newest <= (db.scalar(select(followed.c.number)) or 0)
+            newest = db.scalar(mined.where(transactions.c.state == State.MINED, mine))
+            return newest is None or newest <= (db.scalar(select(index_position.c.number)) or 0)
 
     # --- Who is who ---
 
@@ -201,7 +202,7 @@ class Lessons:
     def _rows(self, batch_ids: Collection[str]) -> dict[str, Any]:
         """The batches, each as its row, or as the like of one that its order makes."""
         rows: dict[str, Any] = {
-            row.id: row for row in self._store.sends(batch_ids) if row.kind == Kind.CREATE
+            row.id: row for row in self._store.submissions(batch_ids) if row.kind == TransactionKind.CREATE
         }
         if missing := set(batch_ids) - set(rows):
             with self._store.read() as db:

@@ -12,8 +12,8 @@ from api.chain.escrow import Chain, typed_digest
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.db.store import Store
-from api.db.tables import Kind, State
-from api.outbox.sender import Relayer
+from api.outbox.models import State, TransactionKind
+from api.outbox.sender import Sender
 from api.people.directory import Directory
 from api.refusals import Problem
 from creneau.errors import ContractError, decode_revert
@@ -38,17 +38,17 @@ class Outbox:
         """
         attempt = 0
         while True:
-            send_id = to_hex(keccak(text=f"{what}:{attempt}"))
-            row = next(iter(self._store.sends([send_id])), None)
+            submission_id = to_hex(keccak(text=f"{what}:{attempt}"))
+            row = next(iter(self._store.submissions([submission_id])), None)
             if row is None or not failed(row):
-                return send_id, row
+                return submission_id, row
             attempt += 1
 
     def signature(self, user_id: str, account: str, typed_data: dict[str, Any], given: bytes | None) -> bytes:
         """The account's signature: the one that is given, or the custodian's if it keeps this account."""
         if given is not None:
             digest = typed_digest(typed_data)
-            asked = self._chain.node.batch(signatures.calls(account, digest, given))
+            asked = self._chain.node.call_many(signatures.calls(account, digest, given))
             judged = signatures.judge(account, digest, given, *asked)
             if judged is None:
                 message = f"This is not the signature of {account} for exactly this. Nothing was changed."
@@ -63,7 +63,7 @@ class Outbox:
 
     def refusal(self, sender: str, call: bytes) -> ContractError | None:
         """Why the contract would refuse it now, if it would."""
-        [answer] = self._chain.node.batch([eth_call(self._chain.escrow, call, sender)])
+        [answer] = self._chain.node.call_many([eth_call(self._chain.escrow, call, sender)])
         if not isinstance(answer, RpcError):
             return None
         if not answer.is_revert:
@@ -72,11 +72,11 @@ class Outbox:
 
     def enqueue(
         self,
-        relayer: Relayer,
-        kind: Kind,
-        send_id: str,
+        relayer: Sender,
+        kind: TransactionKind,
+        submission_id: str,
         call: bytes,
-        wants: Mapping[str, int],
+        locks: Mapping[str, int],
         request_id: str,
     ) -> None:
         """Puts it into the outbox, unless that was done at the same time."""
@@ -84,11 +84,11 @@ class Outbox:
         try:
             with self._store.write() as db:
                 self._store.enqueue(
-                    db, kind, send_id, call, chain_id=chain_id, wants=wants, request_id=request_id
+                    db, kind, submission_id, call, chain_id=chain_id, locks=locks, request_id=request_id
                 )
         except IntegrityError:
             return
-        relayer.accepted(send_id)
+        relayer.accepted(submission_id)
 
 
 def failed(send: Row[Any]) -> bool:

@@ -14,10 +14,11 @@ from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
 from api.booking.create import Bookings, hash_of
+from api.booking.models import Failure
 from api.chain import signatures
-from api.chain.escrow import Chain, Facts, order_of, typed_digest
+from api.chain.escrow import Chain, ChainSnapshot, order_of, typed_digest
 from api.db.store import Store
-from api.db.tables import Failure, now, prepared
+from api.db.tables import now, prepared_batches
 from api.people.directory import Annonce
 from api.refusals import Problem
 from api.schemas.build import nothing_booked, rfc3339
@@ -63,12 +64,12 @@ class PreparedBatches:
             "permit_nonce": checked.facts.permit_nonce if short else None,
             "expires_at": now() + self._settings.prepare_seconds * _SECOND,
         }
-        mine = (prepared.c.student_id == student_id) & (prepared.c.idempotency_key == key)
+        mine = (prepared_batches.c.student_id == student_id) & (prepared_batches.c.idempotency_key == key)
         try:
             with self._store.write() as db:
-                db.execute(delete(prepared).where(prepared.c.expires_at < now() - _KEPT))
-                db.execute(delete(prepared).where(mine, prepared.c.expires_at <= now()))
-                db.execute(insert(prepared), row)
+                db.execute(delete(prepared_batches).where(prepared_batches.c.expires_at < now() - _KEPT))
+                db.execute(delete(prepared_batches).where(mine, prepared_batches.c.expires_at <= now()))
+                db.execute(insert(prepared_batches), row)
         except IntegrityError:
             if open_row := self._open(student_id, key, request_hash):
                 return self._answer(open_row)
@@ -89,7 +90,7 @@ class PreparedBatches:
 
     def _submit(self, student_id: str, batch_id: str, signed: SubmitData, request_id: str) -> str:
         with self._store.read() as db:
-            row = db.execute(select(prepared).where(prepared.c.id == batch_id)).one_or_none()
+            row = db.execute(select(prepared_batches).where(prepared_batches.c.id == batch_id)).one_or_none()
         if row is None or row.student_id != student_id:
             raise Problem(404, "batch_not_found", "There is no such batch.")
         if row.expires_at <= now():
@@ -103,7 +104,7 @@ class PreparedBatches:
         if (student.wallet, tutor.wallet) != (order.student, order.tutor):
             message = "The wallet of a party has changed meanwhile. Please prepare it again."
             raise Problem(409, "wallet_changed", message)
-        facts = self._chain.facts(order, signed.signature)
+        facts = self._chain.snapshot(order, signed.signature)
         if facts.signature is None:
             raise _wrong_signer("signature", order)
         permit = self._permit(row, order, signed)
@@ -122,9 +123,11 @@ class PreparedBatches:
         return row is not None and row.student_id == student_id
 
     def _open(self, student_id: str, key: str, request_hash: str) -> Row[Any] | None:
-        mine = (prepared.c.student_id == student_id) & (prepared.c.idempotency_key == key)
+        mine = (prepared_batches.c.student_id == student_id) & (prepared_batches.c.idempotency_key == key)
         with self._store.read() as db:
-            row = db.execute(select(prepared).where(mine, prepared.c.expires_at > now())).one_or_none()
+            row = db.execute(
+                select(prepared_batches).where(mine, prepared_batches.c.expires_at > now())
+            ).one_or_none()
         if row is not None and row.request_hash != request_hash:
             message = "This key was already used for another request."
             raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
@@ -140,7 +143,7 @@ class PreparedBatches:
         return Permit.from_signature(row.permit_value, row.batch["deadline"], signature)
 
     @staticmethod
-    def _charged(batch: dict[str, Any], order: Order, annonce: Annonce, facts: Facts) -> int:
+    def _charged(batch: dict[str, Any], order: Order, annonce: Annonce, facts: ChainSnapshot) -> int:
         """What would be charged now. Raises `Problem` if nothing can be booked any more."""
         lessons = batch["lessons"]
         if annonce.hourly_rate != order.hourly_rate_wei:

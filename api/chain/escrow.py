@@ -7,10 +7,10 @@ from typing import Any
 
 from eth_account.messages import encode_typed_data
 
+from api.booking.models import order_slots
 from api.chain import signatures
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
-from api.db.tables import order_slots
 from api.settings import Settings
 from creneau import codec
 from creneau.amounts import from_wei
@@ -26,7 +26,7 @@ class WrongChain(Exception):
 
 
 @dataclass(frozen=True)
-class Facts:
+class ChainSnapshot:
     """The chain's view of an order, in its latest block."""
 
     codes: list[SlotCode]
@@ -46,7 +46,7 @@ class Chain:
         self.node = node
         self.escrow = escrow
         self.domain = Domain(chain_id, escrow)
-        actual, code = node.batch([("eth_chainId", []), ("eth_getCode", [escrow, "latest"])])
+        actual, code = node.call_many([("eth_chainId", []), ("eth_getCode", [escrow, "latest"])])
         if isinstance(actual, RpcError) or int(actual, 16) != chain_id:
             raise WrongChain(f"the node serves chain {actual}, not {chain_id}")
         if isinstance(code, RpcError) or code == "0x":
@@ -68,7 +68,7 @@ class Chain:
 
     def read(self, data: bytes) -> bytes:
         """What a view of the escrow answers. Raises `NodeUnavailable` for any error."""
-        [answer] = self.node.batch([eth_call(self.escrow, data)])
+        [answer] = self.node.call_many([eth_call(self.escrow, data)])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
         return unhex(answer)
@@ -86,13 +86,13 @@ class Chain:
         """A transaction to the escrow, for the node to try."""
         return {"from": sender, "to": self.escrow, "data": to_hex(data)}
 
-    def facts(self, order: Order, signature: bytes | None = None) -> Facts:
+    def snapshot(self, order: Order, signature: bytes | None = None) -> ChainSnapshot:
         """Everything that decides about an order; of a wallet also whether it signed, and takes permits.
 
         Without a signature only the order's slots, tutor, listing and student matter.
         """
         digest = b"" if signature is None else order.digest(self.domain)
-        block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.batch(
+        block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.call_many(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
                 self.check(order),
@@ -110,7 +110,7 @@ class Chain:
         if signature is not None:
             known = known and signatures.has_key(wallet[0])
             signature = signatures.judge(order.student, digest, signature, *wallet)
-        return Facts(
+        return ChainSnapshot(
             codes=codec.decode_check(unhex(codes))[0],
             listing=codec.decode_listing(unhex(listing)),
             balance=codec.decode_uint(unhex(balance)),
@@ -128,13 +128,13 @@ class Chain:
     def created(self, order: Order, deadlines: Sequence[int]) -> int | None:
         """With which of these deadlines the order was created."""
         orders = [order.model_copy(update={"deadline": from_unix(deadline)}) for deadline in deadlines]
-        answers = self.node.batch([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
+        answers = self.node.call_many([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
         for deadline, answer in zip(deadlines, answers, strict=True):
             if not isinstance(answer, RpcError) and codec.decode_batch(unhex(answer)).created_at:
                 return deadline
         return None
 
-    def create_call(self, order: Order, custodian: Custodian, index: int, facts: Facts) -> bytes:
+    def create_call(self, order: Order, custodian: Custodian, index: int, facts: ChainSnapshot) -> bytes:
         """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
 
         The permit is for a standing allowance: the escrow can only pull what an order signed by the student
@@ -219,7 +219,7 @@ def connect(settings: Settings) -> Chain:
 def final_block(node: Node, settings: Settings, head: Mapping[str, Any]) -> int:
     """The number of the newest block that is final."""
     if settings.finality == "finalized":
-        [block] = node.batch([("eth_getBlockByNumber", ["finalized", False])])
+        [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
         if isinstance(block, dict):
             return int(block["number"], 16)
     return max(int(head["number"], 16) - settings.confirmations, 0)

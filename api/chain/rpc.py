@@ -49,7 +49,7 @@ class Node:
             headers={"Content-Type": "application/json"},
         )
 
-    def batch(self, calls: Sequence[Call]) -> list[Any]:
+    def call_many(self, calls: Sequence[Call]) -> list[Any]:
         """The result of each call, in order; an `RpcError` in place of a result that is one."""
         results: list[Any] = []
         for first in range(0, len(calls), MOST_CALLS):
@@ -58,7 +58,7 @@ class Node:
 
     def call(self, method: str, *params: Any) -> Any:
         """The result of one call. Raises its `RpcError`."""
-        [result] = self.batch([(method, list(params))])
+        [result] = self.call_many([(method, list(params))])
         if isinstance(result, RpcError):
             raise result
         return result

@@ -13,21 +13,22 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Row, create_engine, event, insert, make_url, select, text
 
-from api.db.tables import UNDER_WAY, Kind, State, batches, now, orders, sends, transactions
+from api.db.tables import attempts, batches, now, orders, transactions
+from api.outbox.models import IN_FLIGHT, State, TransactionKind
 
-_SENDS = select(sends, *(c for c in batches.c if c.name not in sends.c)).outerjoin(
-    batches, batches.c.id == sends.c.id
+_SENDS = select(transactions, *(c for c in batches.c if c.name not in transactions.c)).outerjoin(
+    batches, batches.c.id == transactions.c.id
 )
-_BATCHES = _SENDS.where(sends.c.kind == Kind.CREATE)
+_BATCHES = _SENDS.where(transactions.c.kind == TransactionKind.CREATE)
 _UNDER_WAY = select(
     *(
-        sends.c[name]
+        transactions.c[name]
         for name in ("id", "kind", "request_id", "state", "signer", "nonce", "publishes", "expires")
     ),
-    sends.c.transaction_hash,
-    *(transactions.c[name] for name in ("raw", "gas", "max_fee", "priority_fee", "frees")),
-    transactions.c.created_at.label("attempted_at"),
-).join(transactions, transactions.c.hash == sends.c.transaction_hash)
+    transactions.c.transaction_hash,
+    *(attempts.c[name] for name in ("raw", "gas", "max_fee", "priority_fee", "is_noop")),
+    attempts.c.created_at.label("attempted_at"),
+).join(attempts, attempts.c.hash == transactions.c.transaction_hash)
 
 
 _MIGRATING = int.from_bytes(b"creneau")  # An advisory lock's key.
@@ -91,7 +92,7 @@ class Store:
     @staticmethod
     def batch_row(db: Connection, batch_id: str) -> Row[Any] | None:
         """A batch as this connection sees it."""
-        return db.execute(_BATCHES.where(sends.c.id == batch_id)).one_or_none()
+        return db.execute(_BATCHES.where(transactions.c.id == batch_id)).one_or_none()
 
     def batch_of_key(self, student_id: str, idempotency_key: str) -> Row[Any] | None:
         """The batch that a student's idempotency key made."""
@@ -104,12 +105,12 @@ class Store:
     @staticmethod
     def enqueue(
         db: Connection,
-        kind: Kind,
-        send_id: str,
+        kind: TransactionKind,
+        submission_id: str,
         call: bytes,
         *,
         chain_id: int,
-        wants: Mapping[str, int],
+        locks: Mapping[str, int],
         expires: int | None = None,
         request_id: str = "",
         **more: Any,
@@ -117,11 +118,11 @@ class Store:
         """Puts a call to the escrow into the outbox, in the caller's transaction; the relayer sends it."""
         moment = now()
         row = {
-            "id": send_id,
+            "id": submission_id,
             "kind": kind,
             "request_id": request_id,
             "call": call,
-            "wants": wants,
+            "locks": locks,
             "expires": expires,
             "state": State.ACCEPTED,
             "chain_id": chain_id,
@@ -129,7 +130,7 @@ class Store:
             "created_at": moment,
             "updated_at": moment,
         }
-        db.execute(insert(sends), row | more)
+        db.execute(insert(transactions), row | more)
 
     def order_of(self, student: str, salt: str) -> Row[Any] | None:
         """The order on chain of a student's wallet that has this salt."""
@@ -137,30 +138,32 @@ class Store:
             its = (orders.c.salt == salt) & (orders.c.student == student)
             return db.execute(select(orders).where(its)).first()
 
-    def sends(self, send_ids: Collection[str]) -> Sequence[Row[Any]]:
+    def submissions(self, submission_ids: Collection[str]) -> Sequence[Row[Any]]:
         """Sends by their ids, each with its batch's columns if it has one."""
         with self.read() as db:
-            return db.execute(_SENDS.where(sends.c.id.in_(send_ids))).all()
+            return db.execute(_SENDS.where(transactions.c.id.in_(submission_ids))).all()
 
     def accepted(
-        self, limit: int, kinds: Collection[Kind], own: Collection[str] = (), left: int = 0
+        self, limit: int, kinds: Collection[TransactionKind], own: Collection[str] = (), left: int = 0
     ) -> Sequence[Row[Any]]:
         """The oldest sends that wait for a nonce, each with its batch's columns if it has one.
 
         Of those that are not its `own`, a process leaves alone what was accepted so many microseconds ago.
         """
-        query = _SENDS.where(sends.c.state == State.ACCEPTED, sends.c.kind.in_(kinds))
+        query = _SENDS.where(transactions.c.state == State.ACCEPTED, transactions.c.kind.in_(kinds))
         if left:
             # A clock that is ahead protects nothing: what seems to be of the future is taken, too.
             moment = now()
-            query = query.where(sends.c.id.in_(own) | ~sends.c.created_at.between(moment - left, moment))
+            query = query.where(
+                transactions.c.id.in_(own) | ~transactions.c.created_at.between(moment - left, moment)
+            )
         with self.read() as db:
-            return db.execute(query.order_by(sends.c.created_at).limit(limit)).all()
+            return db.execute(query.order_by(transactions.c.created_at).limit(limit)).all()
 
-    def under_way(self, signers: Collection[str]) -> Sequence[Row[Any]]:
+    def in_flight(self, signers: Collection[str]) -> Sequence[Row[Any]]:
         """What these accounts have signed and no block has, each with its newest transaction."""
-        mine = sends.c.state.in_(UNDER_WAY) & sends.c.signer.in_(signers)
-        query = _UNDER_WAY.where(mine).order_by(sends.c.signer, sends.c.nonce)
+        mine = transactions.c.state.in_(IN_FLIGHT) & transactions.c.signer.in_(signers)
+        query = _UNDER_WAY.where(mine).order_by(transactions.c.signer, transactions.c.nonce)
         with self.read() as db:
             return [*db.execute(query)]
 

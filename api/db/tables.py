@@ -5,9 +5,7 @@ of unix time.
 """
 
 import time
-from decimal import Decimal
-from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -27,58 +25,6 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 from api.db import decimal_json as exact
-
-
-class State(StrEnum):
-    """Where a send stands; relayer.py draws the transitions."""
-
-    ACCEPTED = "accepted"
-    SIGNED = "signed"
-    SUBMITTED = "submitted"
-    MINED = "mined"
-    FINAL = "final"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    EXPIRED = "expired"
-
-
-class Kind(StrEnum):
-    """What a send does. The relayer treats all alike; creations.py has what is particular to the first."""
-
-    CREATE = "create"  # A batch of bookings.
-    ACT = "act"  # What a party does to bookings: confirm, cancel…
-    RESOLVE = "resolve"  # What only the arbiter can send.
-    KEEPER = "keeper"  # Lessons that are due.
-    GAP = "gap"  # Nothing: a nonce that nobody else uses, and that others wait for.
-
-
-UNDER_WAY = (State.SIGNED, State.SUBMITTED)
-UNSETTLED = (State.ACCEPTED, *UNDER_WAY)
-
-
-class Lesson(TypedDict):
-    """A lesson that can be booked as far as the request tells; `index` is its place there, from 1."""
-
-    index: int
-    date: str
-    time: str
-    amount: Decimal
-    duration: int
-    start: int
-
-
-class Failure(TypedDict):
-    """A lesson that can't be booked, and why."""
-
-    index: int
-    slot: dict[str, Any]
-    code: str
-    error: str
-
-
-def order_slots(lessons: list[Lesson]) -> list[tuple[int, int]]:
-    """The lessons as the order has them: unix start and minutes."""
-    return [(lesson["start"], lesson["duration"]) for lesson in lessons]
 
 
 def now() -> int:
@@ -181,8 +127,8 @@ batches = Table(
     Index("batches_by_listing", "listing"),
 )
 
-prepared = Table(
-    "prepared",  # Batches that wait for their student's signature. Nothing here is ever sent.
+prepared_batches = Table(
+    "prepared_batches",  # Batches that wait for their student's signature. Nothing here is ever sent.
     metadata,
     Column("id", String(66), primary_key=True),
     Column("student_id", String(64), nullable=False),
@@ -197,8 +143,8 @@ prepared = Table(
 
 # --- The outbox ---
 
-sends = Table(
-    "sends",
+transactions = Table(
+    "transactions",
     metadata,
     Column("id", String(66), primary_key=True),  # A creation's is the batch's.
     Column("kind", String(16), nullable=False),
@@ -207,7 +153,7 @@ sends = Table(
     Column("call", LargeBinary, nullable=False),  # To the escrow; what it needs to be signed is.
     Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
     Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
-    Column("wants", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
+    Column("locks", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
     Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
     # How it is sent
     Column("state", String(16), nullable=False),
@@ -228,23 +174,23 @@ sends = Table(
     Column("detail", Text),  # and in words.
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    UniqueConstraint("chain_id", "signer", "nonce", name="one_send_per_nonce"),
-    Index("sends_by_state", "state", "created_at"),
-    Index("sends_by_signing", "signed_at"),
+    UniqueConstraint("chain_id", "signer", "nonce", name="one_transaction_per_nonce"),
+    Index("transactions_by_state", "state", "created_at"),
+    Index("transactions_by_signing", "signed_at"),
 )
 
-transactions = Table(
-    "transactions",  # Every one that was ever signed.
+attempts = Table(
+    "attempts",  # Every signed transaction: the first of a submission, and its replacements.
     metadata,
     Column("hash", String(66), primary_key=True),
-    Column("send_id", String(66), ForeignKey("sends.id"), nullable=False, index=True),
+    Column("transaction_id", String(66), ForeignKey("transactions.id"), nullable=False, index=True),
     Column("signer", String(42), nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("gas", BigInteger, nullable=False),
     Column("max_fee", BigInteger, nullable=False),
     Column("priority_fee", BigInteger, nullable=False),
-    Column("frees", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
+    Column("is_noop", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -265,8 +211,8 @@ webhooks = Table(
     Index("webhooks_of_batch", "batch_id", "id"),
 )
 
-relayers = Table(
-    "relayers",  # Who may sign with which key.
+leases = Table(
+    "leases",  # Who may sign with which key.
     metadata,
     Column("address", String(42), primary_key=True),
     Column("owner", String(32), nullable=False),  # A process; empty: none.
@@ -295,8 +241,8 @@ orders = Table(
     Column("instant", Boolean, nullable=False),  # Its lessons were confirmed from the beginning.
 )
 
-acts = Table(
-    "acts",  # What was done to the lessons of an order. Its bookings follow from it and from these.
+actions = Table(
+    "actions",  # What was done to the lessons of an order. Its bookings follow from it and from these.
     metadata,
     Column("block_number", BigInteger, primary_key=True),
     Column("log_index", BigInteger, primary_key=True),
@@ -348,8 +294,8 @@ blocks = Table(
     Column("hash", String(66), nullable=False),
 )
 
-followed = Table(
-    "followed",  # One row: up to which block the view goes, and of which contract it is.
+index_position = Table(
+    "index_position",  # One row: up to which block the view goes, and of which contract it is.
     metadata,
     Column("chain_id", BigInteger, nullable=False),
     Column("escrow", String(42), nullable=False),

@@ -13,9 +13,9 @@ import structlog
 
 from api.chain.escrow import Chain, final_block
 from api.chain.rpc import MOST_CALLS, Call, NodeUnavailable, RpcError
-from api.indexer.projection import Block, Entry, View
+from api.indexer.projection import Block, IndexedEvent, Projection
 from api.settings import Settings
-from api.worker import Loop
+from api.worker import Worker
 from creneau.codec import ESCROW_TOPICS, decode_log
 from creneau.fields import to_hex
 
@@ -28,14 +28,18 @@ Head = Mapping[str, Any]
 """A block's header, as the node gives it."""
 
 
-class Follower(Loop):
+class Indexer(Worker):
     """Keeps the view at the chain's head."""
 
     def __init__(
-        self, view: View, chain: Chain, settings: Settings, caught_up: Callable[[Head], None] = lambda _: None
+        self,
+        view: Projection,
+        chain: Chain,
+        settings: Settings,
+        caught_up: Callable[[Head], None] = lambda _: None,
     ) -> None:
         """`caught_up` is told of the head each time that the view is found there."""
-        super().__init__("follower", settings.follow_seconds)
+        super().__init__("indexer", settings.follow_seconds)
         self._view = view
         self._chain = chain
         self._node = chain.node
@@ -45,11 +49,11 @@ class Follower(Loop):
         self._span = min(_FIRST_BLOCKS, settings.follow_blocks)
         self._shorter = ""  # The head of the chain when it was last seen to be shorter than the view.
 
-    def look(self) -> float:
+    def run_once(self) -> float:
         """A step; how long to pause then."""
-        return 0 if self.step() else self._settings.follow_seconds
+        return 0 if self.tick() else self._settings.follow_seconds
 
-    def step(self) -> bool:
+    def tick(self) -> bool:
         """Reads the next blocks, or takes some back. Whether to look again at once."""
         at = self._view.position()
         head = self._node.call("eth_getBlockByNumber", "latest", False)
@@ -75,7 +79,7 @@ class Follower(Loop):
         """The next blocks of those that are final."""
         last = min(at.number + self._span, final)
         span, self._span = self._span, max(self._span // 2, 1)  # If it fails.
-        logs, tip, base = self._node.batch(
+        logs, tip, base = self._node.call_many(
             [
                 self._logs(fromBlock=hex(at.number + 1), toBlock=hex(last)),
                 _header(last),
@@ -92,7 +96,7 @@ class Follower(Loop):
             self._reorganised(at, self._view.kept())
             return
         numbers = sorted({entry["blockNumber"] for entry in logs}, key=lambda number: int(number, 16))
-        headers = self._node.batch([_header(int(number, 16)) for number in numbers])
+        headers = self._node.call_many([_header(int(number, 16)) for number in numbers])
         _require(headers)
         self._view.advance(at, [_block(tip)], self._entries(headers, logs), final)
         self._span = (
@@ -104,7 +108,7 @@ class Follower(Loop):
     def _read_blocks(self, at: Block, head: int, final: int) -> None:
         """The next blocks of those that are not."""
         numbers = range(at.number + 1, min(head, at.number + MOST_CALLS) + 1)
-        headers = self._node.batch([_header(number) for number in numbers])
+        headers = self._node.call_many([_header(number) for number in numbers])
         _require(headers)
         if at.hash and headers[0]["parentHash"] != at.hash:
             self._reorganised(at, self._view.kept())
@@ -112,15 +116,15 @@ class Follower(Loop):
         parents = [header["hash"] for header in headers[:-1]]
         if parents != [header["parentHash"] for header in headers[1:]]:
             raise NodeUnavailable("a reorganisation under way")
-        logs = self._node.batch([self._logs(blockHash=header["hash"]) for header in headers])
+        logs = self._node.call_many([self._logs(blockHash=header["hash"]) for header in headers])
         _require(logs)
         entries = self._entries(headers, [entry for block in logs for entry in block])
         self._view.advance(at, [_block(header) for header in headers], entries, final)
 
-    def _entries(self, headers: Sequence[Head], logs: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    def _entries(self, headers: Sequence[Head], logs: Sequence[Mapping[str, Any]]) -> list[IndexedEvent]:
         """The logs as events, in the chain's order."""
         times = {header["hash"]: int(header["timestamp"], 16) for header in headers}
-        entries: list[Entry] = []
+        entries: list[IndexedEvent] = []
         for entry in logs:
             if entry["blockHash"] not in times:
                 raise NodeUnavailable("events of another block")
@@ -128,7 +132,7 @@ class Follower(Loop):
             if event is not None:
                 number, index = int(entry["blockNumber"], 16), int(entry["logIndex"], 16)
                 timestamp = times[entry["blockHash"]]
-                entries.append(Entry(event, number, index, timestamp, entry["transactionHash"]))
+                entries.append(IndexedEvent(event, number, index, timestamp, entry["transactionHash"]))
         return sorted(entries, key=lambda entry: (entry.block_number, entry.log_index))
 
     def _logs(self, **blocks: str) -> Call:
@@ -151,7 +155,7 @@ class Follower(Loop):
 
     def _reorganised(self, at: Block, kept: Sequence[Block]) -> None:
         """Goes back to the newest of these blocks that the chain still has."""
-        headers = self._node.batch([_header(block.number) for block in kept])
+        headers = self._node.call_many([_header(block.number) for block in kept])
         _require(headers)
         for block, header in zip(kept, headers, strict=True):
             if header["hash"] == block.hash:

@@ -22,10 +22,11 @@ from sqlalchemy import Connection, select
 
 from api.chain.escrow import Chain, terms_of
 from api.db.store import Store
-from api.db.tables import UNSETTLED, Kind, State, bookings, now, orders, sends
-from api.indexer.projection import Block, View
+from api.db.tables import bookings, now, orders, transactions
+from api.indexer.projection import Block, Projection
 from api.outbox.fees import GWEI, Budget
-from api.outbox.handlers import hold
+from api.outbox.locks import acquire
+from api.outbox.models import UNSETTLED, State, TransactionKind
 from api.settings import Settings
 from creneau import codec
 from creneau.booking import Status
@@ -51,7 +52,7 @@ class Keeper:
     """Puts what is due into the outbox."""
 
     def __init__(
-        self, store: Store, view: View, chain: Chain, account: LocalAccount, settings: Settings
+        self, store: Store, view: Projection, chain: Chain, account: LocalAccount, settings: Settings
     ) -> None:
         """The account signs that it acts; whichever relayer's key sends it."""
         self._store = store
@@ -66,7 +67,7 @@ class Keeper:
         self._retry = int(settings.keeper_retry_seconds * 1_000_000)
         self._next = 0.0
 
-    def look(self, head: Mapping[str, Any]) -> None:
+    def tick(self, head: Mapping[str, Any]) -> None:
         """Sends what is due by the chain's time, if the view still is at this head and it is time to look."""
         clock = time.monotonic()
         if not self._settings.keeper or clock < self._next:
@@ -96,13 +97,13 @@ class Keeper:
     def _tried(self, db: Connection) -> _Tried:
         """What is in the outbox, or was lately."""
         lately = now() - self._retry
-        ended = sends.c.state.in_((State.FINAL, *_FAILED)) & (sends.c.created_at > lately)
-        those = sends.c.state.in_((*UNSETTLED, State.MINED)) | ended
+        ended = transactions.c.state.in_((State.FINAL, *_FAILED)) & (transactions.c.created_at > lately)
+        those = transactions.c.state.in_((*UNSETTLED, State.MINED)) | ended
         tried = _Tried()
-        query = select(sends.c.wants, sends.c.state, sends.c.succeeded)
-        for row in db.execute(query.where(sends.c.kind == Kind.KEEPER, those)):
+        query = select(transactions.c.locks, transactions.c.state, transactions.c.succeeded)
+        for row in db.execute(query.where(transactions.c.kind == TransactionKind.KEEPER, those)):
             failed = row.state in _FAILED or row.succeeded is False
-            hold(row.wants, tried.alone if failed and len(row.wants) > 1 else tried.waiting)
+            acquire(row.locks, tried.alone if failed and len(row.locks) > 1 else tried.waiting)
         return tried
 
     @staticmethod
@@ -126,9 +127,11 @@ class Keeper:
         calls = [self._call(terms[batch], batch, status, bits) for batch, bits in group.items()]
         call = calls[0] if len(calls) == 1 else codec.multicall_data(calls)
         attempt = now() // self._retry  # What failed at this head may be tried again at it, but later.
-        send_id = to_hex(keccak(bytes.fromhex(at.hash[2:]) + attempt.to_bytes(8, "big") + call))
-        self._store.enqueue(db, Kind.KEEPER, send_id, call, chain_id=self._settings.chain_id, wants=group)
-        log.info("lessons are due", send_id=send_id, status=status.name, batches=len(group))
+        submission_id = to_hex(keccak(bytes.fromhex(at.hash[2:]) + attempt.to_bytes(8, "big") + call))
+        self._store.enqueue(
+            db, TransactionKind.KEEPER, submission_id, call, chain_id=self._settings.chain_id, locks=group
+        )
+        log.info("lessons are due", submission_id=submission_id, status=status.name, batches=len(group))
 
     def _call(self, terms: tuple[Any, ...], batch_id: str, status: Status, bits: int) -> bytes:
         """The call that ends these lessons, signed."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from api.db.store import Store
-from api.db.tables import acts, blocks, bookings, followed, orders, publications
+from api.db.tables import actions, blocks, bookings, index_position, orders, publications
 from api.settings import Settings
 from creneau.amounts import lesson_amount
 from creneau.booking import Status
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexedEvent:
     """An event, and where it is."""
 
     event: Event
@@ -60,8 +60,8 @@ class Entry:
     transaction_hash: str
 
 
-class View:
-    """The tables `orders`, `acts`, `publications`, `bookings`, `blocks` and `followed`."""
+class Projection:
+    """The tables `orders`, `actions`, `publications`, `bookings`, `blocks` and `index_position`."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class View:
     def position(self) -> Block:
         """The newest block that was read. If the view is of another contract, it is cleared first."""
         with self._store.read() as db:
-            row = db.execute(select(followed)).one()
+            row = db.execute(select(index_position)).one()
         if {"chain_id": row.chain_id, "escrow": row.escrow} != self._of:
             self.clear()
             return self._start
@@ -85,10 +85,10 @@ class View:
 
     def is_at(self, db: Connection, at: Block) -> bool:
         """Whether this is the position; nobody else moves it until the transaction ends."""
-        row = db.execute(select(followed).with_for_update()).one()
+        row = db.execute(select(index_position).with_for_update()).one()
         return row._asdict() == self._of | at._asdict()
 
-    def advance(self, at: Block, read: Sequence[Block], entries: Sequence[Entry], final: int) -> None:
+    def advance(self, at: Block, read: Sequence[Block], entries: Sequence[IndexedEvent], final: int) -> None:
         """Adds the events of the blocks after `at`, of which `read` are kept: up to its last."""
         new_orders, new_acts, published = _sorted(entries)
         to = read[-1]
@@ -98,11 +98,11 @@ class View:
             _instant(db, entries, new_orders)
             _insert(db, publications, published)
             _insert(db, orders, new_orders)
-            _insert(db, acts, new_acts)
+            _insert(db, actions, new_acts)
             _fold(db, {row["id"] for row in new_orders} | {row["batch_id"] for row in new_acts})
             _insert(db, blocks, [block._asdict() for block in read])
             db.execute(delete(blocks).where(blocks.c.number < min(final, to.number)))
-            db.execute(update(followed).values(to._asdict()))
+            db.execute(update(index_position).values(to._asdict()))
 
     def roll_back(self, at: Block, to: Block) -> None:
         """Takes back what the blocks after `to` brought."""
@@ -110,30 +110,32 @@ class View:
             if not self.is_at(db, at):
                 return
             gone = list(db.scalars(select(orders.c.id).where(orders.c.block_number > to.number)))
-            touched = db.scalars(select(acts.c.batch_id).where(acts.c.block_number > to.number).distinct())
+            touched = db.scalars(
+                select(actions.c.batch_id).where(actions.c.block_number > to.number).distinct()
+            )
             again = {*touched} - {*gone}
             for ids in _chunks(gone):
                 db.execute(delete(bookings).where(bookings.c.batch_id.in_(ids)))
-            for table in (orders, acts, publications):
+            for table in (orders, actions, publications):
                 db.execute(delete(table).where(table.c.block_number > to.number))
             _fold(db, again)
             db.execute(delete(blocks).where(blocks.c.number > to.number))
-            db.execute(update(followed).values(to._asdict()))
+            db.execute(update(index_position).values(to._asdict()))
 
     def clear(self, at: Block | None = None) -> None:
         """Empties the view, to be read again from the deployment on."""
         with self._store.write() as db:
             if at is not None and not self.is_at(db, at):
                 return
-            for table in (bookings, acts, publications, orders, blocks):
+            for table in (bookings, actions, publications, orders, blocks):
                 db.execute(delete(table))
-            db.execute(update(followed).values(self._of | self._start._asdict()))
+            db.execute(update(index_position).values(self._of | self._start._asdict()))
 
 
 # --- From events to rows ---
 
 
-def _sorted(entries: Sequence[Entry]) -> tuple[list[Values], list[Values], list[Values]]:
+def _sorted(entries: Sequence[IndexedEvent]) -> tuple[list[Values], list[Values], list[Values]]:
     """The rows of orders (but for `instant`), acts and publications."""
     created: list[Values] = []
     done: list[Values] = []
@@ -207,7 +209,7 @@ def _outcome(event: Any) -> tuple[Status, int | None]:
     return Status.COMPLETED, event.amount
 
 
-def _instant(db: Connection, entries: Iterable[Entry], created: Iterable[Values]) -> None:
+def _instant(db: Connection, entries: Iterable[IndexedEvent], created: Iterable[Values]) -> None:
     """Sets each order's `instant`: its listing's when it was created."""
     by_id = {row["id"]: row for row in created}
     listings = {row["listing"] for row in by_id.values()}
@@ -275,8 +277,8 @@ def split(amounts: Sequence[int], total: int) -> list[int]:
 def _fold(db: Connection, batch_ids: Collection[str]) -> None:
     """Writes the bookings of these batches anew."""
     for ids in _chunks(batch_ids):
-        in_order = (acts.c.batch_id, acts.c.block_number, acts.c.log_index)
-        done = db.execute(select(acts).where(acts.c.batch_id.in_(ids)).order_by(*in_order))
+        in_order = (actions.c.batch_id, actions.c.block_number, actions.c.log_index)
+        done = db.execute(select(actions).where(actions.c.batch_id.in_(ids)).order_by(*in_order))
         by_batch = {batch: [*rows] for batch, rows in groupby(done, attrgetter("batch_id"))}
         db.execute(delete(bookings).where(bookings.c.batch_id.in_(ids)))
         these = db.execute(select(orders).where(orders.c.id.in_(ids)))

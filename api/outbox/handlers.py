@@ -1,6 +1,6 @@
 """What is particular to a kind of sends: when it can be sent, what its outcome means, what is logged of it.
 
-The relayer itself treats all kinds alike. `Acts` is what most need; what knows about bookings is given to it.
+The sender treats all kinds alike. `Handler` is for most of them; the one for batches is given to `Handlers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row
 
+from api.booking.models import Failure
 from api.chain.escrow import Chain
 from api.chain.rpc import Call, RpcError
-from api.db.tables import UNDER_WAY, Failure, Kind, sends
+from api.outbox.models import TransactionKind
 from creneau import codec
 from creneau.errors import (
     ContractError,
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 
 TAG = "[CREATE_BATCH_BOOKING]"
 
-ANYONES = frozenset(Kind) - {Kind.RESOLVE}
+ANYONES = frozenset(TransactionKind) - {TransactionKind.RESOLVE}
 """The kinds of sends that any account can send, because what needs a signature carries it."""
 
 Receipt = dict[str, Any]
@@ -44,11 +45,11 @@ _CODES: dict[type[ContractError], str] = {
 
 
 @dataclass(frozen=True)
-class Ready:
+class Prepared:
     """What can be sent now, and what nobody else may want meanwhile."""
 
     row: Row[Any]
-    wants: Mapping[str, int]
+    locks: Mapping[str, int]
     publishes: bool = False
 
     @property
@@ -58,7 +59,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """Why a send came to nothing. Without a code, what a batch has `left_out` says it."""
 
     code: str | None = None
@@ -68,20 +69,23 @@ class Refusal:
 
 LATE = OrderExpired(0, 0)  # What the contract says of what comes too late, whatever the times.
 
-Outcome = Receipt | Refusal
+Outcome = Receipt | Rejection
 """What became of a send: a receipt is of somebody else's transaction that did the same before."""
 
 
 def line(row: Row[Any]) -> Any:
     """The log, for a line about a send."""
     return log.bind(
-        **{"batch_id" if row.kind == Kind.CREATE else "send_id": row.id}, request_id=row.request_id
+        **{"batch_id" if row.kind == TransactionKind.CREATE else "submission_id": row.id},
+        request_id=row.request_id,
     )
 
 
 def sent(row: Row[Any]) -> str:
     """What is logged of a send once a node has it."""
-    return f"{TAG} Transaction envoyée: {row.transaction_hash}" if row.kind == Kind.CREATE else "sent"
+    return (
+        f"{TAG} Transaction envoyée: {row.transaction_hash}" if row.kind == TransactionKind.CREATE else "sent"
+    )
 
 
 def call_of(row: Row[Any], *, publishes: bool) -> bytes:
@@ -94,26 +98,26 @@ def is_late(row: Row[Any], chain_time: int) -> bool:
     return row.expires is not None and row.expires < chain_time
 
 
-class Acts:
+class Handler:
     """Anything that is sent as it is."""
 
-    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Prepared | Rejection]:
         """What can be sent now, and what never can. Any other has to wait."""
-        return {row.id: Ready(row, row.wants) for row in rows}
+        return {row.id: Prepared(row, row.locks) for row in rows}
 
     def explain(self, reverted: Sequence[Revert]) -> dict[str, Outcome]:
         """What each error means. Of what is left out it can't be told now."""
         refusals: dict[str, Outcome] = {}
         for row, error in reverted:
             if error is None:
-                refusals[row.id] = Refusal("reverted", "The contract refused the transaction.")
+                refusals[row.id] = Rejection("reverted", "The contract refused the transaction.")
             elif isinstance(error, OrderExpired):
-                refusals[row.id] = Refusal("expired", "It could not be sent in time. Please book again.")
+                refusals[row.id] = Rejection("expired", "It could not be sent in time. Please book again.")
             else:
-                refusals[row.id] = Refusal(_CODES.get(type(error), "refused"), str(error))
+                refusals[row.id] = Rejection(_CODES.get(type(error), "refused"), str(error))
         return refusals
 
-    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Refusal | None) -> dict[str, Any]:  # noqa: ARG002
+    def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Rejection | None) -> dict[str, Any]:  # noqa: ARG002
         """What else to store of an outcome: columns of `batches`."""
         return {}
 
@@ -126,18 +130,18 @@ class Acts:
             bound.warning("came to nothing", code=row.code)
 
 
-class Kinds:
+class Handlers:
     """All of them."""
 
-    def __init__(self, chain: Chain, creations: Acts) -> None:
+    def __init__(self, chain: Chain, creations: Handler) -> None:
         self._chain = chain
-        self._all = self._acts, self._creations = Acts(), creations
+        self._all = self._acts, self._creations = Handler(), creations
 
-    def of(self, row: Row[Any]) -> Acts:
+    def of(self, row: Row[Any]) -> Handler:
         """What is particular to this send's kind."""
-        return self._creations if row.kind == Kind.CREATE else self._acts
+        return self._creations if row.kind == TransactionKind.CREATE else self._acts
 
-    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Ready | Refusal]:
+    def prepare(self, rows: Sequence[Row[Any]]) -> dict[str, Prepared | Rejection]:
         """What can be sent now, and what never can. Any other has to wait."""
         acts, creations = ([row for row in rows if self.of(row) is kind] for kind in self._all)
         return self._acts.prepare(acts) | self._creations.prepare(creations)
@@ -155,34 +159,5 @@ class Kinds:
             calls.append(("eth_call", [call, receipt["blockNumber"]]))
         return [
             (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
-            for (row, _), answer in zip(reverted, self._chain.node.batch(calls), strict=True)
+            for (row, _), answer in zip(reverted, self._chain.node.call_many(calls), strict=True)
         ]
-
-
-def quarters(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
-    """A tutor's time, as the contract's calendar has it: each word, and its bits."""
-    words: dict[str, int] = {}
-    for start, minutes in order_slots:
-        for quarter in range(start // 900, start // 900 + minutes // 15):
-            word = f"{tutor}/{quarter // 256}"
-            words[word] = words.get(word, 0) | 1 << quarter % 256
-    return words
-
-
-def is_free(wants: Mapping[str, int], held: Mapping[str, int]) -> bool:
-    """Whether nothing wanted is held."""
-    return not any(bits & held.get(what, 0) for what, bits in wants.items())
-
-
-def hold(wants: Mapping[str, int], held: dict[str, int]) -> None:
-    """Adds what is wanted to what is held."""
-    for what, bits in wants.items():
-        held[what] = held.get(what, 0) | bits
-
-
-def held(db: Connection) -> dict[str, int]:
-    """What the sends under way want."""
-    wanted: dict[str, int] = {}
-    for wants in db.scalars(select(sends.c.wants).where(sends.c.state.in_(UNDER_WAY))):
-        hold(wants, wanted)
-    return wanted

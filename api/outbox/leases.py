@@ -15,7 +15,8 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from api.db.store import Store
-from api.db.tables import UNDER_WAY, relayers, sends
+from api.db.tables import leases, transactions
+from api.outbox.models import IN_FLIGHT
 
 
 class LeaseLost(Exception):
@@ -47,8 +48,8 @@ class Leases:
                 self._seen[row.address] = row.renewals, since if row.renewals == count else clock
             mine = [row.address for row in rows if row.owner == self._me]
             free = [row.address for row in rows if row.owner == "" or self._ran_out(row.address, clock)]
-            unsettled = sends.c.state.in_(UNDER_WAY) & sends.c.signer.in_(mine + free)
-            busy = set(db.scalars(select(sends.c.signer).where(unsettled)))
+            unsettled = transactions.c.state.in_(IN_FLIGHT) & transactions.c.signer.in_(mine + free)
+            busy = set(db.scalars(select(transactions.c.signer).where(unsettled)))
             wanted = [address for address in self._addresses if address in {*mine, *free}]
             wanted.sort(key=lambda address: (address not in self.held[:1], address not in busy))
             held = [address for place, address in enumerate(wanted) if place == 0 or address in busy]
@@ -66,7 +67,7 @@ class Leases:
     def release(self) -> None:
         """Gives all keys back at once."""
         with self._store.write() as db:
-            db.execute(update(relayers).where(relayers.c.owner == self._me).values(owner=""))
+            db.execute(update(leases).where(leases.c.owner == self._me).values(owner=""))
         self.held = []
 
     def _ran_out(self, address: str, clock: float) -> bool:
@@ -74,19 +75,19 @@ class Leases:
 
     def _register(self) -> None:
         with self._store.read() as db:
-            missing = set(self._addresses) - set(db.scalars(select(relayers.c.address)))
+            missing = set(self._addresses) - set(db.scalars(select(leases.c.address)))
         for address in missing:
             try:
                 with self._store.write() as db:
-                    db.execute(insert(relayers).values(address=address, owner="", renewals=0))
+                    db.execute(insert(leases).values(address=address, owner="", renewals=0))
             except IntegrityError:
                 continue  # Another process was quicker.
 
 
 def _hand(db: Connection, addresses: Collection[str], owner: str) -> None:
     if addresses:
-        these = update(relayers).where(relayers.c.address.in_(addresses))
-        db.execute(these.values(owner=owner, renewals=relayers.c.renewals + 1))
+        these = update(leases).where(leases.c.address.in_(addresses))
+        db.execute(these.values(owner=owner, renewals=leases.c.renewals + 1))
 
 
-_LOCKED = select(relayers).order_by(relayers.c.address).with_for_update()
+_LOCKED = select(leases).order_by(leases.c.address).with_for_update()

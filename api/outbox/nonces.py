@@ -16,11 +16,12 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from api.chain.escrow import Chain
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.store import Store
-from api.db.tables import Kind, State, now, sends, transactions
+from api.db.tables import attempts, now, transactions
 from api.outbox import fees
-from api.outbox import handlers as kinds
-from api.outbox.fees import Budget, Offer
+from api.outbox import handlers as submissions
+from api.outbox.fees import Budget, FeeBid
 from api.outbox.leases import Leases
+from api.outbox.models import State, TransactionKind
 from api.settings import Settings
 from creneau.fields import to_hex
 
@@ -34,7 +35,7 @@ Head = Mapping[str, Any]
 
 
 @dataclass
-class Watch:
+class InFlight:
     """What this process remembers of a transaction that waits for a block."""
 
     since: float  # By the monotonic clock,
@@ -67,18 +68,18 @@ class Nonces:
         self._settings = settings
         self._leases = leases
         self._gone: set[str] = set()
-        self.watched: dict[str, Watch] = {}  # By transaction.
+        self.in_flight: dict[str, InFlight] = {}  # By transaction.
 
     def watch(self, rows: Sequence[Row[Any]], head: Head) -> None:
         """Remembers these, and forgets all others."""
         block, clock = int(head["number"], 16), time.monotonic()
         hashes = [row.transaction_hash for row in rows]
-        self.watched = {each: self.watched.get(each) or Watch(clock, block) for each in hashes}
+        self.in_flight = {each: self.in_flight.get(each) or InFlight(clock, block) for each in hashes}
 
     def next(self, db: Connection, signer: str, mined: int, pending: int) -> int:
         """The nonce after the chain's and the table's highest. `NodeUnavailable` if the node's is too far."""
-        mine = (sends.c.chain_id == self._settings.chain_id) & (sends.c.signer == signer)
-        highest = db.scalar(select(func.max(sends.c.nonce)).where(mine))
+        mine = (transactions.c.chain_id == self._settings.chain_id) & (transactions.c.signer == signer)
+        highest = db.scalar(select(func.max(transactions.c.nonce)).where(mine))
         follows = max(mined, 0 if highest is None else highest + 1)
         if pending > follows + MOST_SPENT:
             raise NodeUnavailable("a nonce too far ahead")
@@ -86,12 +87,12 @@ class Nonces:
 
     def signed(
         self,
-        send_id: str,
+        submission_id: str,
         signer: str,
         nonce: int,
         data: bytes | None,
         gas: int,
-        offer: Offer,
+        offer: FeeBid,
         moment: int,
         cost: int = 0,
         **first: Any,
@@ -114,12 +115,12 @@ class Nonces:
         signed = self._accounts[signer].sign_transaction(fields)
         transaction = {
             "hash": to_hex(signed.hash),
-            "send_id": send_id,
+            "transaction_id": submission_id,
             "signer": signer,
             "nonce": nonce,
             "raw": bytes(signed.raw_transaction),
             "gas": gas,
-            "frees": data is None,
+            "is_noop": data is None,
             "created_at": now(),
             **offer._asdict(),
         }
@@ -127,24 +128,27 @@ class Nonces:
         newest = {"transaction_hash": transaction["hash"], "signed_at": moment, "cost": cost}
         if first:
             first |= {"state": State.SIGNED, "signer": signer, "nonce": nonce}
-        return Signed(transaction, {"this": send_id, "updated_at": now(), **newest, **first})
+        return Signed(transaction, {"this": submission_id, "updated_at": now(), **newest, **first})
 
     @staticmethod
     def save(db: Connection, signed: Sequence[Signed]) -> None:
         """Stores them, each as the newest transaction of its send."""
         if signed:
-            db.execute(insert(transactions), [each.transaction for each in signed])
-            db.execute(update(sends).where(sends.c.id == bindparam("this")), [each.send for each in signed])
+            db.execute(insert(attempts), [each.transaction for each in signed])
+            db.execute(
+                update(transactions).where(transactions.c.id == bindparam("this")),
+                [each.send for each in signed],
+            )
 
     def replace(self, rows: Sequence[Row[Any]], head: Head) -> Sequence[Row[Any]]:
         """Signs what waits too long, or offers too little, again with its nonce; the rows then."""
         base_fee, chain_time = int(head["baseFeePerGas"], 16), int(head["timestamp"], 16)
         clock, height = time.monotonic(), int(head["number"], 16)
         # The contract refuses from now on what is late.
-        late = {row.id for row in rows if row.frees or kinds.is_late(row, chain_time)}
+        late = {row.id for row in rows if row.is_noop or submissions.is_late(row, chain_time)}
         due: list[Row[Any]] = []
         for row in rows:
-            watch = self.watched[row.transaction_hash]
+            watch = self.in_flight[row.transaction_hash]
             waits = clock - watch.since >= self._settings.bump_seconds
             # More money helps if a node had it and a block went by without it, not if there are no blocks.
             passed_over = row.state == State.SUBMITTED and height > watch.block
@@ -154,14 +158,14 @@ class Nonces:
                 due.append(row)
         if not due or not self._replaced(due, late, base_fee, chain_time * 1_000_000):
             return rows
-        newer = self._store.under_way(self._leases.held)
+        newer = self._store.in_flight(self._leases.held)
         self.watch(newer, head)
         return newer
 
     def _replaced(self, due: Sequence[Row[Any]], late: Collection[str], base_fee: int, moment: int) -> bool:
-        [market] = self._chain.node.batch([("eth_maxPriorityFeePerGas", [])])
+        [market] = self._chain.node.call_many([("eth_maxPriorityFeePerGas", [])])
         tip = 0 if isinstance(market, RpcError) else int(market, 16)
-        full = {row.id: row for row in self._store.sends([row.id for row in due])}
+        full = {row.id: row for row in self._store.submissions([row.id for row in due])}
         signed: list[Signed] = []
         with self._store.write() as db:
             for signer in sorted({row.signer for row in due}):
@@ -170,14 +174,14 @@ class Nonces:
             for row in due:
                 spends, send = row.id in late, full[row.id]
                 gas = _GAS_TO_SPEND if spends else row.gas
-                offer = fees.bumped(self._settings, Offer(row.max_fee, row.priority_fee), base_fee, tip, gas)
-                if offer is None or not budget.take(max(fees.cost(gas, offer.max_fee) - send.cost, 0)):
-                    kinds.line(row).warning("a replacement would cost more than the caps allow")
+                offer = fees.bumped(self._settings, FeeBid(row.max_fee, row.priority_fee), base_fee, tip, gas)
+                if offer is None or not budget.reserve(max(fees.cost(gas, offer.max_fee) - send.cost, 0)):
+                    submissions.line(row).warning("a replacement would cost more than the caps allow")
                     continue
-                data = None if spends else kinds.call_of(send, publishes=row.publishes)
+                data = None if spends else submissions.call_of(send, publishes=row.publishes)
                 terms = row.id, row.signer, row.nonce, data, gas, offer, moment
                 signed.append(self.signed(*terms, cost=send.cost))
-                kinds.line(row).info("replaced", nonce=row.nonce, max_fee=offer.max_fee, frees=spends)
+                submissions.line(row).info("replaced", nonce=row.nonce, max_fee=offer.max_fee, is_noop=spends)
             self.save(db, signed)
         return bool(signed)
 
@@ -190,24 +194,26 @@ class Nonces:
     def fill(self, rows: Sequence[Row[Any]], pending: Mapping[str, int], head: Head) -> None:
         """Spends the nonces that nobody uses, and that others have waited for."""
         for signer, row in {row.signer: row for row in reversed(rows)}.items():
-            waited = time.monotonic() - self.watched[row.transaction_hash].since
+            waited = time.monotonic() - self.in_flight[row.transaction_hash].since
             first = pending.get(signer, row.nonce)
             if waited >= self._settings.bump_seconds and first < row.nonce <= first + MOST_SPENT:
-                offer = Offer(row.max_fee, row.priority_fee)
+                offer = FeeBid(row.max_fee, row.priority_fee)
                 self._spend(signer, range(first, row.nonce), offer, int(head["timestamp"], 16) * 1_000_000)
 
-    def _spend(self, signer: str, nonces: range, offer: Offer, moment: int) -> None:
+    def _spend(self, signer: str, nonces: range, offer: FeeBid, moment: int) -> None:
         chain_id = self._settings.chain_id
-        mine = (sends.c.chain_id == chain_id) & (sends.c.signer == signer)
+        mine = (transactions.c.chain_id == chain_id) & (transactions.c.signer == signer)
         with self._store.write() as db:
             self._leases.fence(db, signer)
-            known = db.scalars(select(sends.c.nonce).where(mine, sends.c.nonce >= nonces.start))
+            known = db.scalars(select(transactions.c.nonce).where(mine, transactions.c.nonce >= nonces.start))
             budget = Budget.of(db, self._settings, moment)
             for nonce in sorted({*nonces} - {*known}):
-                if not budget.take(fees.cost(_GAS_TO_SPEND, offer.max_fee)):
+                if not budget.reserve(fees.cost(_GAS_TO_SPEND, offer.max_fee)):
                     return
                 log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
-                send_id = f"{Kind.GAP}:{signer}:{nonce}"
+                submission_id = f"{TransactionKind.NOOP}:{signer}:{nonce}"
                 terms: dict[str, Any] = {"state": State.SIGNED, "signer": signer, "nonce": nonce}
-                self._store.enqueue(db, Kind.GAP, send_id, b"", chain_id=chain_id, wants={}, **terms)
-                self.save(db, [self.signed(send_id, signer, nonce, None, _GAS_TO_SPEND, offer, moment)])
+                self._store.enqueue(
+                    db, TransactionKind.NOOP, submission_id, b"", chain_id=chain_id, locks={}, **terms
+                )
+                self.save(db, [self.signed(submission_id, signer, nonce, None, _GAS_TO_SPEND, offer, moment)])

@@ -41,15 +41,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.chain.escrow import Chain, final_block
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.store import Store
-from api.db.tables import Kind, State, batches, now, sends, transactions
-from api.outbox import fees
-from api.outbox import handlers as kinds
+from api.db.tables import attempts, batches, now, transactions
+from api.outbox import fees, locks
+from api.outbox import handlers as submissions
 from api.outbox.fees import Budget
-from api.outbox.handlers import Kinds, Outcome, Ready, Receipt, Refusal, Revert
+from api.outbox.handlers import Handlers, Outcome, Prepared, Receipt, Rejection, Revert
 from api.outbox.leases import LeaseLost, Leases
+from api.outbox.models import State, TransactionKind
 from api.outbox.nonces import Head, Nonces, Signed
 from api.settings import Settings
-from api.worker import Loop
+from api.worker import Worker
 from creneau.errors import decode_revert
 from creneau.fields import to_hex
 
@@ -72,13 +73,13 @@ _IN_A_BLOCK = ("block_number", "block_hash", "gas_used", "fee", "succeeded", "co
 _UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash", "signed_at", "cost"))
 _NOT_BOOKED = {"booked": None, "left_out": None}
 # A replacement offers more than what it replaces.
-_ATTEMPTS = select(*transactions.c["send_id", "hash", "frees"]).order_by(transactions.c.max_fee)
+_ATTEMPTS = select(*attempts.c["transaction_id", "hash", "is_noop"]).order_by(attempts.c.max_fee)
 
-End = tuple[Row[Any], Receipt | None, Outcome]
+Settlement = tuple[Row[Any], Receipt | None, Outcome]
 """A send, the receipt of its own transaction if there was one, and what that means."""
 
 
-class Relayer(Loop):
+class Sender(Worker):
     """Takes accepted sends to the chain, and says when one is settled."""
 
     def __init__(
@@ -87,14 +88,14 @@ class Relayer(Loop):
         chain: Chain,
         accounts: Sequence[LocalAccount],
         settings: Settings,
-        kinds_: Kinds,
-        takes: Collection[Kind],
+        handlers: Handlers,
+        kinds: Collection[TransactionKind],
         settled: Callable[[Collection[str]], None],
         on_move: Callable[[Connection, Row[Any], State], None],
     ) -> None:
-        """`takes` is what it sends: its accounts must be ones that may."""
-        super().__init__("relayer", _RETRY_SECONDS)
-        self._takes = takes
+        """`kinds` is what it sends: its accounts must be ones that may."""
+        super().__init__("sender", _RETRY_SECONDS)
+        self._kinds = kinds
         self._store = store
         self._chain = chain
         self._node = chain.node
@@ -102,7 +103,7 @@ class Relayer(Loop):
         self._settings = settings
         self._settled = settled
         self._on_move = on_move  # In the transaction that changes a state; the row is as it was.
-        self._kinds = kinds_
+        self._handlers = handlers
         self._own: set[str] = set()  # What was accepted here, and may wait for a nonce still.
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
@@ -119,9 +120,9 @@ class Relayer(Loop):
         """The accounts of all keys: so many processes can send at once, and the others wait."""
         return list(self._accounts)
 
-    def accepted(self, send_id: str) -> None:
+    def accepted(self, submission_id: str) -> None:
         """There is work, which somebody waits for in this process."""
-        self._own.add(send_id)
+        self._own.add(submission_id)
         self.wake()
 
     def run(self) -> None:
@@ -132,15 +133,15 @@ class Relayer(Loop):
         except SQLAlchemyError as error:
             log.warning("the keys are still leased", reason=type(error).__name__)
 
-    def look(self) -> float:
+    def run_once(self) -> float:
         """A round, as long as it has a key; how long to pause then."""
         try:
-            return self._round()
+            return self.tick()
         except LeaseLost as error:
             log.warning("another process has the key now", relayer=str(error))
             return _RETRY_SECONDS
 
-    def _round(self) -> float:
+    def tick(self) -> float:
         """One look at the table and at the chain; how long to pause then."""
         held = self.leases.renew()
         head = self._node.call("eth_getBlockByNumber", "latest", False)
@@ -148,11 +149,11 @@ class Relayer(Loop):
             raise NodeUnavailable("no head")
         if held:
             self._claim(held[0], head)
-        rows = self._store.under_way(held)
+        rows = self._store.in_flight(held)
         self._nonces.watch(rows, head)
         rows = self._nonces.replace(rows, head)
-        watched, clock = self._nonces.watched, time.monotonic()
-        due = [row for row in rows if watched[row.transaction_hash].send_after <= clock]
+        in_flight, clock = self._nonces.in_flight, time.monotonic()
+        due = [row for row in rows if in_flight[row.transaction_hash].send_after <= clock]
         sent = self._send(due)
         # What the node refused may be in a block already: each attempt to send is followed by a look.
         if due or head["hash"] != self._looked_at:
@@ -173,16 +174,16 @@ class Relayer(Loop):
     def _claim(self, signer: str, head: Head) -> None:
         own, others = set(self._own), len(self._accounts) > 1
         left = round(_LEFT_SECONDS * 1_000_000) if others else 0
-        waiting = self._store.accepted(_MOST_AT_ONCE, self._takes, own, left)
+        waiting = self._store.accepted(_MOST_AT_ONCE, self._kinds, own, left)
         if len(waiting) < _MOST_AT_ONCE:
             self._own -= own - {row.id for row in waiting}
         if not waiting:
             return
         chain_time = int(head["timestamp"], 16)
-        late = {row.id for row in waiting if kinds.is_late(row, chain_time)}
-        reverted: list[Revert] = [(row, kinds.LATE) for row in waiting if row.id in late]
+        late = {row.id for row in waiting if submissions.is_late(row, chain_time)}
+        reverted: list[Revert] = [(row, submissions.LATE) for row in waiting if row.id in late]
         ready, outcomes = self._select([row for row in waiting if row.id not in late])
-        mined, pending, *estimates = self._node.batch(
+        mined, pending, *estimates = self._node.call_many(
             [
                 ("eth_getTransactionCount", [signer, "latest"]),
                 ("eth_getTransactionCount", [signer, "pending"]),
@@ -191,7 +192,7 @@ class Relayer(Loop):
         )
         if isinstance(mined, RpcError) or isinstance(pending, RpcError):
             raise NodeUnavailable("no nonce")
-        passed: list[tuple[Ready, int]] = []
+        passed: list[tuple[Prepared, int]] = []
         for each, estimate in zip(ready, estimates, strict=True):
             if not isinstance(estimate, RpcError):
                 # A calendar word that is emptied meanwhile costs more to write than the estimate says.
@@ -199,30 +200,30 @@ class Relayer(Loop):
             elif estimate.is_revert:
                 reverted.append((each.row, decode_revert(estimate.data or b"")))
             else:
-                log.warning("preflight failed", send_id=each.row.id, reason=estimate.message)
-        outcomes |= self._kinds.explain(reverted)
+                log.warning("preflight failed", submission_id=each.row.id, reason=estimate.message)
+        outcomes |= self._handlers.explain(reverted)
         self._end([(row, None, outcomes[row.id]) for row in waiting if row.id in outcomes])
         if passed:
             self._sign(signer, passed, int(mined, 16), int(pending, 16), head)
 
-    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Ready], dict[str, Outcome]]:
+    def _select(self, waiting: Sequence[Row[Any]]) -> tuple[list[Prepared], dict[str, Outcome]]:
         """What can be sent now, and what never can. Of the others each waits for one that is under way."""
-        prepared = self._kinds.prepare(waiting)
+        prepared = self._handlers.prepare(waiting)
         with self._store.read() as db:
-            held = kinds.held(db)
-        ready: list[Ready] = []
+            held = locks.held_locks(db)
+        ready: list[Prepared] = []
         refusals: dict[str, Outcome] = {}
         for row in waiting:
             match prepared.get(row.id):
-                case Ready() as each if kinds.is_free(each.wants, held):
-                    kinds.hold(each.wants, held)
+                case Prepared() as each if not locks.conflicts(each.locks, held):
+                    locks.acquire(each.locks, held)
                     ready.append(each)
-                case Refusal() as refusal:
+                case Rejection() as refusal:
                     refusals[row.id] = refusal
         return ready, refusals
 
     def _sign(
-        self, signer: str, passed: Sequence[tuple[Ready, int]], mined: int, pending: int, head: Head
+        self, signer: str, passed: Sequence[tuple[Prepared, int]], mined: int, pending: int, head: Head
     ) -> None:
         """One database transaction claims the sends, allocates their nonces and stores the signed bytes."""
         base_fee, moment = int(head["baseFeePerGas"], 16), int(head["timestamp"], 16) * 1_000_000
@@ -230,21 +231,23 @@ class Relayer(Loop):
         with self._store.write() as db:
             self.leases.fence(db, signer)
             ids = [each.row.id for each, _ in passed]
-            claim = select(sends.c.id).where(sends.c.id.in_(ids), sends.c.state == State.ACCEPTED)
+            claim = select(transactions.c.id).where(
+                transactions.c.id.in_(ids), transactions.c.state == State.ACCEPTED
+            )
             claimed = set(db.scalars(claim.with_for_update(skip_locked=True)))
-            held = kinds.held(db)  # Another process may have signed something since the preflight.
+            held = locks.held_locks(db)  # Another process may have signed something since the preflight.
             budget = Budget.of(db, self._settings, moment)
             nonce = self._nonces.next(db, signer, mined, pending)
             for each, gas in passed:
-                if each.row.id not in claimed or not kinds.is_free(each.wants, held):
+                if each.row.id not in claimed or locks.conflicts(each.locks, held):
                     continue
                 offer = fees.first(self._settings, base_fee, gas)
-                if offer is None or not budget.take(fees.cost(gas, offer.max_fee)):
-                    log.warning("gas costs more than the caps allow", send_id=each.row.id)
+                if offer is None or not budget.reserve(fees.cost(gas, offer.max_fee)):
+                    log.warning("gas costs more than the caps allow", submission_id=each.row.id)
                     continue
-                kinds.hold(each.wants, held)
+                locks.acquire(each.locks, held)
                 terms = each.row.id, signer, nonce, each.data, gas, offer, moment
-                signed.append(self._nonces.signed(*terms, publishes=each.publishes, wants=each.wants))
+                signed.append(self._nonces.signed(*terms, publishes=each.publishes, locks=each.locks))
                 self._on_move(db, each.row, State.SIGNED)
                 nonce += 1
             self._nonces.save(db, signed)
@@ -253,13 +256,13 @@ class Relayer(Loop):
 
     def _send(self, due: Sequence[Row[Any]]) -> set[str]:
         """Sends the bytes of what was not sent lately; the ids of what the node has now."""
-        answers = self._node.batch([("eth_sendRawTransaction", [to_hex(row.raw)]) for row in due])
+        answers = self._node.call_many([("eth_sendRawTransaction", [to_hex(row.raw)]) for row in due])
         sent: set[str] = set()
         for row, answer in zip(due, answers, strict=True):
-            line = kinds.line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
+            line = submissions.line(row).bind(nonce=row.nonce, transaction=row.transaction_hash)
             pause = self._settings.resend_seconds
             if not isinstance(answer, RpcError):
-                line.info(kinds.sent(row))
+                line.info(submissions.sent(row))
                 sent.add(row.id)
             elif any(known in answer.message.lower() for known in _ALREADY_KNOWN):
                 sent.add(row.id)
@@ -267,7 +270,7 @@ class Relayer(Loop):
                 # "Nonce too low" among others: its receipt will tell, and until then it is sent again.
                 line.warning("the node did not take the transaction", reason=answer.message)
                 pause = _RETRY_SECONDS
-            self._nonces.watched[row.transaction_hash].send_after = time.monotonic() + pause
+            self._nonces.in_flight[row.transaction_hash].send_after = time.monotonic() + pause
         return sent
 
     # --- signed, submitted -> mined, accepted ---
@@ -278,14 +281,14 @@ class Relayer(Loop):
             return False
         with self._store.read() as db:
             ids = [row.id for row in rows]
-            attempts = db.execute(_ATTEMPTS.where(transactions.c.send_id.in_(ids))).all()
+            tried = db.execute(_ATTEMPTS.where(attempts.c.transaction_id.in_(ids))).all()
         signers = sorted({row.signer for row in rows})
         # The counts first: a transaction that is counted has its receipt when it is asked for next.
-        answers = self._node.batch(
+        answers = self._node.call_many(
             [
                 *(("eth_getTransactionCount", [signer, hex(deep)]) for signer in signers),
                 *(("eth_getTransactionCount", [signer, "pending"]) for signer in signers),
-                *(("eth_getTransactionReceipt", [attempt.hash]) for attempt in attempts),
+                *(("eth_getTransactionReceipt", [attempt.hash]) for attempt in tried),
             ]
         )
         final, pending = (
@@ -293,11 +296,11 @@ class Relayer(Loop):
             for part in (answers[: len(signers)], answers[len(signers) : 2 * len(signers)])
         )
         receipts: dict[str, tuple[Receipt, bool]] = {}
-        for attempt, receipt in zip(attempts, answers[2 * len(signers) :], strict=True):
+        for attempt, receipt in zip(tried, answers[2 * len(signers) :], strict=True):
             if isinstance(receipt, RpcError):
                 raise NodeUnavailable("no receipts")
-            if receipt and (attempt.send_id not in receipts or receipt["status"] == "0x1"):
-                receipts[attempt.send_id] = receipt, attempt.frees
+            if receipt and (attempt.transaction_id not in receipts or receipt["status"] == "0x1"):
+                receipts[attempt.transaction_id] = receipt, attempt.is_noop
         self._store_outcomes(receipts)
         waiting = [row for row in rows if row.id not in receipts]
         known = [row for row in waiting if row.state == State.SIGNED and row.id in sent]
@@ -306,7 +309,7 @@ class Relayer(Loop):
                 for row in known:
                     self._move(db, row, State.SUBMITTED)
         for row in self._nonces.lost(waiting, final):
-            kinds.line(row).warning("another transaction took the nonce", nonce=row.nonce)
+            submissions.line(row).warning("another transaction took the nonce", nonce=row.nonce)
             with self._store.write() as db:
                 self.leases.fence(db, row.signer)
                 self._move(db, row, State.ACCEPTED, _UNSIGNED)
@@ -315,22 +318,22 @@ class Relayer(Loop):
 
     def _store_outcomes(self, receipts: Mapping[str, tuple[Receipt, bool]]) -> None:
         """What the receipts mean: done, refused by the contract, or the nonce is spent and nothing else."""
-        rows = self._store.sends(receipts)
+        rows = self._store.submissions(receipts)
         done = {id_ for id_, (receipt, _) in receipts.items() if receipt["status"] == "0x1"}
-        reverts = self._kinds.replay([(row, receipts[row.id][0]) for row in rows if row.id not in done])
-        reverts += [(row, kinds.LATE) for row in rows if row.id in done and receipts[row.id][1]]
+        reverts = self._handlers.replay([(row, receipts[row.id][0]) for row in rows if row.id not in done])
+        reverts += [(row, submissions.LATE) for row in rows if row.id in done and receipts[row.id][1]]
         outcomes: dict[str, Outcome] = {id_: receipts[id_][0] for id_ in done if not receipts[id_][1]}
-        outcomes |= self._kinds.explain(reverts)
+        outcomes |= self._handlers.explain(reverts)
         self._end([(row, receipts[row.id][0], outcomes[row.id]) for row in rows if row.id in outcomes])
 
-    def _end(self, ends: Sequence[End]) -> None:
+    def _end(self, ends: Sequence[Settlement]) -> None:
         """Stores what became of sends, in their transaction's block or before there was one."""
         if not ends:
             return
         with self._store.write() as db:
             for row, own, outcome in ends:
-                refusal = outcome if isinstance(outcome, Refusal) else None
-                receipt = own if isinstance(outcome, Refusal) else outcome
+                refusal = outcome if isinstance(outcome, Rejection) else None
+                receipt = own if isinstance(outcome, Rejection) else outcome
                 state = State.EXPIRED if refusal and refusal.code == "expired" else State.REJECTED
                 values: dict[str, Any] = {"code": None, "detail": None}
                 if refusal:
@@ -345,21 +348,21 @@ class Relayer(Loop):
                         "fee": fees.cost(gas_used, int(receipt["effectiveGasPrice"], 16)),
                         "succeeded": refusal is None,
                     }
-                self._move(db, row, state, values, self._kinds.of(row).booked(row, receipt, refusal))
+                self._move(db, row, state, values, self._handlers.of(row).booked(row, receipt, refusal))
         ended = [row.id for row, _, _ in ends]
-        for row in self._store.sends(ended):
-            self._kinds.of(row).log_end(row)
+        for row in self._store.submissions(ended):
+            self._handlers.of(row).log_end(row)
         self._settled(ended)
 
     # --- mined -> final, failed, expired, submitted, accepted ---
 
     def _confirm(self, deep: int) -> bool:
         """Compares the blocks with the chain's. Those up to `deep` are final. Whether one is gone."""
-        mined = sends.c.state == State.MINED
+        mined = transactions.c.state == State.MINED
         with self._store.read() as db:
-            query = select(sends.c.block_number, sends.c.block_hash).where(mined)
+            query = select(transactions.c.block_number, transactions.c.block_hash).where(mined)
             blocks = db.execute(query.distinct()).all()
-        answers = self._node.batch([("eth_getBlockByNumber", [hex(block[0]), False]) for block in blocks])
+        answers = self._node.call_many([("eth_getBlockByNumber", [hex(block[0]), False]) for block in blocks])
         if any(isinstance(answer, RpcError) for answer in answers):
             raise NodeUnavailable("no blocks")
         pairs = list(zip(blocks, answers, strict=True))
@@ -368,12 +371,16 @@ class Relayer(Loop):
         if not gone and not final:
             return False
         with self._store.write() as db:
-            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(final))).all():
+            for row in db.execute(
+                select(transactions).where(mined, transactions.c.block_hash.in_(final))
+            ).all():
                 late = State.EXPIRED if row.code == "expired" else State.FAILED
                 self._move(db, row, State.FINAL if row.succeeded else late)
-            for row in db.execute(select(sends).where(mined, sends.c.block_hash.in_(gone))).all():
-                kinds.line(row).warning("the block is gone")
-                own = [each.hash for each in db.execute(_ATTEMPTS.where(transactions.c.send_id == row.id))]
+            for row in db.execute(
+                select(transactions).where(mined, transactions.c.block_hash.in_(gone))
+            ).all():
+                submissions.line(row).warning("the block is gone")
+                own = [each.hash for each in db.execute(_ATTEMPTS.where(attempts.c.transaction_id == row.id))]
                 back = dict.fromkeys(_IN_A_BLOCK)
                 if row.nonce is None:  # It was somebody else's transaction.
                     self._move(db, row, State.ACCEPTED, back | _UNSIGNED, _NOT_BOOKED)
@@ -393,8 +400,8 @@ class Relayer(Loop):
         batch: Mapping[str, Any] | None = None,
     ) -> None:
         """Changes the state, with these columns, if the present one allows it."""
-        may = sends.c.state.in_([before for before, after in TRANSITIONS.items() if state in after])
-        this = update(sends).where(sends.c.id == row.id, may)
+        may = transactions.c.state.in_([before for before, after in TRANSITIONS.items() if state in after])
+        this = update(transactions).where(transactions.c.id == row.id, may)
         moved = db.execute(this.values(state=state, updated_at=now(), **(values or {}))).rowcount
         if moved and batch:
             db.execute(update(batches).where(batches.c.id == row.id).values(batch))

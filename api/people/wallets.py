@@ -87,7 +87,7 @@ class Linking:
             raise _differs(message, row.message)
         digest = signatures.digest(encode_defunct(text=message))
         calls = signatures.calls(row.wallet, digest, signature)
-        if signatures.judge(row.wallet, digest, signature, *self._chain.node.batch(calls)) is None:
+        if signatures.judge(row.wallet, digest, signature, *self._chain.node.call_many(calls)) is None:
             said = f"This is not the signature of {row.wallet} for this message."
             raise Problem.of_field("wrong_signer", "signature", said)
         return self._change(user, row.wallet, row.nonce)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from api.auth import CurrentUser
 from api.booking.actions import DONE, Deed
 from api.booking.signed_calls import failed
-from api.db.tables import UNSETTLED
 from api.json_io import ExactResponse, ExactRoute
+from api.outbox.models import UNSETTLED
 from api.refusals import Problem
 from api.routes.bookings import Prefer
 from api.schemas import lesson_responses as lesson_models
@@ -199,10 +199,10 @@ async def settled(
     shim = request.app.state.shim
     seconds = 0 if "respond-async" in (prefer or "").lower() else shim.settings.wait_seconds
     for _ in range(_TRIES):
-        subject, send_id = await shim.bookings.in_thread(begin)
-        if send_id is None:
+        subject, submission_id = await shim.bookings.in_thread(begin)
+        if submission_id is None:
             return ExactResponse(await shim.bookings.in_thread(answer, subject, None))
-        send = await shim.bookings.wait(send_id, seconds)
+        send = await shim.bookings.wait(submission_id, seconds)
         if not failed(send):
             body = await shim.bookings.in_thread(answer, subject, send)
             if send.state in UNSETTLED:

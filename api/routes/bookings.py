@@ -7,8 +7,8 @@ from fastapi import APIRouter, Body, Header, HTTPException, Request
 from starlette.responses import Response
 
 from api.auth import CurrentUser
-from api.db.tables import UNSETTLED
 from api.json_io import ExactResponse, ExactRoute
+from api.outbox.models import UNSETTLED
 from api.schemas import responses as models
 from api.schemas.build import answer, refusal
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData

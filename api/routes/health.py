@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from api import metrics
 from api.chain.rpc import NodeUnavailable, RpcError
-from api.db.tables import UNSETTLED, now, sends, users
+from api.db.tables import now, transactions, users
 from api.json_io import ExactResponse
 from api.outbox.fees import GWEI, left_today
+from api.outbox.models import UNSETTLED
 from api.refusals import Problem
 from api.schemas import responses as models
 from api.services import Shim
@@ -94,7 +95,9 @@ def _database(shim: Shim) -> dict[str, Check]:
         with shim.store.write() as db:
             db.execute(update(users).where(users.c.id == "").values(role=""))
             left = left_today(db, shim.settings)
-            oldest = db.scalar(select(func.min(sends.c.created_at)).where(sends.c.state.in_(UNSETTLED)))
+            oldest = db.scalar(
+                select(func.min(transactions.c.created_at)).where(transactions.c.state.in_(UNSETTLED))
+            )
     except SQLAlchemyError as error:
         return {"database": _check(False, "", f"The database can't be written ({type(error).__name__}).")}
     age = 0 if oldest is None else (now() - oldest) // 1_000_000
@@ -109,7 +112,7 @@ def _database(shim: Shim) -> dict[str, Check]:
 def _node(shim: Shim) -> dict[str, Check]:
     settings, relayer, escrow = shim.settings, shim.relayer, shim.chain.escrow
     try:
-        chain_id, code, head, balance = shim.chain.node.batch(
+        chain_id, code, head, balance = shim.chain.node.call_many(
             [
                 ("eth_chainId", []),
                 ("eth_getCode", [escrow, "latest"]),

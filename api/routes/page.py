@@ -64,7 +64,9 @@ async def get_account(request: Request, user: CurrentUser) -> Response:
         found = shim.directory.user(user)
         if found is None:
             raise Problem(403, "unknown_user", "Nobody is known by the id of your session.")
-        [balance] = shim.chain.node.batch([eth_call(shim.chain.token, codec.balance_of_data(found.wallet))])
+        [balance] = shim.chain.node.call_many(
+            [eth_call(shim.chain.token, codec.balance_of_data(found.wallet))]
+        )
         if isinstance(balance, RpcError):
             raise NodeUnavailable(balance.message)
         data = {"id": found.id, "role": found.role, "wallet": found.wallet}

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from api.db.tables import UNSETTLED, Failure, Lesson, State
+from api.booking.models import Failure, Lesson
+from api.outbox.models import UNSETTLED, State
 from api.refusals import Problem
 from creneau.amounts import format_edu, from_wei, lesson_amount
 from creneau.booking import FOREVER, Act, Periods, Role, Status, windows

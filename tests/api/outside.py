@@ -11,9 +11,9 @@ from sqlalchemy import Connection, select
 from api.chain.escrow import Chain
 from api.chain.rpc import Node
 from api.db.store import Store
-from api.db.tables import acts, blocks, bookings, followed, orders, publications
-from api.indexer.indexer import Follower
-from api.indexer.projection import View
+from api.db.tables import actions, blocks, bookings, index_position, orders, publications
+from api.indexer.indexer import Indexer
+from api.indexer.projection import Projection
 from api.settings import Settings
 from creneau import codec
 from creneau.amounts import from_wei
@@ -36,12 +36,12 @@ class Following:
         self.store.migrate()
         assert settings.escrow is not None
         self.chain = Chain(node or Node(settings.rpc_url), settings.chain_id, settings.escrow)
-        self.view = View(self.store, settings)
-        self.follower = Follower(self.view, self.chain, settings)
+        self.view = Projection(self.store, settings)
+        self.follower = Indexer(self.view, self.chain, settings)
 
     def catch_up(self) -> None:
         """Steps until there is nothing to read."""
-        while self.follower.step():
+        while self.follower.tick():
             pass
 
     def rows(self) -> dict[str, list[Any]]:
@@ -60,7 +60,7 @@ class Following:
         self.store.close()
 
 
-VIEW = (orders, acts, publications, bookings, blocks, followed)
+VIEW = (orders, actions, publications, bookings, blocks, index_position)
 
 
 def _all(db: Connection, table: Any) -> list[Any]:

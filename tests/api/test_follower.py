@@ -20,7 +20,7 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError
-from api.db.tables import followed
+from api.db.tables import index_position
 from api.indexer.projection import split
 from api.settings import Settings
 from creneau.amounts import lesson_amount
@@ -298,7 +298,7 @@ def test_a_range_that_is_too_large_for_the_node_is_halved_and_grows_again(
 
     def step() -> bool:
         try:
-            return following.follower.step()
+            return following.follower.tick()
         except NodeUnavailable:
             assert silent
             return True
@@ -330,7 +330,7 @@ def test_a_node_that_errs_is_waited_for(
         following.follower.stop()
     assert {
         "event": "the node refuses to answer",
-        "loop": "follower",
+        "worker": "indexer",
         "reason": "query returned more than 10000 results",
         "log_level": "warning",
     } in logs
@@ -347,7 +347,7 @@ def test_who_is_killed_between_two_ranges_goes_on_where_he_was(
     more = True
     while more:
         following = make_following(follow_blocks=3)
-        more = following.follower.step()
+        more = following.follower.tick()
         positions.add(following.view.position())
     assert len(positions) > 4
     outside.check(following)
@@ -367,7 +367,7 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
             "api.indexer.projection.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
         )
         with pytest.raises(ZeroDivisionError):
-            following.follower.step()
+            following.follower.tick()
     assert following.rows() == before
     following.catch_up()
     outside.check(following)
@@ -414,7 +414,7 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
 ) -> None:
     looks = 0
     following = make_following(follow_seconds=0.2)
-    step = following.follower.step
+    step = following.follower.tick
 
     def counted() -> bool:
         nonlocal looks
@@ -422,7 +422,7 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
         looks += not more
         return more
 
-    following.follower.step = counted  # type: ignore[method-assign]
+    following.follower.tick = counted  # type: ignore[method-assign]
     following.follower.start()
     batch = outside.book()
     outside.confirm(batch, 0b011)
@@ -475,7 +475,7 @@ def test_a_chain_that_was_turned_back_and_goes_on_otherwise(
     following.catch_up()
     set_back(point, stack.rpc)
     # Shorter than the view: perhaps the node is only behind. Seen again, it is believed.
-    assert following.follower.step() is False
+    assert following.follower.tick() is False
     assert len(following.bookings()) == 6
     following.catch_up()
     outside.check(following)
@@ -505,14 +505,14 @@ def test_a_node_that_is_behind_for_once_changes_nothing(
     before = following.rows()
     for _ in range(3):
         node.head = old
-        assert following.follower.step() is False
+        assert following.follower.tick() is False
         node.head = None
-        assert following.follower.step() is False
+        assert following.follower.tick() is False
     assert following.rows() == before
     node.head = stack.rpc("eth_getBlockByNumber", hex(stack.settings.deployment_block), False)
     with capture_logs() as logs:
         for _ in range(3):
-            assert following.follower.step() is False
+            assert following.follower.tick() is False
     assert {line["event"] for line in logs} == {"the node is behind what is final"}
     assert following.rows() == before
 
@@ -538,7 +538,7 @@ def test_another_contract_s_view_is_dropped(outside: Outside, following: Followi
     outside.book()
     following.catch_up()
     with following.store.write() as db:
-        db.execute(update(followed).values(escrow="0x" + "11" * 20))
+        db.execute(update(index_position).values(escrow="0x" + "11" * 20))
     assert following.view.position() == (following.settings.deployment_block - 1, "")
     assert following.bookings() == {}
     following.catch_up()
@@ -598,7 +598,7 @@ def test_a_step_from_a_position_that_is_past_does_nothing(
         advance(*args)
 
     other.view.advance = late  # type: ignore[method-assign]
-    thread = threading.Thread(target=other.follower.step)
+    thread = threading.Thread(target=other.follower.tick)
     thread.start()
     barrier.wait()
     one.catch_up()

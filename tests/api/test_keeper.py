@@ -12,7 +12,8 @@ from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
-from api.db.tables import UNSETTLED, Kind, bookings, sends
+from api.db.tables import bookings, transactions
+from api.outbox.models import UNSETTLED, TransactionKind
 from api.services import Shim
 
 FINALITY = 4
@@ -51,13 +52,17 @@ class Keeping:
         while before != (rows := self.sends()) or any(row.state in UNSETTLED for row in rows):
             before = rows
             assert time.monotonic() < until
-            while self.shim.follower.step():
+            while self.shim.follower.tick():
                 pass
         return rows
 
     def sends(self) -> list[Any]:
         """What the keeper has sent, or wants to."""
-        query = select(sends).where(sends.c.kind == Kind.KEEPER).order_by(sends.c.created_at)
+        query = (
+            select(transactions)
+            .where(transactions.c.kind == TransactionKind.KEEPER)
+            .order_by(transactions.c.created_at)
+        )
         with self.shim.store.read() as db:
             return [*db.execute(query)]
 
@@ -101,7 +106,7 @@ def test_lessons_that_are_due_are_completed_in_one_transaction(
     with watching(stack) as seen:
         [send] = keeping.look()
     assert [each["hash"] for each in seen.transactions] == [send.transaction_hash]
-    assert send.wants == {first.hex: 0b111, second.hex: 0b001}
+    assert send.locks == {first.hex: 0b111, second.hex: 0b001}
     assert stack.balance(outside.tutor) == sum(AMOUNTS) + AMOUNTS[0]
     assert keeping.statuses(first) == ["COMPLETED"] * 3
     assert keeping.statuses(second) == ["COMPLETED", "CONFIRMED", "CONFIRMED"]
@@ -135,12 +140,12 @@ def test_a_dispute_that_nobody_decides_ends_with_a_refund(
     before = stack.balance(outside.student)
     outside.at(over - HOUR)
     [completed] = keeping.look()
-    assert (completed.wants, keeping.statuses(batch)) == ({batch.hex: 0b10}, ["DISPUTED", "COMPLETED"])
+    assert (completed.locks, keeping.statuses(batch)) == ({batch.hex: 0b10}, ["DISPUTED", "COMPLETED"])
     outside.at(over)
     assert len(keeping.look()) == 1
     outside.at(over + 1)
     [_, refunded] = keeping.look()
-    assert (refunded.wants, keeping.statuses(batch)) == ({batch.hex: 0b01}, ["CANCELLED", "COMPLETED"])
+    assert (refunded.locks, keeping.statuses(batch)) == ({batch.hex: 0b01}, ["CANCELLED", "COMPLETED"])
     assert stack.balance(outside.student) == before + RATE
     assert stack.balance(stack.escrow) == 0
 
@@ -159,14 +164,14 @@ def test_a_batch_that_the_contract_refuses_holds_up_no_other(
     keeping.pretend(bad, "CONFIRMED")
     with watching(stack) as seen:
         together, *alone = keeping.look()
-    assert set(together.wants) == {batch.hex for batch in batches}
+    assert set(together.locks) == {batch.hex for batch in batches}
     assert (together.state, together.nonce) == ("rejected", None)
-    assert {(*row.wants,): row.succeeded for row in alone} == {
+    assert {(*row.locks,): row.succeeded for row in alone} == {
         (good.hex,): True,
         (bad.hex,): None,
         (fine.hex,): True,
     }
-    [refused] = [row for row in alone if bad.hex in row.wants]
+    [refused] = [row for row in alone if bad.hex in row.locks]
     assert (refused.state, refused.code) == ("rejected", "refused")
     assert len(seen.transactions) == 2  # And for what was refused no gas was spent.
     assert stack.balance(outside.tutor) == 2 * RATE
@@ -184,7 +189,7 @@ def test_what_failed_is_tried_again_later(outside: Outside, make_keeping: MakeKe
     until = time.monotonic() + 30
     while [row.state for row in hasty.sends()[:3]] != ["rejected"] * 3:
         assert time.monotonic() < until
-        hasty.shim.follower.step()  # At the same head: nothing else happens on this chain.
+        hasty.shim.follower.tick()  # At the same head: nothing else happens on this chain.
 
 
 def test_many_batches_are_several_transactions(
@@ -196,7 +201,7 @@ def test_many_batches_are_several_transactions(
         outside.confirm(batch, 1)
     outside.at(batches[-1].order.slots[0].start_unix + HOUR + REVIEW + 1)
     rows = keeping.look()
-    assert sorted(len(row.wants) for row in rows) == [3, 20]
+    assert sorted(len(row.locks) for row in rows) == [3, 20]
     assert all(row.succeeded for row in rows)
     assert stack.balance(outside.tutor) == 23 * RATE
 
@@ -210,12 +215,12 @@ def test_two_processes_and_a_restart_send_nothing_twice(
     outside.at(batch.order.slots[2].start_unix + HOUR + REVIEW + 1)
     stack.rpc("evm_setAutomine", False)
     for _ in range(3):
-        while one.shim.follower.step():
+        while one.shim.follower.tick():
             pass
-        while other.shim.follower.step():
+        while other.shim.follower.tick():
             pass
     again = make_keeping()
-    while again.shim.follower.step():
+    while again.shim.follower.tick():
         pass
     assert len(again.sends()) == 1
     stack.rpc("evm_mine")
@@ -250,6 +255,6 @@ def test_it_leaves_half_of_the_days_fees_to_bookings(outside: Outside, make_keep
     with capture_logs() as logs:
         assert len(poor.look()) == 1
     assert {line["event"] for line in logs} >= {"lessons that are due wait: half of the day's fees are spent"}
-    while enough.shim.follower.step():
+    while enough.shim.follower.tick():
         pass
     assert len(enough.sends()) == 2

@@ -136,7 +136,7 @@ def test_a_wrong_answer_would_not_pass() -> None:
 # --- Codes ---
 
 LAYERS = ("api",)
-_TAKE_CODES = {"Problem", "of_field", "Refusal", "_refused", "failure", "nothing_booked"}
+_TAKE_CODES = {"Problem", "of_field", "Rejection", "_refused", "failure", "nothing_booked"}
 
 
 def written() -> set[str]:

@@ -12,7 +12,7 @@ from dev_stack import DevStack
 from outside import Following, Outside
 from sqlalchemy import delete, update
 
-from api.db.tables import acts, bookings, orders
+from api.db.tables import actions, bookings, orders
 from api.settings import Settings
 
 FINALITY = 4
@@ -64,7 +64,7 @@ def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Follo
     with following.store.write() as db:  # The view is not to be believed any more.
         db.execute(delete(bookings).where(bookings.c.place == 1))
         db.execute(update(bookings).values(status="CONFIRMED"))
-        db.execute(delete(acts))
+        db.execute(delete(actions))
         db.execute(update(orders).values(instant=True))
     assert following.rows() != before
     process = rebuild(following.settings)

@@ -13,7 +13,8 @@ from dev_stack import DevStack
 from sqlalchemy import update
 
 from api.chain.rpc import Call
-from api.db.tables import Kind, State, sends
+from api.db.tables import transactions
+from api.outbox.models import State, TransactionKind
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Shim
 from creneau import codec
@@ -176,7 +177,7 @@ def settle(shim: Shim, *batch_ids: str) -> list[Any]:
 def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Shim) -> None:
     expired, fresh = place(shim, desk, slot("09:00")), place(shim, desk, slot("10:00"))
     with shim.store.write() as db:
-        db.execute(update(sends).where(sends.c.id == expired).values(expires=1_600_000_000))
+        db.execute(update(transactions).where(transactions.c.id == expired).values(expires=1_600_000_000))
     with watching(stack) as seen:
         first, second = settle(shim, expired, fresh)
     assert (first.state, first.code, first.nonce) == (State.EXPIRED, "expired", None)
@@ -243,14 +244,14 @@ def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk,
     batch_id, minute = place(shim, desk, slot("09:00")), 60_000_000
 
     def taken(own: set[str], left: int) -> list[str]:
-        return [row.id for row in shim.store.accepted(10, {Kind.CREATE}, own, left)]
+        return [row.id for row in shim.store.accepted(10, {TransactionKind.CREATE}, own, left)]
 
     assert taken({batch_id}, minute) == [batch_id]
     assert taken(set(), minute) == []
     time.sleep(0.001)
     assert taken(set(), 1) == [batch_id]
     with shim.store.write() as db:  # By a clock that is an hour ahead.
-        db.execute(update(sends).values(created_at=sends.c.created_at + 60 * minute))
+        db.execute(update(transactions).values(created_at=transactions.c.created_at + 60 * minute))
     assert taken(set(), minute) == [batch_id]
 
 

@@ -30,12 +30,14 @@ from postgres import PostgreSQL, postgres
 
 from api.chain.rpc import NodeUnavailable
 from api.db.store import Store
-from api.db.tables import Kind, State, annonces, relayers, sends, transactions
+from api.db.tables import annonces, attempts, leases, transactions
 from api.outbox import fees
 from api.outbox import sender as relayer
-from api.outbox.fees import Offer
-from api.outbox.handlers import TAG, Ready, quarters
+from api.outbox.fees import FeeBid
+from api.outbox.handlers import TAG, Prepared
 from api.outbox.leases import LeaseLost
+from api.outbox.locks import calendar_locks
+from api.outbox.models import State, TransactionKind
 from api.refusals import Problem
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Shim
@@ -79,30 +81,30 @@ def place(shim: Shim, desk: Desk, *times: str, key: str | None = None) -> str:
     return shim.bookings.place(desk.student.id, request, key, "test")
 
 
-def row_of(shim: Shim, send_id: str) -> Any:
-    [row] = shim.store.sends([send_id])
+def row_of(shim: Shim, submission_id: str) -> Any:
+    [row] = shim.store.submissions([submission_id])
     return row
 
 
-def work(shim: Shim, send_id: str, *states: State) -> Any:
+def work(shim: Shim, submission_id: str, *states: State) -> Any:
     """Rounds until the send is in one of these states."""
     until = time.monotonic() + 15
     while time.monotonic() < until:
-        shim.relayer._round()
-        if (row := row_of(shim, send_id)).state in states:
+        shim.relayer.tick()
+        if (row := row_of(shim, submission_id)).state in states:
             return row
     raise AssertionError(f"still {row.state}")
 
 
-def attempts(shim: Shim, send_id: str) -> list[Any]:
-    query = select(transactions).where(transactions.c.send_id == send_id).order_by(transactions.c.created_at)
+def attempts_of(shim: Shim, submission_id: str) -> list[Any]:
+    query = select(attempts).where(attempts.c.transaction_id == submission_id).order_by(attempts.c.created_at)
     with shim.store.read() as db:
         return [*db.execute(query)]
 
 
-def change(shim: Shim, send_id: str, **values: Any) -> None:
+def change(shim: Shim, submission_id: str, **values: Any) -> None:
     with shim.store.write() as db:
-        db.execute(update(sends).where(sends.c.id == send_id).values(values))
+        db.execute(update(transactions).where(transactions.c.id == submission_id).values(values))
 
 
 def no_sending(_: Any) -> set[str]:
@@ -111,7 +113,7 @@ def no_sending(_: Any) -> set[str]:
 
 def again(shim: Shim) -> None:
     """Forgets when it sent what and saw what: it does not wait for the next time."""
-    shim.relayer._nonces.watched.clear()
+    shim.relayer._nonces.in_flight.clear()
     shim.relayer._looked_at = ""
 
 
@@ -214,7 +216,7 @@ def test_1_nor_by_a_transaction_that_also_publishes(
                 shim.relayer._claim(shim.relayer.leases.renew()[0], head)
             for shim in (first, second):
                 assert work(shim, batch_id, State.SUBMITTED).publishes
-            third.relayer._round()
+            third.relayer.tick()
             assert row_of(third, batch_id).state == State.ACCEPTED
         rows = [work(shim, batch_id, State.MINED) for shim in (first, second, third)]
     assert len(seen.transactions) == 2
@@ -233,7 +235,7 @@ def test_1_a_booked_key_is_known_from_the_chain(
     shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", order_seconds=777)
     with pytest.raises(Problem, match="already taken"):
         place(shim, desk, "09:00", "10:00", "11:00", key="same")
-    while shim.follower.step():
+    while shim.follower.tick():
         pass
     with Store(stack.settings.database).write() as db:
         db.execute(update(annonces).where(annonces.c.id == desk.annonce.id).values(hourly_rate=36 * EDU))
@@ -273,15 +275,15 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
     with monkeypatch.context() as patch:
         patch.setattr(shim.relayer._nonces, "save", fail)
         with pytest.raises(OSError, match="no room"):
-            shim.relayer._round()
+            shim.relayer.tick()
     assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.ACCEPTED, None)
     with monkeypatch.context() as patch:
         patch.setattr(shim.relayer, "_send", fail)
         with pytest.raises(OSError, match="no room"):
-            shim.relayer._round()
+            shim.relayer.tick()
     signed = row_of(shim, batch_id)
     assert signed.state == State.SIGNED
-    [stored] = attempts(shim, batch_id)
+    [stored] = attempts_of(shim, batch_id)
     assert "0x" + keccak(stored.raw).hex() == stored.hash == signed.transaction_hash
     assert stack.rpc("eth_getTransactionByHash", stored.hash) is None
     assert work(shim, batch_id, State.MINED).transaction_hash == stored.hash
@@ -297,18 +299,18 @@ def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
     spend_nonce(stack, shim.relayer.address, nonce)
     for _ in range(5):  # "Nonce too low" means: look.
         again(shim)
-        shim.relayer._round()
+        shim.relayer.tick()
         assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.SIGNED, nonce)
     stack.rpc("anvil_mine", "0x2")
-    shim.relayer._round()
+    shim.relayer.tick()
     assert row_of(shim, batch_id).nonce == nonce
     stack.rpc("anvil_mine", "0x1")
-    shim.relayer._round()
+    shim.relayer.tick()
     assert row_of(shim, batch_id).nonce == nonce  # Seen once, and a node may be behind itself.
     stack.rpc("anvil_mine", "0x1")
     row = work(shim, batch_id, State.MINED)
     assert (row.nonce, row.booked) == (nonce + 1, 1)
-    assert len(attempts(shim, batch_id)) == 2
+    assert len(attempts_of(shim, batch_id)) == 2
     assert desk.balance() == 965 * EDU
 
 
@@ -324,7 +326,7 @@ def test_3_an_error_of_the_node_moves_nothing(
         patch.setattr(shim.relayer, "_settle", unavailable)
         for _ in range(3):
             with pytest.raises(NodeUnavailable):
-                shim.relayer._round()
+                shim.relayer.tick()
     before = row_of(shim, batch_id)
     assert before.state == State.SIGNED
     after = work(shim, batch_id, State.MINED)
@@ -344,14 +346,14 @@ def test_3_already_known_is_success(
         with monkeypatch.context() as patch:
             patch.setattr(shim.relayer, "_settle", unavailable)
             with pytest.raises(NodeUnavailable):
-                shim.relayer._round()
+                shim.relayer.tick()
         sent = row_of(shim, batch_id)
         assert (sent.state, stack.rpc("eth_getTransactionByHash", sent.transaction_hash)["blockNumber"]) == (
             State.SIGNED,
             None,
         )
         again(shim)
-        shim.relayer._round()
+        shim.relayer.tick()
         assert row_of(shim, batch_id).state == State.SUBMITTED
     assert work(shim, batch_id, State.MINED).transaction_hash == sent.transaction_hash
 
@@ -361,7 +363,7 @@ def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim
     batch_id = place(shim, desk, "09:00")
     signed = work(shim, batch_id, State.SIGNED)
     for _ in range(3):
-        shim.relayer._round()
+        shim.relayer.tick()
     assert row_of(shim, batch_id).state == State.SIGNED
     stack.rpc("anvil_setBalance", shim.relayer.address, hex(10**20))
     assert work(shim, batch_id, State.MINED).transaction_hash == signed.transaction_hash
@@ -377,14 +379,14 @@ def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
         ids = []
         for hour in ("09:00", "10:00"):
             ids.append(place(shim, desk, hour))
-            shim.relayer._round()
+            shim.relayer.tick()
     assert [row_of(shim, each).nonce for each in ids] == [count, count + 1]
     assert [work(shim, each, State.MINED).booked for each in ids] == [1, 1]
     spend_nonce(stack, shim.relayer.address, count + 2)
     assert work(shim, place(shim, desk, "11:00"), State.MINED).nonce == count + 3
-    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "wants": {}}
+    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "locks": {}}
     with pytest.raises(IntegrityError), shim.store.write() as db:
-        shim.store.enqueue(db, Kind.ACT, "another", b"", chain_id=shim.settings.chain_id, **taken)
+        shim.store.enqueue(db, TransactionKind.ACT, "another", b"", chain_id=shim.settings.chain_id, **taken)
     with paused(stack):
         spend_nonce(stack, shim.relayer.address, count + 4)  # In no block yet.
         pending = work(shim, place(shim, desk, "12:00"), State.SUBMITTED)
@@ -400,13 +402,13 @@ def test_5_what_waits_too_long_is_replaced_within_the_caps(
     with paused(stack):
         work(shim, batch_id, State.SUBMITTED)
         for _ in range(20):
-            shim.relayer._round()
-        assert len(attempts(shim, batch_id)) == 1  # Without blocks nothing is too cheap.
-        while len(attempts(shim, batch_id)) < 3:
+            shim.relayer.tick()
+        assert len(attempts_of(shim, batch_id)) == 1  # Without blocks nothing is too cheap.
+        while len(attempts_of(shim, batch_id)) < 3:
             stack.rpc("anvil_dropTransaction", row_of(shim, batch_id).transaction_hash)
             stack.rpc("evm_mine")
-            shim.relayer._round()
-    tried = attempts(shim, batch_id)
+            shim.relayer.tick()
+    tried = attempts_of(shim, batch_id)
     assert len({each.nonce for each in tried}) == 1
     for old, new in itertools.pairwise(tried):
         assert new.max_fee >= old.max_fee * 1.1
@@ -431,16 +433,16 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
             work(shim, batch_id, State.SUBMITTED)
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(150 * GWEI))
             stack.rpc("evm_mine")
-            shim.relayer._round()
-            first, second = attempts(shim, batch_id)
+            shim.relayer.tick()
+            first, second = attempts_of(shim, batch_id)
             assert first.max_fee < 100 * GWEI < 150 * GWEI <= second.max_fee <= 200 * GWEI
         assert work(shim, batch_id, State.MINED).transaction_hash == second.hash
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(250 * GWEI))
         stack.rpc("evm_mine")
         dear = place(shim, desk, "10:00")
         for _ in range(3):
-            shim.relayer._round()
-        assert (row_of(shim, dear).state, attempts(shim, dear)) == (State.ACCEPTED, [])
+            shim.relayer.tick()
+        assert (row_of(shim, dear).state, attempts_of(shim, dear)) == (State.ACCEPTED, [])
     finally:
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
         stack.rpc("evm_mine")
@@ -454,8 +456,8 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
     shim.settings.max_daily_fee_wei = row.fee * GWEI + GWEI
     second = place(shim, desk, "10:00")
     for _ in range(3):
-        shim.relayer._round()
-    assert (row_of(shim, second).state, attempts(shim, second)) == (State.ACCEPTED, [])
+        shim.relayer.tick()
+    assert (row_of(shim, second).state, attempts_of(shim, second)) == (State.ACCEPTED, [])
     assert left(shim) == 1  # It counts what was paid, not what was offered.
     change(shim, first, signed_at=row.signed_at - 25 * 60 * 60 * 10**6)  # Yesterday, by the chain's clock.
     shim.settings.max_daily_fee_wei = 10**16
@@ -470,12 +472,12 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(400 * GWEI))
             stack.rpc("evm_mine")
             again(shim)
-            shim.relayer._round()
-        assert len(attempts(shim, second)) == 1
+            shim.relayer.tick()
+        assert len(attempts_of(shim, second)) == 1
         shim.settings.max_daily_fee_wei = 10**19
         again(shim)
-        shim.relayer._round()
-        assert len(attempts(shim, second)) == 2
+        shim.relayer.tick()
+        assert len(attempts_of(shim, second)) == 2
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
     assert work(shim, second, State.MINED).booked == 1
 
@@ -493,9 +495,9 @@ def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, m
         sent = work(shim, late, State.SUBMITTED)
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
         change(shim, late, expires=1_600_000_000)
-        while not attempts(shim, late)[-1].frees:
-            shim.relayer._round()
-        shim.relayer._round()
+        while not attempts_of(shim, late)[-1].is_noop:
+            shim.relayer.tick()
+        shim.relayer.tick()
         assert row_of(shim, late).cost >= sent.cost  # The first one, too, may still get into a block.
     row = work(shim, late, State.MINED)
     assert (row.succeeded, row.code, row.booked, row.nonce) == (False, "expired", 0, sent.nonce)
@@ -521,10 +523,10 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shim.relayer._node, "batch", lies)
         with pytest.raises(NodeUnavailable, match="too far ahead"):
-            shim.relayer._round()
+            shim.relayer.tick()
         assert row_of(shim, batch_id).state == State.ACCEPTED
         ahead[0] = 2
-        shim.relayer._round()
+        shim.relayer.tick()
     assert row_of(shim, batch_id).nonce == count + 2
     assert gaps(shim) == []  # They may still come.
     row = work(shim, batch_id, State.MINED)
@@ -534,7 +536,11 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
 
 
 def gaps(shim: Shim) -> list[int]:
-    query = select(sends.c.nonce).where(sends.c.kind == Kind.GAP).order_by(sends.c.nonce)
+    query = (
+        select(transactions.c.nonce)
+        .where(transactions.c.kind == TransactionKind.NOOP)
+        .order_by(transactions.c.nonce)
+    )
     with shim.store.read() as db:
         return [*db.scalars(query)]
 
@@ -544,18 +550,18 @@ def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: De
     first = work(shim, batch_id, State.MINED)
     with paused(stack):
         stack.rpc("anvil_reorg", 1, [])
-        shim.relayer._round()
+        shim.relayer.tick()
         gone = row_of(shim, batch_id)
         assert (gone.state, gone.booked, gone.block_hash) == (State.SUBMITTED, None, None)
         for _ in range(3):
-            shim.relayer._round()
+            shim.relayer.tick()
     again = work(shim, batch_id, State.MINED)
     assert again.transaction_hash == first.transaction_hash
     assert again.block_hash != first.block_hash
-    assert len(attempts(shim, batch_id)) == 1
+    assert len(attempts_of(shim, batch_id)) == 1
     stack.rpc("anvil_mine", "0x2")
     for _ in range(3):
-        shim.relayer._round()
+        shim.relayer.tick()
     assert row_of(shim, batch_id).state == State.MINED
     stack.rpc("anvil_mine", "0x1")
     assert work(shim, batch_id, State.FINAL).booked == 1
@@ -573,7 +579,7 @@ def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
         kept = stack.rpc("eth_getRawTransactionByHash", before[-depth].transaction_hash)
         stack.rpc("anvil_reorg", depth, [[kept, 0]])
         for _ in range(2):
-            shim.relayer._round()
+            shim.relayer.tick()
         rows = [row_of(shim, each) for each in ids]
         receipts = [_receipt(stack, row) for row in before]
         assert [row.block_hash for row in rows] == [each and each["blockHash"] for each in receipts]
@@ -591,7 +597,7 @@ def test_6_the_nodes_tag_says_what_is_final(stack: DevStack, desk: Desk, make_sh
     work(shim, batch_id, State.MINED)
     stack.rpc("anvil_mine", "0x4")
     for _ in range(3):
-        shim.relayer._round()
+        shim.relayer.tick()
     assert row_of(shim, batch_id).state == State.MINED
     stack.rpc("anvil_mine", "0x60")
     work(shim, batch_id, State.FINAL)
@@ -639,8 +645,10 @@ def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Shim) -> N
     good = codec.multicall_data([])
     with shim.store.write() as db:
         for name, call in (("good", good), ("bad", publish)):
-            wants = {"one": 1}
-            shim.store.enqueue(db, Kind.ACT, name, call, chain_id=shim.settings.chain_id, wants=wants)
+            locks = {"one": 1}
+            shim.store.enqueue(
+                db, TransactionKind.ACT, name, call, chain_id=shim.settings.chain_id, locks=locks
+            )
     with capture_logs() as logs:
         done, refused = work(shim, "good", State.MINED), work(shim, "bad", State.REJECTED)
     assert {"sent"} <= {line["event"] for line in logs}
@@ -684,7 +692,7 @@ def test_no_day_costs_more_than_its_cap(steps: list[tuple[int, tuple[int, int, i
         priority_fee_wei=GWEI, max_fee_wei=500 * GWEI, max_cost_wei=10**17, max_daily_fee_wei=day * GWEI
     )
     budget = fees.Budget(day)
-    newest: dict[int, tuple[Offer, int]] = {}
+    newest: dict[int, tuple[FeeBid, int]] = {}
     signed: dict[int, list[int]] = {}
     for send, (base, market, gas) in steps:
         if send not in newest:
@@ -693,7 +701,7 @@ def test_no_day_costs_more_than_its_cap(steps: list[tuple[int, tuple[int, int, i
         else:
             offer = fees.bumped(settings, newest[send][0], base, market, gas)
             more = offer and max(fees.cost(gas, offer.max_fee) - newest[send][1], 0)
-        if offer is None or more is None or not budget.take(more):
+        if offer is None or more is None or not budget.reserve(more):
             continue
         cost = fees.cost(gas, offer.max_fee)
         assert gas * offer.max_fee <= settings.max_cost_wei
@@ -706,9 +714,9 @@ def test_no_day_costs_more_than_its_cap(steps: list[tuple[int, tuple[int, int, i
 
 def test_without_caps_a_replacement_pays_the_markets_price() -> None:
     settings = Settings.model_construct(max_fee_wei=500 * GWEI, max_cost_wei=10**18)
-    assert fees.bumped(settings, Offer(100, 10), 50, 5, 21_000) == Offer(111, 11)
-    assert fees.bumped(settings, Offer(100, 10), 500, 50, 21_000) == Offer(1050, 50)
-    assert fees.bumped(settings, Offer(480 * GWEI, 10), 50, 5, 21_000) is None
+    assert fees.bumped(settings, FeeBid(100, 10), 50, 5, 21_000) == FeeBid(111, 11)
+    assert fees.bumped(settings, FeeBid(100, 10), 500, 50, 21_000) == FeeBid(1050, 50)
+    assert fees.bumped(settings, FeeBid(480 * GWEI, 10), 50, 5, 21_000) is None
 
 
 # --- Several processes ---
@@ -725,7 +733,7 @@ def test_two_processes_do_not_sign_for_one_lesson(
     head = stack.rpc("eth_getBlockByNumber", "latest", False)
     for shim, each in ((one, first), (two, second), (two, first)):
         row, [signer] = row_of(shim, each), shim.relayer.leases.renew()
-        shim.relayer._sign(signer, [(Ready(row, row.wants), 500_000)], 0, 0, head)
+        shim.relayer._sign(signer, [(Prepared(row, row.locks), 500_000)], 0, 0, head)
     assert row_of(one, first).signer == one.relayer.address
     assert row_of(two, second).state == State.ACCEPTED
     assert work(one, first, State.MINED).booked == 1
@@ -778,7 +786,7 @@ def test_a_dead_processs_work_is_taken_over(
     time.sleep(0.2)
     assert alive.relayer.leases.renew() == [own]
     with alive.store.read() as db:  # The other key is free for whoever comes.
-        assert [*db.scalars(select(relayers.c.address).where(relayers.c.owner != ""))] == [own]
+        assert [*db.scalars(select(leases.c.address).where(leases.c.owner != ""))] == [own]
     assert work(alive, place(alive, desk, "10:00"), State.MINED).signer == own
 
 
@@ -786,15 +794,15 @@ def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: S
     late, other = (make_shim("95", database_url=database, lease_seconds=60) for _ in range(2))
     late.relayer.leases.renew()
     with late.store.write() as db:
-        db.execute(update(relayers).values(owner=""))
+        db.execute(update(leases).values(owner=""))
     assert len(other.relayer.leases.renew()) == 1
     batch_id = place(late, desk, "09:00")
     with pytest.raises(LeaseLost):
-        late.relayer._round()
+        late.relayer.tick()
     assert row_of(late, batch_id).state == State.ACCEPTED
     assert work(other, batch_id, State.MINED).booked == 1
     with other.store.read() as db:
-        assert db.scalar(select(func.count()).select_from(transactions)) == 1
+        assert db.scalar(select(func.count()).select_from(attempts)) == 1
 
 
 def test_who_lost_the_lease_can_not_replace(
@@ -805,9 +813,9 @@ def test_who_lost_the_lease_can_not_replace(
         batch_id = place(late, desk, "09:00")
         first = work(late, batch_id, State.SUBMITTED)
         with late.store.write() as db:
-            db.execute(update(relayers).values(owner=""))
+            db.execute(update(leases).values(owner=""))
         assert len(other.relayer.leases.renew()) == 1
-        [row] = rows = late.store.under_way([first.signer])
+        [row] = rows = late.store.in_flight([first.signer])
         head = stack.rpc("eth_getBlockByNumber", "latest", False) | {"baseFeePerGas": hex(row.max_fee + 1)}
         for shim, raises in ((late, pytest.raises(LeaseLost)), (other, nullcontext())):
             shim.relayer._nonces.watch(rows, head)
@@ -819,7 +827,7 @@ def test_who_lost_the_lease_can_not_replace(
 
 def test_a_lesson_wants_each_of_its_quarters() -> None:
     """Also those in the calendar's next word."""
-    assert quarters("tutor", [(255 * 900, 45), (9 * 900, 30)]) == {
+    assert calendar_locks("tutor", [(255 * 900, 45), (9 * 900, 30)]) == {
         "tutor/0": 1 << 255 | 0b11 << 9,
         "tutor/1": 0b11,
     }
@@ -831,15 +839,15 @@ def test_a_cost_is_rounded_up() -> None:
 
 def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim: ShimMaker) -> None:
     shim = make_shim(database_url=database)
-    row: dict[str, Any] = {"chain_id": 1, "wants": {}, "signer": "0x1", "nonce": 7}
+    row: dict[str, Any] = {"chain_id": 1, "locks": {}, "signer": "0x1", "nonce": 7}
     with shim.store.write() as db:
-        shim.store.enqueue(db, Kind.ACT, "a", b"", **row)
-        shim.store.enqueue(db, Kind.ACT, "b", b"", **row | {"nonce": 8})
-        shim.store.enqueue(db, Kind.ACT, "c", b"", **row | {"chain_id": 2})
+        shim.store.enqueue(db, TransactionKind.ACT, "a", b"", **row)
+        shim.store.enqueue(db, TransactionKind.ACT, "b", b"", **row | {"nonce": 8})
+        shim.store.enqueue(db, TransactionKind.ACT, "c", b"", **row | {"chain_id": 2})
     with pytest.raises(IntegrityError), shim.store.write() as db:
-        shim.store.enqueue(db, Kind.ACT, "d", b"", **row)
+        shim.store.enqueue(db, TransactionKind.ACT, "d", b"", **row)
     with pytest.raises(IntegrityError), shim.store.write() as db:
-        db.execute(insert(relayers).values(address=None, owner="", renewals=0))
+        db.execute(insert(leases).values(address=None, owner="", renewals=0))
 
 
 def test_what_a_day_cost_is_not_looked_for_in_all_that_was_ever_sent(shim: Shim) -> None:

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from api.booking.wallet import PreparedBatches
-from api.chain.escrow import Facts, order_of
-from api.db.tables import annonces, batches, now, prepared, sends, users
+from api.chain.escrow import ChainSnapshot, order_of
+from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
 from api.refusals import Problem
 from api.schemas import responses as models
 from creneau import codec
@@ -232,15 +232,15 @@ def test_a_key_is_one_prepared_batch(wallet: Wallet) -> None:
 
 def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, desk: Desk) -> None:
     """What is prepared has neither a call nor a signature, and is where the relayer never looks."""
-    assert not {"call", "publish", "signature", "state"} & set(prepared.c.keys())
+    assert not {"call", "publish", "signature", "state"} & set(prepared_batches.c.keys())
     with stack.directory._store.read() as db:
-        before = [db.scalar(select(func.count()).select_from(table)) for table in (sends, batches)]
+        before = [db.scalar(select(func.count()).select_from(table)) for table in (transactions, batches)]
     with watching(stack) as seen:
         for hour in range(8, 12):
             assert wallet.prepare(slot(f"{hour}:00")).status_code == 200
         assert desk.book(slot("09:00")).status_code == 200  # The relayer has been at work.
     with stack.directory._store.read() as db:
-        after = [db.scalar(select(func.count()).select_from(table)) for table in (sends, batches)]
+        after = [db.scalar(select(func.count()).select_from(table)) for table in (transactions, batches)]
     assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1]
     assert len(seen.transactions) == 1
 
@@ -275,7 +275,7 @@ def test_only_the_students_own_signatures_count(stack: DevStack, wallet: Wallet)
         assert_wrong_signer(stolen, "permitSignature")
     assert seen.transactions == []
     with stack.directory._store.read() as db:
-        assert db.scalar(select(func.count()).where(sends.c.id == data["batchId"])) == 0
+        assert db.scalar(select(func.count()).where(transactions.c.id == data["batchId"])) == 0
     assert wallet.submit(data["batchId"], **good).status_code == 200
 
 
@@ -324,7 +324,7 @@ def test_what_is_prepared_expires_and_can_be_prepared_again(stack: DevStack, wal
 
 def expire(stack: DevStack, answer: httpx.Response, days: int = 0) -> None:
     with stack.directory._store.write() as db:
-        this = update(prepared).where(prepared.c.id == answer.json()["data"]["batchId"])
+        this = update(prepared_batches).where(prepared_batches.c.id == answer.json()["data"]["batchId"])
         db.execute(this.values(expires_at=now() - days * 86_400_000_000))
 
 
@@ -346,11 +346,13 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
     """The contract leaves out what is taken, and nothing else."""
     answer = wallet.prepare(slot("09:00"), slot("10:00"))
     with stack.directory._store.read() as db:
-        row = db.execute(select(prepared).where(prepared.c.id == answer.json()["data"]["batchId"])).one()
+        row = db.execute(
+            select(prepared_batches).where(prepared_batches.c.id == answer.json()["data"]["batchId"])
+        ).one()
     order = order_of(SimpleNamespace(**row.batch))
 
     def charged(*codes: SlotCode) -> int:
-        facts = Facts([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
+        facts = ChainSnapshot([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
         return PreparedBatches._charged(row.batch, order, wallet.annonce, facts)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU
@@ -457,7 +459,9 @@ def test_parallel_permits_of_one_wallet_waste_no_gas(stack: DevStack, wallet: Wa
 def count_sends(stack: DevStack, answers: list[httpx.Response]) -> int:
     ids = [answer.json()["data"]["batchId"] for answer in answers]
     with stack.directory._store.read() as db:
-        return db.scalar(select(func.count()).select_from(sends).where(sends.c.id.in_(ids))) or 0
+        return (
+            db.scalar(select(func.count()).select_from(transactions).where(transactions.c.id.in_(ids))) or 0
+        )
 
 
 # --- Once ---

@@ -27,7 +27,7 @@ from eth_account.signers.local import LocalAccount
 from api import __main__
 from api.booking import create as booking
 from api.chain import rpc as node
-from api.db import tables
+from api.outbox.models import UNSETTLED
 from api.routes import bookings as routes
 
 POINTS = (
@@ -107,7 +107,7 @@ def _has_receipt(answers: Any, _: Any, calls: Any) -> bool:
 
 
 def _settled(_: Any, row: Any, *__: Any) -> bool:
-    return row.state not in tables.UNSETTLED
+    return row.state not in UNSETTLED
 
 
 class _Datetime(datetime):
@@ -120,8 +120,8 @@ def install() -> None:
     """Wraps the borders."""
     _wrap(booking.Bookings, "place", after=ACCEPT, when=_always)
     _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
-    _wrap(node.Node, "batch", before=COMMIT, after=BROADCAST, when=_sends)
-    _wrap(node.Node, "batch", after=RECEIPT, when=_has_receipt)
+    _wrap(node.Node, "call_many", before=COMMIT, after=BROADCAST, when=_sends)
+    _wrap(node.Node, "call_many", after=RECEIPT, when=_has_receipt)
     _wrap(routes, "answer", before=ANSWER, when=_settled)
     real_time, real_time_ns = time.time, time.time_ns
     time.time = lambda: real_time() + ahead()

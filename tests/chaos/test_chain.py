@@ -66,7 +66,7 @@ def pool(stack: ChaosStack) -> list[dict[str, Any]]:
 def offers(stack: ChaosStack) -> list[int]:
     """What every transaction that was ever signed offers for its gas, as its bytes say."""
     with closing(sqlite3.connect(stack.data_dir / "creneau.db")) as db:
-        signed = db.execute("SELECT raw FROM transactions").fetchall()
+        signed = db.execute("SELECT raw FROM attempts").fetchall()
     assert signed
     return [TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["maxFeePerGas"] for (raw,) in signed]
 

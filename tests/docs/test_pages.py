@@ -13,7 +13,7 @@ from dev_stack import DevStack
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import codes
-from api.db.tables import State
+from api.outbox.models import State
 from api.outbox.sender import TRANSITIONS
 from api.schemas.requests import STUDENT
 from api.settings import Settings

@@ -1,0 +1,43 @@
+"""Locks of submissions: named sets of bits, such as the quarters of an hour of a tutor's calendar.
+
+Two submissions that need the same bit are never in flight at once. So a race is decided before gas is spent.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, select
+
+from api.db.tables import transactions
+from api.outbox.models import IN_FLIGHT
+
+
+def calendar_locks(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """Return the locks on a tutor's time: a bit for each quarter, by the words of the contract's calendar.
+
+    Slots are unix starts in seconds, and minutes.
+    """
+    words: dict[str, int] = {}
+    for start, minutes in order_slots:
+        for quarter in range(start // 900, start // 900 + minutes // 15):
+            word = f"{tutor}/{quarter // 256}"
+            words[word] = words.get(word, 0) | 1 << quarter % 256
+    return words
+
+
+def conflicts(locks: Mapping[str, int], held: Mapping[str, int]) -> bool:
+    """Return True if one of these locks is held."""
+    return any(bits & held.get(name, 0) for name, bits in locks.items())
+
+
+def acquire(locks: Mapping[str, int], held: dict[str, int]) -> None:
+    """Add these locks to those that are held."""
+    for name, bits in locks.items():
+        held[name] = held.get(name, 0) | bits
+
+
+def held_locks(db: Connection) -> dict[str, int]:
+    """Return the locks of all submissions in flight."""
+    held: dict[str, int] = {}
+    for locks in db.scalars(select(transactions.c.locks).where(transactions.c.state.in_(IN_FLIGHT))):
+        acquire(locks, held)
+    return held
