@@ -257,7 +257,7 @@ class Counting(Node):
         self.most, self.silent = most, silent
         self.asked: list[int] = []
 
-    def batch(self, calls: Sequence[Call]) -> list[Any]:
+    def call_many(self, calls: Sequence[Call]) -> list[Any]:
         ranges = [call[1][0] for call in calls if call[0] == "eth_getLogs" and "toBlock" in call[1][0]]
         if ranges:
             [asked] = ranges
@@ -266,7 +266,7 @@ class Counting(Node):
                 if self.silent:
                     raise NodeUnavailable("TimeoutError")
                 return [RpcError({"code": -32005, "message": "query returned more than 10000 results"})] * 3
-        return super().batch(calls)
+        return super().call_many(calls)
 
 
 def test_events_are_asked_for_in_bounded_ranges(

@@ -223,7 +223,7 @@ def test_a_listing_that_is_published_just_before_the_preflight(
     batch_id = place(shim, desk, slot("09:00"))
     tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
     published = codec.publish_data(tutor, listing, rate * EDU, instant=False)
-    batch, preflights = shim.chain.node.batch, 0
+    call_many, preflights = shim.chain.node.call_many, 0
 
     def publish_first(calls: Sequence[Call]) -> list[Any]:
         nonlocal preflights
@@ -231,9 +231,9 @@ def test_a_listing_that_is_published_just_before_the_preflight(
             preflights += 1
             if preflights == 1:
                 act_as(stack, tutor, stack.escrow, published)
-        return batch(calls)
+        return call_many(calls)
 
-    monkeypatch.setattr(shim.chain.node, "batch", publish_first)
+    monkeypatch.setattr(shim.chain.node, "call_many", publish_first)
     [row] = settle(shim, batch_id)
     assert (row.state, row.code) == (state, None if state == State.MINED else "rate_mismatch")
     assert row.publishes is False

@@ -512,7 +512,7 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     shim = make_shim(bump_seconds=0.3)
     batch_id = place(shim, desk, "09:00")
     count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
-    real, ahead = shim.relayer._node.batch, [1000]
+    real, ahead = shim.relayer._node.call_many, [1000]
 
     def lies(calls: Any) -> list[Any]:
         if calls and calls[-1][0] == "eth_estimateGas":
@@ -521,7 +521,7 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
         return real(calls)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shim.relayer._node, "batch", lies)
+        patch.setattr(shim.relayer._node, "call_many", lies)
         with pytest.raises(NodeUnavailable, match="too far ahead"):
             shim.relayer.tick()
         assert row_of(shim, batch_id).state == State.ACCEPTED
