@@ -6,13 +6,13 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from api import metrics
-from api.booking.actions import Acts
+from api.booking.actions import Actions
 from api.booking.create import Bookings
-from api.booking.listings import Offers
-from api.booking.on_chain import Creations
-from api.booking.queries import Lessons
-from api.booking.signed_calls import Outbox
-from api.booking.wallet import PreparedBatches
+from api.booking.handler import BatchHandler
+from api.booking.listings import Listings
+from api.booking.queries import LessonQueries
+from api.booking.signed_calls import SignedCalls
+from api.booking.wallet import WalletBookings
 from api.chain.escrow import connect
 from api.chain.rpc import NodeUnavailable
 from api.chain.signers import Custodian, MnemonicCustodian, arbiter_accounts, relayer_accounts
@@ -27,7 +27,7 @@ from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Directory, TableDirectory
 from api.people.http_directory import HttpDirectory
-from api.people.wallets import Linking
+from api.people.wallet_links import WalletLinks
 from api.settings import Settings
 from api.webhooks import Webhooks
 
@@ -52,7 +52,7 @@ class Shim:
         self.webhooks = Webhooks(self.store, settings)
         self.shared = metrics.Shared(self.store, self.balances_and_lag)
         told = self._settled, self._moved
-        every = Handlers(self.chain, Creations(self.store, self.chain))
+        every = Handlers(self.chain, BatchHandler(self.store, self.chain))
         self.relayer = Sender(self.store, self.chain, accounts, settings, every, ANYONES, *told)
         self.relayers = [self.relayer]
         arbiter = arbiter_accounts(settings)
@@ -65,12 +65,12 @@ class Shim:
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
         )
-        self.linking = Linking(settings, self.store, self.chain, self.directory, accounts_of)
-        self.prepared = PreparedBatches(settings, self.store, self.chain, self.bookings)
-        self.lessons = Lessons(settings, self.store, self.chain, self.directory, self.custodian)
-        outbox = Outbox(self.store, self.chain, self.directory, self.custodian)
-        self.acts = Acts(self.chain, self.lessons, outbox, self.relayers)
-        self.offers = Offers(settings, self.chain, self.directory, outbox, self.relayer)
+        self.linking = WalletLinks(settings, self.store, self.chain, self.directory, accounts_of)
+        self.prepared = WalletBookings(settings, self.store, self.chain, self.bookings)
+        self.lessons = LessonQueries(settings, self.store, self.chain, self.directory, self.custodian)
+        signed_calls = SignedCalls(self.store, self.chain, self.directory, self.custodian)
+        self.actions = Actions(self.chain, self.lessons, signed_calls, self.relayers)
+        self.listings = Listings(settings, self.chain, self.directory, signed_calls, self.relayer)
         self.view = Projection(self.store, settings)
         keeper = Keeper(self.store, self.view, self.chain, accounts[0], settings)
         self.follower = Indexer(self.view, self.chain, settings, keeper.tick)

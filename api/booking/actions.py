@@ -12,13 +12,13 @@ from typing import Any, Literal, cast
 from sqlalchemy import Row
 
 from api.booking.models import order_slots
-from api.booking.queries import Lessons
-from api.booking.signed_calls import Outbox
+from api.booking.queries import LessonQueries
+from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain, terms_of
 from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
 from api.refusals import Problem
-from api.schemas.build import Seen, frontend_id, is_booked, lessons, moment, payment
+from api.schemas.build import LessonState, frontend_id, is_booked, lessons, moment, payment
 from creneau import codec
 from creneau.amounts import format_edu, lesson_amount
 from creneau.booking import Act, BatchState, Role, Status, windows
@@ -53,7 +53,7 @@ _PARTIES = ("student", "tutor")
 
 
 @dataclass(frozen=True)
-class Deed:
+class LessonAction:
     """An act of somebody's on lessons of a batch, by their places; `todo` are those that still need it."""
 
     act: Act | None
@@ -87,9 +87,9 @@ class Deed:
                 return codec.dispute_data(terms, self.bits, signature)
         return codec.resolve_data(terms, self.bits, self.share)
 
-    def seen(self) -> dict[int, Seen]:
+    def seen(self) -> dict[int, LessonState]:
         """The lessons as the contract leaves them."""
-        became: dict[int, Seen] = {}
+        became: dict[int, LessonState] = {}
         for place in (self.todo or self.places) if self.act else ():
             amount = lesson_amount(self.row.hourly_rate, self.row.lessons[place]["duration"])
             shares: dict[Act | None, int] = {
@@ -99,44 +99,50 @@ class Deed:
             }
             to_tutor = shares.get(self.act)
             parts = (0, 0) if to_tutor is None else (to_tutor, amount - to_tutor)
-            became[place] = Seen(_BRINGS[self.act], *parts)
+            became[place] = LessonState(_BRINGS[self.act], *parts)
         return became
 
 
-class Acts:
+class Actions:
     """Takes acts into the outbox, and tells what became of them."""
 
-    def __init__(self, chain: Chain, lessons_: Lessons, outbox: Outbox, relayers: Sequence[Sender]) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        lesson_queries: LessonQueries,
+        signed_calls: SignedCalls,
+        relayers: Sequence[Sender],
+    ) -> None:
         """The second of the relayers, if there is one, is the arbiter's."""
         self._chain = chain
-        self._lessons = lessons_
-        self._outbox = outbox
+        self._lessons = lesson_queries
+        self._signed_calls = signed_calls
         self._relayers = relayers
 
     # --- Which lessons ---
 
-    def of_booking(self, act: Act, booking_id: str, user_id: str, share: int = 0) -> Deed:
+    def of_booking(self, act: Act, booking_id: str, user_id: str, share: int = 0) -> LessonAction:
         """The act on one lesson. Raises `Problem` unless this user may do it at all, like the next."""
         row, place, role = self._lessons.booking(booking_id, user_id)
-        return self._deed(act, row, role, [place], share)
+        return self._action(act, row, role, [place], share)
 
     def of_batch(
         self, act: Act, batch_id: str, named: Collection[str] | None, user_id: str, share: int = 0
-    ) -> Deed:
+    ) -> LessonAction:
         """The act on the named lessons of a batch, or on all that it can be done to."""
         row, role = self._lessons.batch(batch_id, user_id)
         places = None if named is None else [self._place(row, booking, user_id) for booking in named]
-        return self._deed(act, row, role, places, share)
+        return self._action(act, row, role, places, share)
 
-    def of_outcome(self, booking_id: str, user_id: str, held: bool) -> Deed:
+    def of_outcome(self, booking_id: str, user_id: str, held: bool) -> LessonAction:
         """What a party's word means. That it was held, of the tutor, does nothing."""
         row, place, role = self._lessons.booking(booking_id, user_id)
         if role == Role.TUTOR and held:
-            return Deed(None, row, role, [place], [])
+            return LessonAction(None, row, role, [place], [])
         act = Act.COMPLETE if held else Act.CANCEL if role == Role.TUTOR else Act.DISPUTE
         if act == Act.DISPUTE and self._state(row).status(place) in {Status.PENDING, Status.CANCELLED}:
             act = Act.CANCEL  # Nobody ever agreed to it.
-        return self._deed(act, row, role, [place], 0)
+        return self._action(act, row, role, [place], 0)
 
     def _place(self, row: Any, booking_id: str, user_id: str) -> int:
         other, place, _ = self._lessons.booking(booking_id, user_id)
@@ -145,7 +151,9 @@ class Acts:
             raise Problem.of_field("other_batch", "lessons", message)
         return place
 
-    def _deed(self, act: Act, row: Any, role: Role, places: Collection[int] | None, share: int) -> Deed:
+    def _action(
+        self, act: Act, row: Any, role: Role, places: Collection[int] | None, share: int
+    ) -> LessonAction:
         if role not in _ACTORS[act]:
             who = " or the ".join(sorted(_ACTORS[act])).replace("arbiter", "operator")
             raise Problem(403, "not_yours_to_do", f"Only the {who} can have a lesson {DONE[act]}.")
@@ -159,7 +167,7 @@ class Acts:
         # Who decides a dispute wants his share, so one that another decided is not his.
         repeats = act != Act.RESOLVE
         todo = [place for place in places if not repeats or state.status(place) != _BRINGS[act]]
-        return Deed(act, row, role, places, todo, share)
+        return LessonAction(act, row, role, places, todo, share)
 
     def _state(self, row: Any) -> BatchState:
         state = codec.decode_batch(self._chain.read(codec.batches_data(to_bytes32(row.id))))
@@ -178,81 +186,85 @@ class Acts:
 
     # --- Doing it ---
 
-    def prepared(self, deed: Deed) -> dict[str, Any]:
+    def prepared(self, action: LessonAction) -> dict[str, Any]:
         """What the actor signs. Raises `Problem` if the contract would refuse it."""
-        if not deed.todo:
-            raise Problem(409, "wrong_status", f"{lessons(len(deed.places))} already {DONE[deed.act]}.")
-        self._preflight(deed, deed.actor, deed.call())
-        key = to_bytes32(deed.row.id)
+        if not action.todo:
+            raise Problem(409, "wrong_status", f"{lessons(len(action.places))} already {DONE[action.act]}.")
+        self._preflight(action, action.actor, action.call())
+        key = to_bytes32(action.row.id)
         return {
             "success": True,
-            "message": f"To be signed, to have {lessons(len(deed.todo))} {DONE[deed.act]}.",
+            "message": f"To be signed, to have {lessons(len(action.todo))} {DONE[action.act]}.",
             "data": {
-                "act": deed.act,
-                "batchId": deed.row.id,
-                "lessons": [frontend_id(booking_id(key, place)) for place in deed.todo],
-                "signer": deed.actor,
-                "typedData": self._typed_data(deed),
+                "act": action.act,
+                "batchId": action.row.id,
+                "lessons": [frontend_id(booking_id(key, place)) for place in action.todo],
+                "signer": action.actor,
+                "typedData": self._typed_data(action),
             },
         }
 
-    def do(self, deed: Deed, user_id: str, signature: bytes | None, request_id: str) -> str | None:
+    def do(self, action: LessonAction, user_id: str, signature: bytes | None, request_id: str) -> str | None:
         """Puts the act into the outbox, once; the send's id, or None if it was done in another way."""
-        if deed.act is None:
+        if action.act is None:
             return None
-        resolves = deed.act == Act.RESOLVE
+        resolves = action.act == Act.RESOLVE
         if resolves and len(self._relayers) < 2:
             message = "This service does not have the arbiter's account: decide it from the console."
             raise Problem(409, "no_arbiter", message)
         relayer = self._relayers[resolves]
-        submission_id, known = self._outbox.find(
-            f"{deed.act}:{deed.row.id}:{deed.bits}:{deed.actor}:{deed.share}"
+        submission_id, known = self._signed_calls.find(
+            f"{action.act}:{action.row.id}:{action.bits}:{action.actor}:{action.share}"
         )
         if known is not None:
-            if deed.todo and known.succeeded and not resolves:
-                self._preflight(deed, deed.actor, deed.call())  # It was done, and more since.
+            if action.todo and known.succeeded and not resolves:
+                self._preflight(action, action.actor, action.call())  # It was done, and more since.
             return submission_id
-        if not deed.todo:
+        if not action.todo:
             return None
-        typed_data = {} if resolves else self._typed_data(deed)
-        signed = b"" if resolves else self._outbox.signature(user_id, deed.actor, typed_data, signature)
-        call = deed.call(signed)
-        self._preflight(deed, relayer.address, call)
+        typed_data = {} if resolves else self._typed_data(action)
+        signed = (
+            b"" if resolves else self._signed_calls.signature(user_id, action.actor, typed_data, signature)
+        )
+        call = action.call(signed)
+        self._preflight(action, relayer.address, call)
         kind = TransactionKind.RESOLVE if resolves else TransactionKind.ACT
-        self._outbox.enqueue(relayer, kind, submission_id, call, {deed.row.id: deed.bits}, request_id)
+        self._signed_calls.enqueue(
+            relayer, kind, submission_id, call, {action.row.id: action.bits}, request_id
+        )
         return submission_id
 
-    def _typed_data(self, deed: Deed) -> dict[str, Any]:
-        name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(deed.act).capitalize())
-        return act_typed_data(self._chain.domain, name, to_bytes32(deed.row.id), deed.bits)
+    def _typed_data(self, action: LessonAction) -> dict[str, Any]:
+        name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(action.act).capitalize())
+        return act_typed_data(self._chain.domain, name, to_bytes32(action.row.id), action.bits)
 
-    def _preflight(self, deed: Deed, sender: str, call: bytes) -> None:
+    def _preflight(self, action: LessonAction, sender: str, call: bytes) -> None:
         """Raises `Problem` if the contract would refuse it now."""
-        if error := self._outbox.refusal(sender, call):
-            raise _refusal(deed, error)
+        if error := self._signed_calls.refusal(sender, call):
+            raise _refusal(action, error)
 
     # --- What became of it ---
 
-    def answer(self, deed: Deed, send: Row[Any] | None) -> dict[str, Any]:
+    def answer(self, action: LessonAction, send: Row[Any] | None) -> dict[str, Any]:
         """The lessons as they stand, and who got how much for them."""
         done = send is None or bool(send.succeeded)
-        became = deed.seen() if done else {}
+        became = action.seen() if done else {}
         if send is None:  # Done in another way: who got how much is for the view to say.
-            became = {place: Seen(lesson.status) for place, lesson in became.items()}
-        self._lessons.wait(lambda: not self._behind(deed, became))
-        seen = self._lessons.seen(deed.row.id)
-        seen |= {place: became[place] for place in self._behind(deed, became)}
-        bookings = [self._lessons.shown(deed.row, place, deed.role, seen) for place in deed.places]
-        got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in deed.places) for role in _PARTIES}
-        ids = {"student": deed.row.student_id, "tutor": deed.row.tutor_id}
+            became = {place: LessonState(lesson.status) for place, lesson in became.items()}
+        self._lessons.wait(lambda: not self._behind(action, became))
+        seen = self._lessons.seen(action.row.id)
+        seen |= {place: became[place] for place in self._behind(action, became)}
+        bookings = [self._lessons.shown(action.row, place, action.role, seen) for place in action.places]
+        got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in action.places) for role in _PARTIES}
+        ids = {"student": action.row.student_id, "tutor": action.row.tutor_id}
         sums = [f"{format_edu(wei)} EDU to the {role}" for role, wei in got.items() if wei]
-        message = f"{lessons(len(bookings))} {DONE[deed.act]}{'' if done else ', on the way'}"
+        message = f"{lessons(len(bookings))} {DONE[action.act]}{'' if done else ', on the way'}"
         return {
             "success": True,
             "message": f"{message}: {' and '.join(sums)}." if sums else f"{message}.",
             "data": {
-                "act": deed.act or "acknowledge",
-                "batchId": deed.row.id,
+                "act": action.act or "acknowledge",
+                "batchId": action.row.id,
                 "state": State.MINED if send is None else send.state,
                 "transactionHash": send and send.transaction_hash,
                 "gasUsed": send and send.gas_used,
@@ -261,24 +273,24 @@ class Acts:
             },
         }
 
-    def _behind(self, deed: Deed, became: Mapping[int, Seen]) -> list[int]:
+    def _behind(self, action: LessonAction, became: Mapping[int, LessonState]) -> list[int]:
         """The lessons that the view does not show as they became."""
-        seen = self._lessons.seen(deed.row.id)
+        seen = self._lessons.seen(action.row.id)
         return [
             place for place, its in became.items() if place not in seen or seen[place].status < its.status
         ]
 
 
-def _refusal(deed: Deed, error: ContractError) -> Problem:
+def _refusal(action: LessonAction, error: ContractError) -> Problem:
     """The contract's error in words, with the lesson and the time it is about."""
     place = getattr(error, "index", None)
     details: dict[str, Any] = {}
     subject = "It"
     if place is not None:
-        lesson = deed.row.lessons[place]
+        lesson = action.row.lessons[place]
         subject = f"The lesson of {lesson['date']} at {lesson['time']}"
-        details["bookingId"] = frontend_id(booking_id(to_bytes32(deed.row.id), place))
-    done = DONE[deed.act]
+        details["bookingId"] = frontend_id(booking_id(to_bytes32(action.row.id), place))
+    done = DONE[action.act]
     match error:
         case WrongStatus():
             details["lessonStatus"] = Status(error.actual).name

@@ -1,6 +1,6 @@
 """Booking: from a request to a signed order in the outbox, and from there to the answer.
 
-Everything is checked once: who asks and from whom, each lesson, and in one round trip to the node what the
+Everything is quote once: who asks and from whom, each lesson, and in one round trip to the node what the
 chain has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
 """
 
@@ -50,13 +50,13 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Checked:
+class Quote:
     """A request that can be booked, as far as anybody knows; `batch` has the columns of `batches`."""
 
     student: User
     tutor: User
     order: Order
-    facts: ChainSnapshot
+    snapshot: ChainSnapshot
     batch: dict[str, Any]
     exists: bool  # The order was created before.
 
@@ -125,7 +125,7 @@ class Bookings:
 
     # --- Accepting ---
 
-    def place(
+    def create(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
     ) -> str:
         """Accepts a request, once for each idempotency key; the batch's id. Raises `Problem`."""
@@ -154,13 +154,13 @@ class Bookings:
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
     ) -> str:
-        checked = self.check(student_id, request, key, request_hash, self._settings.order_seconds)
+        quote = self.check(student_id, request, key, request_hash, self._settings.order_seconds)
         publish = None
-        if not checked.exists:
-            publish = self.publication(checked.order, checked.tutor, checked.facts)
-        index = checked.student.custody_index or 0
-        call = self._chain.create_call(checked.order, self._custodian, index, checked.facts)
-        return self.enqueue(checked.batch, call, publish, checked.facts, request_id)
+        if not quote.exists:
+            publish = self.publication(quote.order, quote.tutor, quote.snapshot)
+        index = quote.student.custody_index or 0
+        call = self._chain.create_call(quote.order, self._custodian, index, quote.snapshot)
+        return self.enqueue(quote.batch, call, publish, quote.snapshot, request_id)
 
     def check(
         self,
@@ -171,7 +171,7 @@ class Bookings:
         seconds: int,
         *,
         own_wallet: bool = False,
-    ) -> Checked:
+    ) -> Quote:
         """Everything that can be known about a request; the order is good for at least so many seconds.
 
         Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
@@ -204,10 +204,10 @@ class Bookings:
             salt=salt,
             slots=tuple(Slot.of(*slot) for slot in order_slots(planned)),
         )
-        facts = self._chain.snapshot(order, b"" if own_wallet else None)
+        snapshot = self._chain.snapshot(order, b"" if own_wallet else None)
         # The chain's clock decides, unless it lags: a local node mines only on demand.
-        deadlines = _deadlines(max(to_unix(moment), facts.timestamp), seconds)
-        codes, found = facts.codes, None
+        deadlines = _deadlines(max(to_unix(moment), snapshot.timestamp), seconds)
+        codes, found = snapshot.codes, None
         if before is not None:
             found, its = before.deadline, [tuple(slot) for slot in before.slots]
             codes = [SlotCode.OK if slot in its else SlotCode.TAKEN for slot in order_slots(planned)]
@@ -228,8 +228,8 @@ class Bookings:
         log.info(f"{TAG} Montant total: {format_edu(total)} EDU pour {len(fitting)} réservations")
         log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
         if found is None:
-            self.can_pay(facts, total, len(fitting), can_permit=facts.permit_nonce is not None)
-            _must_publish(order, tutor, facts)
+            self.can_pay(snapshot, total, len(fitting), can_permit=snapshot.permit_nonce is not None)
+            _must_publish(order, tutor, snapshot)
         batch = {
             "id": to_hex(order.batch_id(self._chain.domain)),
             "student_id": student.id,
@@ -249,14 +249,14 @@ class Bookings:
             "deadline": deadline,
             "salt": to_hex(order.salt),
         }
-        return Checked(student, tutor, order, facts, batch, exists=found is not None)
+        return Quote(student, tutor, order, snapshot, batch, exists=found is not None)
 
     def enqueue(
         self,
         batch: Mapping[str, Any],
         call: bytes,
         publish: bytes | None,
-        facts: ChainSnapshot,
+        snapshot: ChainSnapshot,
         request_id: str,
         *,
         was_prepared: bool = False,
@@ -268,7 +268,9 @@ class Bookings:
             locks |= {f"allowance/{batch['student']}": 1}
         try:
             with self._store.write() as db:
-                db.execute(insert(batches), {**batch, "instant": facts.listing.instant, "created_at": now()})
+                db.execute(
+                    insert(batches), {**batch, "instant": snapshot.listing.instant, "created_at": now()}
+                )
                 self._store.enqueue(
                     db,
                     TransactionKind.CREATE,
@@ -279,7 +281,7 @@ class Bookings:
                     expires=batch["deadline"],
                     request_id=request_id,
                     publish=publish,
-                    listing_nonce=facts.listing.nonce if publish else None,
+                    listing_nonce=snapshot.listing.nonce if publish else None,
                 )
                 if was_prepared:
                     db.execute(delete(prepared_batches).where(prepared_batches.c.id == batch["id"]))
@@ -309,34 +311,34 @@ class Bookings:
             raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
         return student, tutor, annonce
 
-    def can_pay(self, facts: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
+    def can_pay(self, snapshot: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
         """Raises `Problem` if the student has too little, or allows the contract too little of it."""
         price = f"The price of {lessons(count)} is {format_edu(total)} EDU"
-        if facts.balance < total:
-            message = f"{price}, and you have {format_edu(facts.balance)} EDU. Nothing was booked."
-            needed, available = str(total), str(facts.balance)
+        if snapshot.balance < total:
+            message = f"{price}, and you have {format_edu(snapshot.balance)} EDU. Nothing was booked."
+            needed, available = str(total), str(snapshot.balance)
             raise Problem(409, "insufficient_balance", message, neededWei=needed, availableWei=available)
-        if facts.allowance < total and not can_permit:
-            message = f"{price}, and the contract may take {format_edu(facts.allowance)} EDU of yours."
+        if snapshot.allowance < total and not can_permit:
+            message = f"{price}, and the contract may take {format_edu(snapshot.allowance)} EDU of yours."
             raise Problem(
                 409,
                 "insufficient_allowance",
                 f"{message} Nothing was booked.",
                 neededWei=str(total),
-                availableWei=str(facts.allowance),
+                availableWei=str(snapshot.allowance),
                 token=self._chain.token,
                 spender=self._chain.escrow,
             )
 
-    def publication(self, order: Order, tutor: User, facts: ChainSnapshot) -> bytes | None:
+    def publication(self, order: Order, tutor: User, snapshot: ChainSnapshot) -> bytes | None:
         """The call of a custodial tutor if his listing has to be published with the order."""
-        if not _must_publish(order, tutor, facts):
+        if not _must_publish(order, tutor, snapshot):
             return None
-        return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, facts.listing)
+        return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, snapshot.listing)
 
 
-def _must_publish(order: Order, tutor: User, facts: ChainSnapshot) -> bool:
-    published = to_wei(facts.listing.hourly_rate)
+def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
+    published = to_wei(snapshot.listing.hourly_rate)
     if published == order.hourly_rate_wei or tutor.custody_index is not None:
         return published != order.hourly_rate_wei
     if not published:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row
 
-from api.booking.signed_calls import Outbox
+from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.outbox.models import State, TransactionKind
@@ -29,7 +29,7 @@ _USUAL_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Offer:
+class Publication:
     """A publication: of this annonce, with this rate in base units, given what is published now."""
 
     annonce: Annonce
@@ -49,16 +49,21 @@ class Offer:
         return (to_wei(self.listing.hourly_rate), self.listing.instant) == (self.rate, self.instant)
 
 
-class Offers:
+class Listings:
     """Annonces and calendars."""
 
     def __init__(
-        self, settings: Settings, chain: Chain, directory: Directory, outbox: Outbox, relayer: Sender
+        self,
+        settings: Settings,
+        chain: Chain,
+        directory: Directory,
+        signed_calls: SignedCalls,
+        relayer: Sender,
     ) -> None:
         self._time_zone = settings.time_zone
         self._chain = chain
         self._directory = directory
-        self._outbox = outbox
+        self._signed_calls = signed_calls
         self._relayer = relayer
 
     # --- Time ---
@@ -98,7 +103,7 @@ class Offers:
         data = self._data(annonce, tutor, self._listing(annonce, tutor))
         return {"success": True, "message": annonce.title, "data": data}
 
-    def offer(self, annonce_id: str, user_id: str, wanted: PublishData) -> Offer:
+    def publication(self, annonce_id: str, user_id: str, wanted: PublishData) -> Publication:
         """What the tutor of an annonce wants to publish. Raises `Problem` unless he may."""
         annonce, tutor = self._found(annonce_id)
         if user_id != tutor.id:
@@ -111,47 +116,49 @@ class Offers:
             raise Problem.of_field("rate_mismatch", "hourlyRate", message)
         listing = self._listing(annonce, tutor)
         instant = listing.instant if wanted.instant is None else wanted.instant
-        return Offer(annonce, tutor, listing, rate, instant)
+        return Publication(annonce, tutor, listing, rate, instant)
 
-    def prepared(self, offer: Offer) -> dict[str, Any]:
+    def prepared(self, publication: Publication) -> dict[str, Any]:
         """What the tutor signs."""
-        data = {"signer": offer.tutor.wallet, "typedData": self._typed_data(offer)}
+        data = {"signer": publication.tutor.wallet, "typedData": self._typed_data(publication)}
         return {"success": True, "message": "To be signed, to publish the annonce.", "data": data}
 
-    def publish(self, offer: Offer, signature: bytes | None, request_id: str) -> str | None:
+    def publish(self, publication: Publication, signature: bytes | None, request_id: str) -> str | None:
         """Puts the publication into the outbox, once; the send's id, or None if nothing is left to do."""
-        if offer.is_published:
+        if publication.is_published:
             return None
-        tutor, key = offer.tutor.wallet, offer.key
-        terms = (offer.rate, offer.instant)
-        submission_id, known = self._outbox.find(
-            f"publish:{tutor}:{to_hex(key)}:{terms}:{offer.listing.nonce}"
+        tutor, key = publication.tutor.wallet, publication.key
+        terms = (publication.rate, publication.instant)
+        submission_id, known = self._signed_calls.find(
+            f"publish:{tutor}:{to_hex(key)}:{terms}:{publication.listing.nonce}"
         )
         if known is not None:
             return submission_id
-        signed = self._outbox.signature(offer.tutor.id, tutor, self._typed_data(offer), signature)
+        signed = self._signed_calls.signature(
+            publication.tutor.id, tutor, self._typed_data(publication), signature
+        )
         call = codec.publish_data(tutor, key, *terms, signed)
-        if error := self._outbox.refusal(self._relayer.address, call):
+        if error := self._signed_calls.refusal(self._relayer.address, call):
             raise Problem(409, "refused", f"Nothing was published. {error}")
         locks = {f"{tutor}/{to_hex(key)}": 1}
-        self._outbox.enqueue(self._relayer, TransactionKind.ACT, submission_id, call, locks, request_id)
+        self._signed_calls.enqueue(self._relayer, TransactionKind.ACT, submission_id, call, locks, request_id)
         return submission_id
 
-    def answer(self, offer: Offer, send: Row[Any] | None) -> dict[str, Any]:
+    def answer(self, publication: Publication, send: Row[Any] | None) -> dict[str, Any]:
         """The annonce as it is on the chain now."""
-        listing = offer.listing
+        listing = publication.listing
         if send is None or send.succeeded:
-            listing = listing._replace(hourly_rate=from_wei(offer.rate), instant=offer.instant)
+            listing = listing._replace(hourly_rate=from_wei(publication.rate), instant=publication.instant)
         state = {
             "state": send.state if send else State.MINED,
             "transactionHash": send and send.transaction_hash,
         }
-        what = "Published" if offer.rate else "Withdrawn"
-        message = f"{what}." if listing is not offer.listing else f"{what} as soon as it is in a block."
+        what = "Published" if publication.rate else "Withdrawn"
+        message = f"{what}." if listing is not publication.listing else f"{what} as soon as it is in a block."
         return {
             "success": True,
             "message": message,
-            "data": self._data(offer.annonce, offer.tutor, listing) | state,
+            "data": self._data(publication.annonce, publication.tutor, listing) | state,
         }
 
     def _found(self, annonce_id: str) -> tuple[Annonce, User]:
@@ -167,9 +174,14 @@ class Offers:
             raise NodeUnavailable(answer.message)
         return codec.decode_listing(unhex(answer))
 
-    def _typed_data(self, offer: Offer) -> dict[str, Any]:
+    def _typed_data(self, publication: Publication) -> dict[str, Any]:
         return listing_typed_data(
-            self._chain.domain, offer.tutor.wallet, offer.key, offer.rate, offer.instant, offer.listing.nonce
+            self._chain.domain,
+            publication.tutor.wallet,
+            publication.key,
+            publication.rate,
+            publication.instant,
+            publication.listing.nonce,
         )
 
     def _data(self, annonce: Annonce, tutor: User, listing: Listing) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from api.db.tables import batches, bookings, index_position, orders, transaction
 from api.outbox.models import State, TransactionKind
 from api.people.directory import Directory, User
 from api.refusals import Problem
-from api.schemas.build import Seen, answer, batch_range, booking_data, is_booked, lessons
+from api.schemas.build import LessonState, answer, batch_range, booking_data, is_booked, lessons
 from api.schemas.requests import Selection
 from api.settings import Settings
 from creneau.amounts import from_wei, lesson_amount
@@ -40,7 +40,7 @@ _LAG_SECONDS, _LOOK_SECONDS = 1.0, 0.02
 _CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
 
 
-class Lessons:
+class LessonQueries:
     """What may be read of lessons, and by whom."""
 
     def __init__(
@@ -76,13 +76,13 @@ class Lessons:
             return row, place, role
         raise Problem(404, "booking_not_found", "There is no such booking.")
 
-    def seen(self, batch_id: str) -> dict[int, Seen]:
+    def seen(self, batch_id: str) -> dict[int, LessonState]:
         """A batch's lessons as they stand, by their places; none that the view does not have yet."""
         with self._store.read() as db:
             rows = db.execute(select(bookings).where(bookings.c.batch_id == batch_id)).all()
         return {row.place: _seen(row) for row in rows}
 
-    def shown(self, row: Any, place: int, role: Role, seen: Mapping[int, Seen]) -> dict[str, Any]:
+    def shown(self, row: Any, place: int, role: Role, seen: Mapping[int, LessonState]) -> dict[str, Any]:
         """A lesson as its reader may see it: the notes are between student and tutor."""
         data = booking_data(row, place, self._periods, seen)
         return data if role != Role.ARBITER else data | {"description": None, "studentNotes": None}
@@ -255,9 +255,9 @@ class Lessons:
         }
 
 
-def _seen(row: Row[Any]) -> Seen:
+def _seen(row: Row[Any]) -> LessonState:
     changed = row.updated_at if row.updated_at > row.created_at else 0
-    return Seen(Status[row.status], row.to_tutor or 0, row.to_student or 0, changed)
+    return LessonState(Status[row.status], row.to_tutor or 0, row.to_student or 0, changed)
 
 
 def _cursor(row: Row[Any]) -> str:

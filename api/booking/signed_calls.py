@@ -22,7 +22,7 @@ from creneau.fields import to_hex
 _FAILED = frozenset({State.REJECTED, State.FAILED, State.EXPIRED})
 
 
-class Outbox:
+class SignedCalls:
     """Takes calls that carry a signature."""
 
     def __init__(self, store: Store, chain: Chain, directory: Directory, custodian: Custodian) -> None:

@@ -33,7 +33,7 @@ _SECOND = 1_000_000
 _KEPT = 24 * 60 * 60 * _SECOND  # For so long an expired one is still known to be that.
 
 
-class PreparedBatches:
+class WalletBookings:
     """Prepares batches, and takes their signatures."""
 
     def __init__(self, settings: Settings, store: Store, chain: Chain, bookings: Bookings) -> None:
@@ -51,17 +51,17 @@ class PreparedBatches:
         if open_row := self._open(student_id, key, request_hash):
             return self._answer(open_row)
         seconds = self._settings.prepare_seconds + self._settings.order_seconds
-        checked = self._bookings.check(student_id, request, key, request_hash, seconds, own_wallet=True)
-        total = sum(checked.order.amounts_wei)
-        short = checked.facts.allowance < total
+        quote = self._bookings.check(student_id, request, key, request_hash, seconds, own_wallet=True)
+        total = sum(quote.order.amounts_wei)
+        short = quote.snapshot.allowance < total
         row = {
-            "id": checked.batch["id"],
+            "id": quote.batch["id"],
             "student_id": student_id,
             "idempotency_key": key,
             "request_hash": request_hash,
-            "batch": checked.batch,
+            "batch": quote.batch,
             "permit_value": total if short else None,
-            "permit_nonce": checked.facts.permit_nonce if short else None,
+            "permit_nonce": quote.snapshot.permit_nonce if short else None,
             "expires_at": now() + self._settings.prepare_seconds * _SECOND,
         }
         mine = (prepared_batches.c.student_id == student_id) & (prepared_batches.c.idempotency_key == key)
@@ -104,19 +104,19 @@ class PreparedBatches:
         if (student.wallet, tutor.wallet) != (order.student, order.tutor):
             message = "The wallet of a party has changed meanwhile. Please prepare it again."
             raise Problem(409, "wallet_changed", message)
-        facts = self._chain.snapshot(order, signed.signature)
-        if facts.signature is None:
+        snapshot = self._chain.snapshot(order, signed.signature)
+        if snapshot.signature is None:
             raise _wrong_signer("signature", order)
         permit = self._permit(row, order, signed)
-        charged = self._charged(row.batch, order, annonce, facts)
-        useful = permit is not None and facts.permit_nonce == row.permit_nonce
-        if facts.allowance < charged and permit is None and row.permit_value is not None:
+        charged = self._charged(row.batch, order, annonce, snapshot)
+        useful = permit is not None and snapshot.permit_nonce == row.permit_nonce
+        if snapshot.allowance < charged and permit is None and row.permit_value is not None:
             message = "The contract may not take the price yet, so the permit has to be signed too."
             raise Problem.of_field("permit_required", "permitSignature", message)
-        self._bookings.can_pay(facts, charged, len(order.slots), can_permit=useful)
-        publish = self._bookings.publication(order, tutor, facts)
-        call = codec.create_bookings_data(order, facts.signature, permit)
-        return self._bookings.enqueue(row.batch, call, publish, facts, request_id, was_prepared=True)
+        self._bookings.can_pay(snapshot, charged, len(order.slots), can_permit=useful)
+        publish = self._bookings.publication(order, tutor, snapshot)
+        call = codec.create_bookings_data(order, snapshot.signature, permit)
+        return self._bookings.enqueue(row.batch, call, publish, snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:
         row = self._store.batch(batch_id)
@@ -143,7 +143,7 @@ class PreparedBatches:
         return Permit.from_signature(row.permit_value, row.batch["deadline"], signature)
 
     @staticmethod
-    def _charged(batch: dict[str, Any], order: Order, annonce: Annonce, facts: ChainSnapshot) -> int:
+    def _charged(batch: dict[str, Any], order: Order, annonce: Annonce, snapshot: ChainSnapshot) -> int:
         """What would be charged now. Raises `Problem` if nothing can be booked any more."""
         lessons = batch["lessons"]
         if annonce.hourly_rate != order.hourly_rate_wei:
@@ -159,13 +159,13 @@ class PreparedBatches:
             ]
             reason = f"The tutor's rate is {format_edu(rate)} EDU an hour now. Please prepare it again."
             raise nothing_booked(_with(batch, changed), "rate_mismatch", reason)
-        failed = slots.refused(lessons, facts.codes)
+        failed = slots.refused(lessons, snapshot.codes)
         # The contract leaves out only what is taken, and a signed order can't be changed.
-        lost = {*facts.codes} - {SlotCode.OK, SlotCode.TAKEN} or len(failed) == len(lessons)
+        lost = {*snapshot.codes} - {SlotCode.OK, SlotCode.TAKEN} or len(failed) == len(lessons)
         if failed and (lost or not order.allow_partial):
             raise nothing_booked(_with(batch, failed), failed[0]["code"], failed[0]["error"])
         return sum(
-            wei for wei, code in zip(order.amounts_wei, facts.codes, strict=True) if code == SlotCode.OK
+            wei for wei, code in zip(order.amounts_wei, snapshot.codes, strict=True) if code == SlotCode.OK
         )
 
     def _answer(self, row: Any) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Chain:
                 return deadline
         return None
 
-    def create_call(self, order: Order, custodian: Custodian, index: int, facts: ChainSnapshot) -> bytes:
+    def create_call(self, order: Order, custodian: Custodian, index: int, snapshot: ChainSnapshot) -> bytes:
         """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
 
         The permit is for a standing allowance: the escrow can only pull what an order signed by the student
@@ -142,9 +142,9 @@ class Chain:
         """
         permit = None
         total = sum(order.amounts_wei)
-        if facts.allowance < total and facts.permit_nonce is not None:
+        if snapshot.allowance < total and snapshot.permit_nonce is not None:
             deadline = to_unix(order.deadline)
-            message = self.permit_message(order, UNLIMITED, facts.permit_nonce)
+            message = self.permit_message(order, UNLIMITED, snapshot.permit_nonce)
             permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
         return codec.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
 

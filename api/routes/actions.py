@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from api.auth import CurrentUser
-from api.booking.actions import DONE, Deed
+from api.booking.actions import DONE, LessonAction
 from api.booking.signed_calls import failed
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
@@ -49,9 +49,9 @@ def _add(act: Act, method: str) -> None:
         data: OneBody,
         prefer: Prefer = None,
     ) -> Response:
-        deeds = request.app.state.shim.acts
+        actions = request.app.state.shim.actions
         signature = data.signature
-        return await _do(request, user, lambda: deeds.of_booking(act, booking_id, user), signature, prefer)
+        return await _do(request, user, lambda: actions.of_booking(act, booking_id, user), signature, prefer)
 
     async def of_batch(
         request: Request,
@@ -60,14 +60,16 @@ def _add(act: Act, method: str) -> None:
         data: ManyBody,
         prefer: Prefer = None,
     ) -> Response:
-        deeds, named = request.app.state.shim.acts, data.lessons
+        actions, named = request.app.state.shim.actions, data.lessons
         signature = data.signature
-        return await _do(request, user, lambda: deeds.of_batch(act, batch_id, named, user), signature, prefer)
+        return await _do(
+            request, user, lambda: actions.of_batch(act, batch_id, named, user), signature, prefer
+        )
 
     async def prepare_of_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
         shim = request.app.state.shim
-        deed = await shim.bookings.in_thread(shim.acts.of_booking, act, booking_id, user)
-        return ExactResponse(await shim.bookings.in_thread(shim.acts.prepared, deed))
+        action = await shim.bookings.in_thread(shim.actions.of_booking, act, booking_id, user)
+        return ExactResponse(await shim.bookings.in_thread(shim.actions.prepared, action))
 
     async def prepare_of_batch(
         request: Request,
@@ -77,8 +79,8 @@ def _add(act: Act, method: str) -> None:
     ) -> Response:
         shim = request.app.state.shim
         named = data.lessons
-        deed = await shim.bookings.in_thread(shim.acts.of_batch, act, batch_id, named, user)
-        return ExactResponse(await shim.bookings.in_thread(shim.acts.prepared, deed))
+        action = await shim.bookings.in_thread(shim.actions.of_batch, act, batch_id, named, user)
+        return ExactResponse(await shim.bookings.in_thread(shim.actions.prepared, action))
 
     one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
     for path, of, endpoint, prepare, what in (
@@ -128,9 +130,13 @@ async def resolve_batch(
     request: Request, user: CurrentUser, batch_id: BatchId, data: BatchShare, prefer: Prefer = None
 ) -> Response:
     """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
-    deeds, share = request.app.state.shim.acts, data.tutor_share_bps
+    actions, share = request.app.state.shim.actions, data.tutor_share_bps
     return await _do(
-        request, user, lambda: deeds.of_batch(Act.RESOLVE, batch_id, data.lessons, user, share), None, prefer
+        request,
+        user,
+        lambda: actions.of_batch(Act.RESOLVE, batch_id, data.lessons, user, share),
+        None,
+        prefer,
     )
 
 
@@ -144,9 +150,9 @@ async def resolve_booking(
     request: Request, user: CurrentUser, booking_id: BookingId, data: Share, prefer: Prefer = None
 ) -> Response:
     """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
-    deeds, share = request.app.state.shim.acts, data.tutor_share_bps
+    actions, share = request.app.state.shim.actions, data.tutor_share_bps
     return await _do(
-        request, user, lambda: deeds.of_booking(Act.RESOLVE, booking_id, user, share), None, prefer
+        request, user, lambda: actions.of_booking(Act.RESOLVE, booking_id, user, share), None, prefer
     )
 
 
@@ -168,25 +174,25 @@ async def confirm_outcome(
 
     Not held: the student disputes it, or cancels it if it was never confirmed; the tutor cancels it.
     """
-    acts = request.app.state.shim.acts
-    deed = functools.partial(acts.of_outcome, booking_id, user, course_held)
-    return await _do(request, user, deed, data.signature, prefer)
+    actions = request.app.state.shim.actions
+    action = functools.partial(actions.of_outcome, booking_id, user, course_held)
+    return await _do(request, user, action, data.signature, prefer)
 
 
 async def _do(
     request: Request,
     user: str,
-    deed_of: Callable[[], Deed],
+    action_of: Callable[[], LessonAction],
     signature: bytes | None,
     prefer: str | None,
 ) -> Response:
-    acts = request.app.state.shim.acts
+    actions = request.app.state.shim.actions
 
     def begin() -> tuple[Any, str | None]:
-        deed = deed_of()
-        return deed, acts.do(deed, user, signature, request.state.request_id)
+        action = action_of()
+        return action, actions.do(action, user, signature, request.state.request_id)
 
-    return await settled(request, begin, acts.answer, prefer)
+    return await settled(request, begin, actions.answer, prefer)
 
 
 async def settled(

@@ -65,7 +65,7 @@ async def _book(
     request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
 ) -> Response:
     bookings = request.app.state.shim.bookings
-    batch_id = await bookings.in_thread(bookings.place, student, data, key, request.state.request_id)
+    batch_id = await bookings.in_thread(bookings.create, student, data, key, request.state.request_id)
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
     return await outcome(request, batch_id, prefer)
 

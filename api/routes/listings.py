@@ -36,7 +36,7 @@ async def get_calendar(
 ) -> Response:
     """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.offers.calendar, tutor_id, from_, to))
+    return ExactResponse(await shim.bookings.in_thread(shim.listings.calendar, tutor_id, from_, to))
 
 
 @router.get(
@@ -51,7 +51,7 @@ async def get_calendar(
 async def get_annonce(request: Request, annonce_id: AnnonceId) -> Response:
     """Title, rate, time zone, tutor, and what of it is on the chain."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.offers.annonce, annonce_id))
+    return ExactResponse(await shim.bookings.in_thread(shim.listings.annonce, annonce_id))
 
 
 @router.post(
@@ -68,13 +68,13 @@ async def publish_annonce(
     request: Request, user: CurrentUser, annonce_id: AnnonceId, data: Wanted, prefer: Prefer = None
 ) -> Response:
     """By its tutor. Lessons that are booked already keep their terms."""
-    offers = request.app.state.shim.offers
+    listings = request.app.state.shim.listings
 
     def begin() -> tuple[Any, str | None]:
-        offer = offers.offer(annonce_id, user, data)
-        return offer, offers.publish(offer, data.signature, request.state.request_id)
+        publication = listings.publication(annonce_id, user, data)
+        return publication, listings.publish(publication, data.signature, request.state.request_id)
 
-    return await settled(request, begin, offers.answer, prefer)
+    return await settled(request, begin, listings.answer, prefer)
 
 
 @router.post(
@@ -91,5 +91,5 @@ async def prepare_publish(
 ) -> Response:
     """The signature is good until the annonce is published again."""
     shim = request.app.state.shim
-    offer = await shim.bookings.in_thread(shim.offers.offer, annonce_id, user, data)
-    return ExactResponse(shim.offers.prepared(offer))
+    publication = await shim.bookings.in_thread(shim.listings.publication, annonce_id, user, data)
+    return ExactResponse(shim.listings.prepared(publication))

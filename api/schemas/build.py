@@ -20,7 +20,7 @@ _PREFIX = 29
 """Hex digits of a batch's key that a booking's id begins with: 116 bits."""
 
 
-class Seen(NamedTuple):
+class LessonState(NamedTuple):
     """A lesson as it stands, and what each got of its money once it left the escrow."""
 
     status: Status
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     updated_at: int = 0  # Unix seconds; 0: as it was booked.
 
 
-UNSEEN: Mapping[int, Seen] = MappingProxyType({})
+UNSEEN: Mapping[int, LessonState] = MappingProxyType({})
 
 
 def frontend_id(on_chain: bytes) -> str:
@@ -69,7 +69,7 @@ def failures(row: Row[Any]) -> list[Failure]:
     return sorted(found, key=lambda failure: failure["index"])
 
 
-def batch_data(row: Any, periods: Periods, seen: Mapping[int, Seen] = UNSEEN) -> dict[str, Any]:
+def batch_data(row: Any, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN) -> dict[str, Any]:
     """What became of a batch: the answer's `data`. `seen` has its lessons as they stand, by their places."""
     bookings = [
         booking_data(row, place, periods, seen) for place in range(len(row.lessons)) if is_booked(row, place)
@@ -92,7 +92,7 @@ def batch_data(row: Any, periods: Periods, seen: Mapping[int, Seen] = UNSEEN) ->
     }
 
 
-def answer(row: Any, periods: Periods, seen: Mapping[int, Seen] = UNSEEN) -> dict[str, Any]:
+def answer(row: Any, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN) -> dict[str, Any]:
     """The whole answer."""
     data = batch_data(row, periods, seen)
     return {"success": data["count"] > 0, "message": _message(row, data), "data": data}
@@ -111,13 +111,15 @@ def nothing_booked(
     return Problem(409, code, f"Nothing was booked. {reason}", failures=failed, **details)
 
 
-def booking_data(row: Any, place: int, periods: Periods, seen: Mapping[int, Seen] = UNSEEN) -> dict[str, Any]:
+def booking_data(
+    row: Any, place: int, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN
+) -> dict[str, Any]:
     """One lesson of a batch."""
     lesson: Lesson = row.lessons[place]
     on_chain = booking_id(to_bytes32(row.id), place)
     wei = lesson_amount(row.hourly_rate, lesson["duration"])
     booked = row.booked is not None
-    now = seen.get(place, Seen(Status.CONFIRMED if row.instant and booked else Status.PENDING))
+    now = seen.get(place, LessonState(Status.CONFIRMED if row.instant and booked else Status.PENDING))
     chain_status = "CONFIRMED" if booked else "PENDING"
     may = windows(now.status, Slot.of(lesson["start"], lesson["duration"]), periods)
     cancellable = next((w.until for w in may if w[:2] == (Act.CANCEL, Role.STUDENT)), None)

@@ -17,7 +17,7 @@ from life import OPERATOR, SETTINGS, Life, eventually
 from outside import Outside
 from sqlalchemy import event, insert, text
 
-from api.booking.queries import Lessons, Side
+from api.booking.queries import LessonQueries, Side
 from api.chain.escrow import Chain
 from api.chain.signers import MnemonicCustodian
 from api.db import tables
@@ -356,7 +356,7 @@ def test_no_list_reads_more_than_it_shows(tmp_path: Path) -> None:
             db.execute(insert(bookings), [lesson | place for place in places])
         db.execute(text("ANALYZE"))
     chain = cast(Chain, SimpleNamespace(periods=Periods(*[timedelta(hours=1)] * 3)))
-    lessons = Lessons(settings, store, chain, directory, custodian)
+    lessons = LessonQueries(settings, store, chain, directory, custodian)
     asked: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:

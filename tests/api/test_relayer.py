@@ -162,7 +162,7 @@ def shim(stack: DevStack, tmp_path: Path) -> Iterator[Shim]:
 
 def place(shim: Shim, desk: Desk, *slots: dict[str, Any], **more: Any) -> str:
     request = CreateBatchBookingData.model_validate(desk.body(*slots, **more))
-    return shim.bookings.place(desk.student.id, request, None, "test")
+    return shim.bookings.create(desk.student.id, request, None, "test")
 
 
 def settle(shim: Shim, *batch_ids: str) -> list[Any]:

@@ -78,7 +78,7 @@ def shim(make_shim: ShimMaker) -> Shim:
 
 def place(shim: Shim, desk: Desk, *times: str, key: str | None = None) -> str:
     request = CreateBatchBookingData.model_validate(desk.body(*map(slot, times)))
-    return shim.bookings.place(desk.student.id, request, key, "test")
+    return shim.bookings.create(desk.student.id, request, key, "test")
 
 
 def row_of(shim: Shim, submission_id: str) -> Any:

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from api.booking.wallet import PreparedBatches
+from api.booking.wallet import WalletBookings
 from api.chain.escrow import ChainSnapshot, order_of
 from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
 from api.refusals import Problem
@@ -352,8 +352,8 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
     order = order_of(SimpleNamespace(**row.batch))
 
     def charged(*codes: SlotCode) -> int:
-        facts = ChainSnapshot([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
-        return PreparedBatches._charged(row.batch, order, wallet.annonce, facts)
+        snapshot = ChainSnapshot([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
+        return WalletBookings._charged(row.batch, order, wallet.annonce, snapshot)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU
     assert charged(SlotCode.TAKEN, SlotCode.OK) == 35 * EDU

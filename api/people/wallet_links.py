@@ -28,7 +28,7 @@ _AHEAD = ("PENDING", "CONFIRMED")
 _CODES = {0: "wrong_domain", 1: "wrong_address", 8: "wrong_nonce"}  # By the line that differs.
 
 
-class Linking:
+class WalletLinks:
     """Challenges, and what their answers change."""
 
     def __init__(

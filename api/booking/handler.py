@@ -24,7 +24,7 @@ _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for le
 _BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
 
 
-class Creations(Handler):
+class BatchHandler(Handler):
     """Batches of bookings, each with its row in `batches`."""
 
     def __init__(self, store: Store, chain: Chain) -> None:
