@@ -1,11 +1,19 @@
 """The types of a batch of bookings on its way from the request to the answer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
-from api.outbox.models import Submission
+from api.outbox.models import UNSETTLED, State
+from creneau.amounts import lesson_amount
+from creneau.booking import Status
+from creneau.fields import to_bytes32, to_hex
+from creneau.order import Order, Slot, booking_id, index_of
+
+_PREFIX = 29
+"""Hex digits of a batch's key that a booking's id begins with: 116 bits."""
 
 
 class Lesson(TypedDict):
@@ -28,19 +36,26 @@ class Failure(TypedDict):
     error: str
 
 
-def order_slots(lessons: Sequence[Lesson]) -> list[tuple[int, int]]:
-    """Return the lessons as the order has them: unix starts in seconds, and minutes."""
-    return [(lesson["start"], lesson["duration"]) for lesson in lessons]
+class LessonState(NamedTuple):
+    """A lesson's status on the chain, and each party's share of its price once that left the escrow."""
+
+    status: Status
+    to_tutor: int = 0  # Base units.
+    to_student: int = 0
+    updated_at: int = 0  # Unix seconds; 0: unchanged since it was booked.
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of bookings: who asked for what, the order, and its outcome on the chain."""
+    """A batch of bookings: who asked for what, the order, and its outcome on the chain.
+
+    Times are microseconds of unix time, but for `deadline` and the lessons' starts (unix seconds).
+    """
 
     id: str  # The contract's key.
-    student_id: str
-    tutor_id: str
-    annonce_id: str | None  # None: nobody here knows the listing's.
+    student_id: str  # Or the student's account, if nobody here is known by it.
+    tutor_id: str  # Likewise.
+    annonce_id: str | None  # None: no annonce here is known to be the listing.
     idempotency_key: str
     request_hash: str
     description: str | None
@@ -53,11 +68,103 @@ class Batch:
     listing: str
     hourly_rate: int  # Base units.
     allow_partial: bool
-    deadline: int  # Unix seconds.
+    deadline: int
     salt: str
-    # The outcome
-    booked: int | None  # Bit i: lesson i. None until a block says so.
-    left_out: Sequence[Failure]  # The order's lessons that the contract did not book.
     instant: bool  # Booked lessons are confirmed, not pending.
-    created_at: int  # Microseconds of unix time.
-    submission: Submission | None = None  # None until it is in the outbox, or if somebody else's was sent.
+    created_at: int
+    # The outcome
+    booked: int | None = None  # Bit i: lesson i. None until a block says so.
+    left_out: Sequence[Failure] = ()  # The order's lessons that the contract did not book.
+    state: State = State.ACCEPTED
+    transaction_hash: str | None = None  # Of the newest attempt, or of the one in a block.
+    block_number: int | None = None
+    gas_used: int | None = None
+    code: str | None = None  # Why the batch was not created,
+    detail: str | None = None  # and the same in words.
+    updated_at: int = 0
+    states: Mapping[int, LessonState] = field(default_factory=dict)  # By place, as the projection has them.
+
+    @property
+    def slots(self) -> list[tuple[int, int]]:
+        """The order's slots: unix starts in seconds, and minutes."""
+        return order_slots(self.lessons)
+
+    @property
+    def terms(self) -> tuple[Any, ...]:
+        """The order as the ABI codec takes it."""
+        listing, salt = to_bytes32(self.listing), to_bytes32(self.salt)
+        partial, slots = self.allow_partial, self.slots
+        return self.student, self.tutor, listing, self.hourly_rate, partial, self.deadline, salt, slots
+
+    @property
+    def order(self) -> Order:
+        """The order. Raises `ValueError` if it has a time that a datetime can't tell."""
+        return Order.from_abi(self.terms)
+
+    @property
+    def places(self) -> list[int]:
+        """The places in the order of the lessons that are booked, or still may be."""
+        return [place for place in range(len(self.lessons)) if self.is_booked(place)]
+
+    @property
+    def not_booked(self) -> list[Failure]:
+        """The failures of all lessons that were not booked, in the order of the request."""
+        return sorted([*self.failures, *self.left_out], key=lambda failure: failure["index"])
+
+    @property
+    def total(self) -> int:
+        """The price of the lessons that are booked, or still may be, in base units."""
+        return sum(map(self.amount, self.places))
+
+    def is_booked(self, place: int) -> bool:
+        """Return True if the lesson at this place of the order is booked, or still may be."""
+        if self.booked is None:
+            return self.state in UNSETTLED
+        return bool(self.booked >> place & 1)
+
+    def amount(self, place: int) -> int:
+        """The price of the lesson at this place, in base units."""
+        return lesson_amount(self.hourly_rate, self.lessons[place]["duration"])
+
+    def slot(self, place: int) -> Slot:
+        """The time of the lesson at this place."""
+        lesson = self.lessons[place]
+        return Slot.of(lesson["start"], lesson["duration"])
+
+    def lesson_state(self, place: int) -> LessonState:
+        """The state of the lesson at this place; if the projection has none yet, the one it begins with."""
+        begins = Status.CONFIRMED if self.instant and self.booked is not None else Status.PENDING
+        return self.states.get(place) or LessonState(begins)
+
+    def chain_id(self, place: int) -> str:
+        """The id on the chain of the lesson at this place: 0x hex of 32 bytes."""
+        return to_hex(booking_id(to_bytes32(self.id), place))
+
+    def booking_id(self, place: int) -> str:
+        """The frontend's id of the lesson at this place: an UUID of version 8 (RFC 9562).
+
+        It is cut from the id on the chain, so a rebuild finds it again, and the batch is found by it without
+        a table of its own.
+        """
+        bits = int(self.id[2 : 2 + _PREFIX], 16) << 6 | place
+        high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
+        return str(uuid.UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
+
+
+def batch_range(booking: str) -> tuple[str, str, int]:
+    """The first and the last key that a booking's batch can have, and the booking's place there.
+
+    `booking` is the frontend's id of the booking, or the one on the chain.
+    """
+    if booking.startswith("0x"):
+        key = to_bytes32(booking)
+        return (batch := to_hex(key[:31] + b"\0")), batch, index_of(key)
+    number = uuid.UUID(booking).int
+    bits = number >> 80 << 74 | (number >> 64 & 0xFFF) << 62 | number & (1 << 62) - 1
+    prefix = f"0x{bits >> 6:0{_PREFIX}x}"
+    return prefix.ljust(66, "0"), prefix.ljust(66, "f"), bits & 0x3F
+
+
+def order_slots(lessons: Sequence[Lesson]) -> list[tuple[int, int]]:
+    """Return the lessons as the order has them: unix starts in seconds, and minutes."""
+    return [(lesson["start"], lesson["duration"]) for lesson in lessons]

@@ -118,7 +118,7 @@ class _Datetime(datetime):
 
 def install() -> None:
     """Wraps the borders."""
-    _wrap(booking.Bookings, "place", after=ACCEPT, when=_always)
+    _wrap(booking.Bookings, "create", after=ACCEPT, when=_always)
     _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
     _wrap(node.Node, "call_many", before=COMMIT, after=BROADCAST, when=_sends)
     _wrap(node.Node, "call_many", after=RECEIPT, when=_has_receipt)
