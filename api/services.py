@@ -12,6 +12,7 @@ from api.booking.handler import BatchHandler
 from api.booking.listings import Listings
 from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
+from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
 from api.chain.escrow import connect
 from api.chain.rpc import NodeUnavailable
@@ -62,6 +63,7 @@ class Shim:
             self.relayers.append(
                 Sender(self.store, self.chain, arbiter, settings, every, {TransactionKind.RESOLVE}, *told)
             )
+        self.waiting = Waiting(self.store)
         self.bookings = Bookings(
             settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
         )
@@ -76,7 +78,7 @@ class Shim:
         self.follower = Indexer(self.view, self.chain, settings, keeper.tick)
 
     def _settled(self, submission_ids: Collection[str]) -> None:
-        self.bookings.settled(submission_ids)
+        self.waiting.settled(submission_ids)
         self.follower.wake()
 
     def _moved(self, db: Connection, row: Row[Any], state: State) -> None:
@@ -101,7 +103,7 @@ class Shim:
 
     def drain(self) -> None:
         """Lets no request wait any longer: the process is about to end."""
-        self.bookings.drain()
+        self.waiting.drain()
 
     def close(self) -> None:
         """Stops, after what is just being done."""

@@ -4,18 +4,14 @@ Everything is quote once: who asks and from whom, each lesson, and in one round 
 chain has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
 """
 
-import asyncio
-import functools
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import anyio.to_thread
 import structlog
 from eth_utils.crypto import keccak
 from sqlalchemy import Row, delete, insert
@@ -29,7 +25,7 @@ from api.db.store import Store
 from api.db.tables import batches, now, prepared_batches
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
-from api.outbox.models import UNSETTLED, TransactionKind
+from api.outbox.models import TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.refusals import Problem
@@ -42,11 +38,6 @@ from creneau.fields import from_unix, to_hex, to_unix
 from creneau.order import Order, Slot, listing_id
 
 log = structlog.get_logger()
-
-_LOOK_SECONDS = 2.0  # How soon a batch is noticed that another process settled.
-_THREADS = 32
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ class Quote:
 
 
 class Bookings:
-    """Accepts requests, and waits for what becomes of them."""
+    """Accepts requests."""
 
     def __init__(
         self,
@@ -79,51 +70,6 @@ class Bookings:
         self._directory = directory
         self._custodian = custodian
         self._accepted = accepted
-        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
-        self._draining = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._limiter: anyio.CapacityLimiter | None = None
-
-    # --- Waiting ---
-
-    def settled(self, batch_ids: Collection[str]) -> None:
-        """Wakes the requests that wait for these batches. The relayer calls it, from its thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._set, batch_ids)
-
-    def drain(self) -> None:
-        """Answers all that wait, and lets nobody wait any more: their batches go on in another process."""
-        self._draining = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._set, list(self._waiting))
-
-    def _set(self, batch_ids: Collection[str]) -> None:
-        for batch_id in batch_ids:
-            if event := self._waiting.get(batch_id):
-                event.set()
-
-    async def in_thread(self, work: Callable[..., _Result], *args: object) -> _Result:
-        """Runs what waits for the database or the node."""
-        if self._limiter is None:
-            self._loop = asyncio.get_running_loop()
-            self._limiter = anyio.CapacityLimiter(_THREADS)
-        return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=self._limiter)
-
-    async def wait(self, submission_id: str, seconds: float) -> Row[Any]:
-        """The batch, or any other send, once it is settled, or as it is after so many seconds."""
-        until = asyncio.get_running_loop().time() + seconds
-        event = self._waiting.setdefault(submission_id, asyncio.Event())
-        while True:
-            [row] = await self.in_thread(self._store.submissions, [submission_id])
-            left = until - asyncio.get_running_loop().time()
-            if row.state not in UNSETTLED or left <= 0 or self._draining:
-                return row
-            try:
-                await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))
-            except TimeoutError:
-                continue
-
-    # --- Accepting ---
 
     def create(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str

@@ -68,8 +68,8 @@ def _add(act: Act, method: str) -> None:
 
     async def prepare_of_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
         shim = request.app.state.shim
-        action = await shim.bookings.in_thread(shim.actions.of_booking, act, booking_id, user)
-        return ExactResponse(await shim.bookings.in_thread(shim.actions.prepared, action))
+        action = await shim.waiting.in_thread(shim.actions.of_booking, act, booking_id, user)
+        return ExactResponse(await shim.waiting.in_thread(shim.actions.prepared, action))
 
     async def prepare_of_batch(
         request: Request,
@@ -79,8 +79,8 @@ def _add(act: Act, method: str) -> None:
     ) -> Response:
         shim = request.app.state.shim
         named = data.lessons
-        action = await shim.bookings.in_thread(shim.actions.of_batch, act, batch_id, named, user)
-        return ExactResponse(await shim.bookings.in_thread(shim.actions.prepared, action))
+        action = await shim.waiting.in_thread(shim.actions.of_batch, act, batch_id, named, user)
+        return ExactResponse(await shim.waiting.in_thread(shim.actions.prepared, action))
 
     one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
     for path, of, endpoint, prepare, what in (
@@ -205,12 +205,12 @@ async def settled(
     shim = request.app.state.shim
     seconds = 0 if "respond-async" in (prefer or "").lower() else shim.settings.wait_seconds
     for _ in range(_TRIES):
-        subject, submission_id = await shim.bookings.in_thread(begin)
+        subject, submission_id = await shim.waiting.in_thread(begin)
         if submission_id is None:
-            return ExactResponse(await shim.bookings.in_thread(answer, subject, None))
-        send = await shim.bookings.wait(submission_id, seconds)
+            return ExactResponse(await shim.waiting.in_thread(answer, subject, None))
+        send = await shim.waiting.wait(submission_id, seconds)
         if not failed(send):
-            body = await shim.bookings.in_thread(answer, subject, send)
+            body = await shim.waiting.in_thread(answer, subject, send)
             if send.state in UNSETTLED:
                 return ExactResponse(body, 202, headers={"Retry-After": "1"})
             return ExactResponse(body)

@@ -64,8 +64,9 @@ async def create_booking(
 async def _book(
     request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
 ) -> Response:
-    bookings = request.app.state.shim.bookings
-    batch_id = await bookings.in_thread(bookings.create, student, data, key, request.state.request_id)
+    shim = request.app.state.shim
+    create, request_id = shim.bookings.create, request.state.request_id
+    batch_id = await shim.waiting.in_thread(create, student, data, key, request_id)
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
     return await outcome(request, batch_id, prefer)
 
@@ -74,7 +75,7 @@ async def outcome(request: Request, batch_id: str, prefer: str | None) -> Respon
     """What became of a batch that was accepted, once that is known or it took too long."""
     shim = request.app.state.shim
     asynchronous = "respond-async" in (prefer or "").lower()
-    row = await shim.bookings.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
+    row = await shim.waiting.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
     if row.state in UNSETTLED:
         headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
         return ExactResponse(answer(row, shim.chain.periods), 202, headers=headers)

@@ -34,7 +34,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 async def get_batch(request: Request, user: CurrentUser, batch_id: BatchId) -> Response:
     """State, transaction, bookings as they stand, and failures."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.lessons.batch_answer, batch_id, user))
+    return ExactResponse(await shim.waiting.in_thread(shim.lessons.batch_answer, batch_id, user))
 
 
 @router.get(
@@ -75,7 +75,7 @@ async def get_bookings_of_tutor(
 async def get_stats(request: Request, user: CurrentUser, user_id: UserId) -> Response:
     """A tutor's as a tutor, anybody else's as a student."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.lessons.stats, user, user_id))
+    return ExactResponse(await shim.waiting.in_thread(shim.lessons.stats, user, user_id))
 
 
 @router.get(
@@ -93,11 +93,11 @@ async def get_stats(request: Request, user: CurrentUser, user_id: UserId) -> Res
 async def get_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
     """By the frontend's id, or by the one on the chain."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.lessons.booking_answer, booking_id, user))
+    return ExactResponse(await shim.waiting.in_thread(shim.lessons.booking_answer, booking_id, user))
 
 
 async def _page(
     request: Request, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
 ) -> Response:
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.lessons.page, user, of, side, selection))
+    return ExactResponse(await shim.waiting.in_thread(shim.lessons.page, user, of, side, selection))

@@ -36,7 +36,7 @@ async def get_calendar(
 ) -> Response:
     """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.listings.calendar, tutor_id, from_, to))
+    return ExactResponse(await shim.waiting.in_thread(shim.listings.calendar, tutor_id, from_, to))
 
 
 @router.get(
@@ -51,7 +51,7 @@ async def get_calendar(
 async def get_annonce(request: Request, annonce_id: AnnonceId) -> Response:
     """Title, rate, time zone, tutor, and what of it is on the chain."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.listings.annonce, annonce_id))
+    return ExactResponse(await shim.waiting.in_thread(shim.listings.annonce, annonce_id))
 
 
 @router.post(
@@ -91,5 +91,5 @@ async def prepare_publish(
 ) -> Response:
     """The signature is good until the annonce is published again."""
     shim = request.app.state.shim
-    publication = await shim.bookings.in_thread(shim.listings.publication, annonce_id, user, data)
+    publication = await shim.waiting.in_thread(shim.listings.publication, annonce_id, user, data)
     return ExactResponse(shim.listings.prepared(publication))

@@ -73,7 +73,7 @@ async def get_account(request: Request, user: CurrentUser) -> Response:
         data |= {"custodial": found.custody_index is not None, "balanceWei": str(int(balance, 16))}
         return {"success": True, "message": "You are signed in.", "data": data}
 
-    return ExactResponse(await shim.bookings.in_thread(account))
+    return ExactResponse(await shim.waiting.in_thread(account))
 
 
 class _Files(StaticFiles):

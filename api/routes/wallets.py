@@ -33,7 +33,7 @@ async def prepare_batch_bookings(
     """Sends nothing. The same key and body get the same typed data again, until they expire."""
     shim = request.app.state.shim
     prepare = shim.prepared.prepare
-    return ExactResponse(await shim.bookings.in_thread(prepare, student, data, idempotency_key))
+    return ExactResponse(await shim.waiting.in_thread(prepare, student, data, idempotency_key))
 
 
 @router.post(
@@ -48,7 +48,7 @@ async def submit_batch_bookings(
     """Books exactly what was prepared, and answers when it is in a block. Repeated it is the same batch."""
     shim = request.app.state.shim
     submit = shim.prepared.submit
-    batch = await shim.bookings.in_thread(submit, student, batch_id, data, request.state.request_id)
+    batch = await shim.waiting.in_thread(submit, student, batch_id, data, request.state.request_id)
     return await outcome(request, batch, prefer)
 
 
@@ -64,7 +64,7 @@ _WALLET: dict[int | str, dict[str, Any]] = {
 async def get_wallet(request: Request, user: CurrentUser) -> Response:
     """Kept for the user, or a wallet of his own."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.linking.wallet, user))
+    return ExactResponse(await shim.waiting.in_thread(shim.linking.wallet, user))
 
 
 @router.post(
@@ -79,7 +79,7 @@ async def get_wallet(request: Request, user: CurrentUser) -> Response:
 async def challenge_wallet(request: Request, user: CurrentUser, data: ChallengeData) -> Response:
     """EIP-4361, good once and for ten minutes, in place of any message before it."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.linking.challenge, user, data.address))
+    return ExactResponse(await shim.waiting.in_thread(shim.linking.challenge, user, data.address))
 
 
 @router.put(
@@ -92,7 +92,7 @@ async def link_wallet(request: Request, user: CurrentUser, data: LinkData) -> Re
     """Later bookings are the wallet's; earlier ones stay with the account that they name."""
     shim = request.app.state.shim
     link = shim.linking.link
-    return ExactResponse(await shim.bookings.in_thread(link, user, data.message, data.signature))
+    return ExactResponse(await shim.waiting.in_thread(link, user, data.message, data.signature))
 
 
 @router.delete(
@@ -104,4 +104,4 @@ async def link_wallet(request: Request, user: CurrentUser, data: LinkData) -> Re
 async def unlink_wallet(request: Request, user: CurrentUser) -> Response:
     """With the money that it still has."""
     shim = request.app.state.shim
-    return ExactResponse(await shim.bookings.in_thread(shim.linking.unlink, user))
+    return ExactResponse(await shim.waiting.in_thread(shim.linking.unlink, user))
