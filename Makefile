@@ -79,7 +79,7 @@ format: setup ## Formats Python and Solidity
 	ruff format .
 	forge fmt
 
-abi: setup ## Renews the ABI and byte code in creneau/abi from the contracts
+abi: setup ## Renews the ABI and byte code in creneau/artifacts from the contracts
 	@ape compile
 	@ape run abi
 

@@ -1,4 +1,4 @@
-"""What `ape console` knows from the start: creneau/console.py says what. Nothing here raises."""
+"""What `ape console` knows from the start: creneau/ape/console.py says what. Nothing here raises."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from typing import Any
 def ape_init_extras(project: Any) -> dict[str, Any]:
     """Called by Ape when the console starts."""
     try:
-        from creneau.console import names
+        from creneau.ape.console import names
 
         return names(project.path)
     except Exception as error:  # noqa: BLE001  # whatever it was, the console starts

@@ -14,7 +14,7 @@ from limits import parse_many
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from creneau.fields import Address
+from creneau.types import Address
 
 LOCAL_CHAINS = frozenset({31337, 1337})
 TIME_ZONES = frozenset(available_timezones())

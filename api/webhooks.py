@@ -28,8 +28,8 @@ from api.outbox.models import State, TransactionKind
 from api.schemas.build import frontend_id, is_booked
 from api.settings import Settings
 from creneau.amounts import lesson_amount
-from creneau.fields import to_bytes32
 from creneau.order import booking_id
+from creneau.types import to_bytes32
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from old_way import AMOUNT, OldWay, deploy_compiled
 
 from bench import Part
 from bench.market import RATE, WORD, Market
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
 
 COUNTS = (1, 2, 5, 10, 20, 40)
@@ -30,7 +30,7 @@ def run(short: bool) -> Part:
             "batch of structs": _structs(stack, market),
         }
         floor = deploy_compiled(stack, "Floor", stack.edu)
-        stack.send(market.student.address, stack.edu, codec.approve_data(floor, to_wei(1_000_000)))
+        stack.send(market.student.address, stack.edu, abi.approve_data(floor, to_wei(1_000_000)))
         for words in ("used", "fresh"):
             ways[f"floor, {words} word"] = _floor(market, floor, used=words == "used")
             for way in ("sent", "relayed", "relayed with permit"):
@@ -68,10 +68,10 @@ def _creation(market: Market, way: str, *, used: bool) -> Callable[[int], int]:
 
     def book(lessons: int) -> int:
         relayer = market.stack.account(RELAYER)
-        market.send(codec.create_bookings_data(market.order(1, page=0 if used else 3)), market.student)
+        market.send(abi.create_bookings_data(market.order(1, page=0 if used else 3)), market.student)
         order = market.order(lessons, first=8)
         if way == "sent":
-            return market.send(codec.create_bookings_data(order), market.student)
+            return market.send(abi.create_bookings_data(order), market.student)
         permit = None
         if way == "relayed with permit":
             # The first permit of an account's life turns a word from zero; this is a later one.
@@ -79,12 +79,10 @@ def _creation(market: Market, way: str, *, used: bool) -> Callable[[int], int]:
             market.allow(0)
             first = market.permit(1, 0, deadline)
             terms = market.student.address, market.stack.escrow, *first.as_abi()
-            market.stack.send(
-                relayer.address, market.stack.edu, codec.call_data("EduToken", "permit", *terms)
-            )
+            market.stack.send(relayer.address, market.stack.edu, abi.call_data("EduToken", "permit", *terms))
             market.allow(0)
             permit = market.permit(lessons * to_wei(RATE), 1, deadline)
-        return market.send(codec.create_bookings_data(order, market.sign(order), permit), relayer)
+        return market.send(abi.create_bookings_data(order, market.sign(order), permit), relayer)
 
     return book
 
@@ -97,7 +95,7 @@ def _old_way(stack: DevStack, market: Market) -> Callable[[int], int]:
 def _structs(stack: DevStack, market: Market) -> Callable[[int], int]:
     contract = deploy_compiled(stack, "StructBatch", stack.edu)
     student = market.student.address
-    stack.send(student, stack.edu, codec.approve_data(contract, to_wei(1_000_000)))
+    stack.send(student, stack.edu, abi.approve_data(contract, to_wei(1_000_000)))
 
     def book(lessons: int) -> int:
         order = market.order(lessons)
@@ -115,7 +113,7 @@ def _floor(market: Market, contract: str, *, used: bool) -> Callable[[int], int]
 
     def book(lessons: int) -> int:
         for order in (market.order(1, page=0 if used else 3), market.order(lessons, first=8)):
-            data = codec.create_bookings_data(order)
+            data = abi.create_bookings_data(order)
             gas = int(market.stack.send(market.student.address, contract, data)["gasUsed"])
         return gas
 

@@ -22,8 +22,8 @@ from api.db.tables import attempts, batches, bookings, metadata, orders, transac
 from bench import Part
 from bench.load import LESSONS, Meter, new_client, together
 from bench.market import Market
-from creneau import codec
-from creneau.fields import to_hex
+from creneau import abi
+from creneau.types import to_hex
 
 SIZES = (10_000, 100_000, 1_000_000)  # Bookings.
 OF_ONE = 200  # Batches of each copied student.
@@ -207,15 +207,15 @@ def _calendar(stack: DevStack) -> dict[str, float]:
     """The gas of a batch and of a view, before and after ten years with a lesson nearly every hour."""
     market = Market(stack, stack.account(5), stack.account(6))
     # The escrow has money before, and the tutor a lesson, far from all others.
-    market.send(codec.create_bookings_data(market.order(1, page=-1)), market.student)
-    first = market.send(codec.create_bookings_data(market.order(10, first=8)), market.student)
+    market.send(abi.create_bookings_data(market.order(1, page=-1)), market.student)
+    first = market.send(abi.create_bookings_data(market.order(10, first=8)), market.student)
     words = int(YEARS * 365.25 * 24 / 64)
     began = time.perf_counter()
     market.book_many(market.order(40, first=8, page=page) for page in range(1, words))
     there = 11 + 40 * (words - 1)
     _seen(stack, there)
     followed = time.perf_counter() - began
-    later = market.send(codec.create_bookings_data(market.order(10, first=8, page=words)), market.student)
+    later = market.send(abi.create_bookings_data(market.order(10, first=8, page=words)), market.student)
     figures: dict[str, float] = {
         "bookings": there,
         "sent and followed a second": there / followed,
@@ -225,7 +225,7 @@ def _calendar(stack: DevStack) -> dict[str, float]:
     start = market.order(1).slots[0].start
     node = stack.client()
     for name, days in (("week", 7), ("year", 365)):
-        data = codec.calendar_data(market.tutor.address, start, start + timedelta(days=days))
+        data = abi.calendar_data(market.tutor.address, start, start + timedelta(days=days))
         call = {"to": stack.escrow, "data": to_hex(data)}
         figures[f"gas of a view of a {name}"] = int(stack.rpc("eth_estimateGas", call), 16)
         figures[f"ms of a view of a {name}"] = 1000 * median(

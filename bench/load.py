@@ -27,9 +27,9 @@ from web3 import Web3
 
 from bench import Part
 from bench.market import Market
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 LESSONS = 10  # A request.
 CLIENTS = (1, 16, 64)
@@ -227,7 +227,7 @@ def _old_lesson(stack: DevStack, contract: str, polling: float) -> Callable[[], 
 
     def book() -> float:
         began = time.perf_counter()
-        approval = codec.approve_data(contract, AMOUNT)
+        approval = abi.approve_data(contract, AMOUNT)
         for to, data in ((stack.edu, approval), (contract, lesson_data(tutor, "Cours"))):
             sent = web3.provider.make_request(
                 "eth_sendTransaction",  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ def _raw_sender(stack: DevStack, count: int) -> Callable[[], float]:
     orders = [market.order(LESSONS, first=8, page=page) for page in range(count)]
     ready = iter(
         [
-            market.presigned(relayer, nonce, codec.create_bookings_data(order, market.sign(order)))
+            market.presigned(relayer, nonce, abi.create_bookings_data(order, market.sign(order)))
             for nonce, order in enumerate(orders)
         ]
     )

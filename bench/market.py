@@ -10,10 +10,11 @@ from dev_stack import DevStack
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
-from creneau.fields import from_unix, to_hex
-from creneau.order import Domain, Order, Permit, Slot, listing_id, permit_typed_data
+from creneau.order import Order, Permit, Slot, listing_id
+from creneau.typed_data import Domain, permit_typed_data
+from creneau.types import from_unix, to_hex
 
 RATE = 35
 QUARTER = 15 * 60
@@ -36,7 +37,7 @@ class Market:
             stack.rpc("anvil_setBalance", account.address, hex(10**22))
             stack.rpc("anvil_impersonateAccount", account.address)
         stack.mint(student.address, to_wei(100_000_000))
-        self.send(codec.publish_data(tutor.address, self.listing, to_wei(RATE), instant=False), tutor)
+        self.send(abi.publish_data(tutor.address, self.listing, to_wei(RATE), instant=False), tutor)
         self.allow(to_wei(100_000_000))
 
     def order(self, lessons: int, first: int = 0, page: int = 0) -> Order:
@@ -69,7 +70,7 @@ class Market:
 
     def allow(self, wei: int) -> None:
         """The student's allowance for the escrow."""
-        self.stack.send(self.student.address, self.stack.edu, codec.approve_data(self.stack.escrow, wei))
+        self.stack.send(self.student.address, self.stack.edu, abi.approve_data(self.stack.escrow, wei))
 
     def send(self, data: bytes, sender: LocalAccount) -> int:
         """The gas of a call to the escrow."""
@@ -86,7 +87,7 @@ class Market:
                         "jsonrpc": "2.0",
                         "id": place,
                         "method": "eth_sendTransaction",
-                        "params": [{**sender, "data": to_hex(codec.create_bookings_data(order))}],
+                        "params": [{**sender, "data": to_hex(abi.create_bookings_data(order))}],
                     }
                     for place, order in enumerate(some)
                 ]

@@ -16,39 +16,14 @@ without Ape.
 from typing import TYPE_CHECKING, Any
 
 from creneau.amounts import DECIMALS, format_edu, from_wei, lesson_amount, to_wei
-from creneau.booking import (
-    FOREVER,
-    Act,
-    Batch,
-    BatchState,
-    Booking,
-    Listing,
-    Outcome,
-    Periods,
-    Role,
-    SlotCode,
-    Status,
-    Window,
-    windows,
-)
+from creneau.booking import ActionResult, Batch, BatchState, Booking, Listing
 from creneau.errors import ContractError, CreneauError, LessonError, SlotError, decode_revert
-from creneau.order import (
-    MAX_SLOTS,
-    Domain,
-    Order,
-    Permit,
-    Slot,
-    act_typed_data,
-    batch_of,
-    booking_id,
-    index_of,
-    listing_id,
-    listing_typed_data,
-    permit_typed_data,
-)
+from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
+from creneau.order import MAX_SLOTS, Order, Permit, Slot, SlotCode, batch_of, booking_id, index_of, listing_id
+from creneau.typed_data import Domain, action_typed_data, listing_typed_data, permit_typed_data
 
 if TYPE_CHECKING:
-    from creneau.escrow import BookingEscrow
+    from creneau.ape.escrow import BookingEscrow
 
 __version__ = "0.1.0"
 
@@ -56,7 +31,8 @@ __all__ = [
     "DECIMALS",
     "FOREVER",
     "MAX_SLOTS",
-    "Act",
+    "Action",
+    "ActionResult",
     "Batch",
     "BatchState",
     "Booking",
@@ -67,7 +43,6 @@ __all__ = [
     "LessonError",
     "Listing",
     "Order",
-    "Outcome",
     "Periods",
     "Permit",
     "Role",
@@ -76,7 +51,7 @@ __all__ = [
     "SlotError",
     "Status",
     "Window",
-    "act_typed_data",
+    "action_typed_data",
     "batch_of",
     "booking_id",
     "decode_revert",
@@ -94,7 +69,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "BookingEscrow":
-        from creneau.escrow import BookingEscrow
+        from creneau.ape.escrow import BookingEscrow
 
         return BookingEscrow
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,49 +2,21 @@
 
 `windows` is the table of the contract's rules: which act, by whom, from when, until when. A `Booking` reads
 its dates and its `may` from it, a `Batch` asks its bookings. As text, and on the console, each is a table for
-people (tables.py); `repr` shows the values.
+people (render.py); `repr` shows the values.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from creneau import tables
+from creneau import render
 from creneau.amounts import from_wei
-from creneau.fields import Address, Bytes32, Edu, Timestamp
+from creneau.lifecycle import Action, Periods, Role, Status, Window, windows
 from creneau.order import MAX_SLOTS, Order, Slot, booking_id
-
-FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""The end of what has no end: the last second that a datetime can tell."""
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
-
-
-class Status(IntEnum):
-    """Where a lesson stands; it only moves forward. The contract's `Status`."""
-
-    NONE = 0
-    PENDING = 1
-    CONFIRMED = 2
-    DISPUTED = 3
-    COMPLETED = 4
-    CANCELLED = 5
-
-
-class SlotCode(IntEnum):
-    """What `check` says about one slot. The contract's `SlotCode`."""
-
-    OK = 0
-    IN_PAST = 1
-    MISALIGNED = 2
-    DURATION = 3
-    TAKEN = 4
-    OVERLAP = 5
+from creneau.types import Address, Bytes32, Edu, Timestamp
 
 
 class Listing(NamedTuple):
@@ -59,10 +31,10 @@ class Listing(NamedTuple):
     nonce: int
 
     def __str__(self) -> str:
-        return tables.listing(self)
+        return render.listing(self)
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        tables.pretty(self, printer, cycle)
+        render.pretty(self, printer, cycle)
 
 
 class BatchState(NamedTuple):
@@ -89,85 +61,6 @@ class BatchState(NamedTuple):
             if lessons >> index & 1:
                 return Status(status)
         return Status.NONE
-
-
-# --- What may be done with a lesson ---
-
-
-class Act(StrEnum):
-    """What is done with lessons once they are booked."""
-
-    CONFIRM = "confirm"
-    CANCEL = "cancel"
-    COMPLETE = "complete"
-    DISPUTE = "dispute"
-    RESOLVE = "resolve"
-
-
-class Role(StrEnum):
-    """Who acts. `ANYONE` is everybody: the student, the tutor and the arbiter too."""
-
-    STUDENT = "student"
-    TUTOR = "tutor"
-    ARBITER = "arbiter"
-    ANYONE = "anyone"
-
-
-class Periods(NamedTuple):
-    """The escrow's periods, fixed when it was deployed.
-
-    A student may cancel a confirmed lesson until `cancel_window` before its start. He may dispute it until
-    `review_period` after its end; then the tutor can be paid. A dispute that is not resolved within
-    `arbitration_period` more can be refunded.
-    """
-
-    cancel_window: timedelta
-    review_period: timedelta
-    arbitration_period: timedelta
-
-
-class Window(NamedTuple):
-    """`by` may do `act` from `since` until `until`: the first and the last second, by a block's timestamp."""
-
-    act: Act
-    by: Role
-    since: datetime = _BEGINNING
-    until: datetime = FOREVER
-
-
-def windows(status: Status, slot: Slot, periods: Periods) -> list[Window]:
-    """The contract's rules for a lesson at `slot`, as long as it stands as it does."""
-    reviewed = _later(slot.end, periods.review_period)
-    arbitrated = _later(reviewed, periods.arbitration_period)
-    match status:
-        case Status.PENDING:
-            return [
-                Window(Act.CONFIRM, Role.TUTOR, until=slot.start - _SECOND),
-                Window(Act.CANCEL, Role.STUDENT),
-                Window(Act.CANCEL, Role.TUTOR),
-                Window(Act.COMPLETE, Role.STUDENT),
-            ]
-        case Status.CONFIRMED:
-            return [
-                Window(Act.CANCEL, Role.STUDENT, until=slot.start - periods.cancel_window),
-                Window(Act.CANCEL, Role.TUTOR),
-                Window(Act.COMPLETE, Role.STUDENT),
-                Window(Act.COMPLETE, Role.ANYONE, since=_later(reviewed, _SECOND)),
-                Window(Act.DISPUTE, Role.STUDENT, since=slot.start, until=reviewed),
-            ]
-        case Status.DISPUTED:
-            return [
-                Window(Act.CANCEL, Role.TUTOR),
-                Window(Act.CANCEL, Role.ANYONE, since=_later(arbitrated, _SECOND)),
-                Window(Act.COMPLETE, Role.STUDENT),
-                Window(Act.RESOLVE, Role.ARBITER),
-            ]
-        case Status.NONE | Status.COMPLETED | Status.CANCELLED:
-            return []
-
-
-def _later(moment: datetime, period: timedelta) -> datetime:
-    return moment + period if period <= FOREVER - moment else FOREVER
 
 
 # --- Lessons and batches ---
@@ -207,56 +100,56 @@ class Booking(BaseModel):
     @property
     def confirmable_until(self) -> datetime | None:
         """The last second at which the tutor may confirm the lesson."""
-        return self._until(Act.CONFIRM, Role.TUTOR)
+        return self._until(Action.CONFIRM, Role.TUTOR)
 
     @property
     def cancellable_until(self) -> datetime | None:
         """The last second at which the student may cancel the lesson; `FOREVER` while it is pending."""
-        return self._until(Act.CANCEL, Role.STUDENT)
+        return self._until(Action.CANCEL, Role.STUDENT)
 
     @property
     def disputable_from(self) -> datetime | None:
         """The first second at which the student may dispute the lesson."""
-        return self._since(Act.DISPUTE, Role.STUDENT)
+        return self._since(Action.DISPUTE, Role.STUDENT)
 
     @property
     def disputable_until(self) -> datetime | None:
         """The last second at which the student may dispute the lesson."""
-        return self._until(Act.DISPUTE, Role.STUDENT)
+        return self._until(Action.DISPUTE, Role.STUDENT)
 
     @property
     def completable_from(self) -> datetime | None:
         """The first second at which anyone may have the tutor paid. The student may at any time."""
-        return self._since(Act.COMPLETE, Role.ANYONE)
+        return self._since(Action.COMPLETE, Role.ANYONE)
 
     @property
     def refundable_from(self) -> datetime | None:
         """The first second at which anyone may have the student refunded, after a dispute."""
-        return self._since(Act.CANCEL, Role.ANYONE)
+        return self._since(Action.CANCEL, Role.ANYONE)
 
     @property
     def windows(self) -> list[Window]:
         """All that may be done with the lesson, by whom and when."""
         return windows(self.status, self.slot, self.periods)
 
-    def may(self, act: Act, by: Role, now: datetime) -> bool:
+    def may(self, action: Action, by: Role, now: datetime) -> bool:
         """Whether `by` may do this in a block of timestamp `now`."""
         return any(
-            window.act == act and window.by in {by, Role.ANYONE} and window.since <= now <= window.until
+            window.action == action and window.by in {by, Role.ANYONE} and window.since <= now <= window.until
             for window in self.windows
         )
 
     def __str__(self) -> str:
-        return tables.booking(self)
+        return render.booking(self)
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        tables.pretty(self, printer, cycle)
+        render.pretty(self, printer, cycle)
 
-    def _since(self, act: Act, by: Role) -> datetime | None:
-        return next((window.since for window in self.windows if window[:2] == (act, by)), None)
+    def _since(self, action: Action, by: Role) -> datetime | None:
+        return next((window.since for window in self.windows if window[:2] == (action, by)), None)
 
-    def _until(self, act: Act, by: Role) -> datetime | None:
-        return next((window.until for window in self.windows if window[:2] == (act, by)), None)
+    def _until(self, action: Action, by: Role) -> datetime | None:
+        return next((window.until for window in self.windows if window[:2] == (action, by)), None)
 
 
 class Batch(BaseModel):
@@ -323,9 +216,9 @@ class Batch(BaseModel):
                 return Status(status)
         return Status.PENDING if self.booked >> index & 1 else Status.NONE
 
-    def lessons_that_may(self, act: Act, by: Role, now: datetime) -> list[Booking]:
+    def lessons_that_may(self, action: Action, by: Role, now: datetime) -> list[Booking]:
         """The lessons with which `by` may do this in a block of timestamp `now`."""
-        return [booking for booking in self.bookings if booking.may(act, by, now)]
+        return [booking for booking in self.bookings if booking.may(action, by, now)]
 
     def set_of(self, lessons: Iterable[int | Booking] | None = None) -> int:
         """A set of lessons as the contract takes it, bit i for slot i: from indexes or bookings.
@@ -345,13 +238,13 @@ class Batch(BaseModel):
         return bits
 
     def __str__(self) -> str:
-        return tables.batch(self)
+        return render.batch(self)
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        tables.pretty(self, printer, cycle)
+        render.pretty(self, printer, cycle)
 
 
-class Outcome(BaseModel):
+class ActionResult(BaseModel):
     """What an act did: to which lessons, and who got how much of their money, in EDU.
 
     `lessons` are bits, bit i standing for the order's slot i. `batch` is the whole batch as it stands now.
@@ -359,7 +252,7 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    act: Act
+    action: Action
     batch: Batch
     lessons: int
     to_student: Edu = Decimal(0)
@@ -374,7 +267,7 @@ class Outcome(BaseModel):
         return [booking for booking in self.batch.bookings if self.lessons >> booking.index & 1]
 
     def __str__(self) -> str:
-        return tables.outcome(self)
+        return render.result(self)
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        tables.pretty(self, printer, cycle)
+        render.pretty(self, printer, cycle)

@@ -5,9 +5,9 @@
     ├── BatchNotFound
     ├── UnsupportedToken            a deployment's token lacks 18 decimal places, permits, or exact transfers
     ├── ProxyMissing                the network lacks the proxy that contracts are created through
-    ├── DeploymentDiffers           what is on the chain is not what was to be deployed
-    ├── NotDeployed                 the network has no escrow, or none where it was said to be
-    ├── NoAccount                   nobody was named who could send, or somebody who must not
+    ├── DeploymentDiffers           the contract on the chain is not the one that was planned
+    ├── NotDeployed                 the network has no escrow, or none at the address that was named
+    ├── NoAccount                   no account was named that could send, or one that must not
     ├── TransactionFailed           reverted in its block, and the node can't say why any more
     └── ContractError               the contract or the token refused
         ├── NotActor, StudentIsTutor, OrderExpired, SlotCount, OrderExists, NotListed, RateMismatch,
@@ -30,23 +30,24 @@
 
 A contract error has the Solidity error's name, and its arguments as attributes in snake case, as the chain
 has them: unix seconds, minutes, base units, indexes from zero. Its text is a sentence for people, with dates,
-EDU, and slots and lessons counted from one ("the 2nd slot").
+amounts of the token, and slots and lessons counted from one ("the 2nd slot"). Its arguments and its selector
+come from the ABI. Errors that no program catches by name have no class here: they are made from the ABI and
+the table `_SENTENCES`.
 """
-
-# the names are Solidity's
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from string import Formatter
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from eth_abi.exceptions import DecodingError
+from eth_utils.abi import get_abi_input_types
 from eth_utils.crypto import keccak
 
+from creneau.abi import decode, entries
 from creneau.amounts import format_edu
-from creneau.booking import Status
-from creneau.fields import from_unix, to_address, to_hex
-from creneau.strict_abi import decode
+from creneau.lifecycle import Status
+from creneau.types import from_unix, to_address, to_hex
 
 
 class CreneauError(Exception):
@@ -74,65 +75,40 @@ class ProxyMissing(CreneauError):
 
 
 class DeploymentDiffers(CreneauError):
-    """What is on the chain is not what was to be deployed."""
+    """The contract on the chain is not the one that was planned."""
 
 
 class NotDeployed(CreneauError):
-    """The network has no escrow, or none where it was said to be."""
+    """The network has no escrow, or none at the address that was named."""
 
 
 class NoAccount(CreneauError):
-    """Nobody was named who could send, or somebody who must not."""
+    """No account was named that could send, or one that must not."""
 
 
 class TransactionFailed(CreneauError):
     """A transaction reverted in its block, and the node can't say why any more."""
 
 
+@dataclass_transform(eq_default=False)
 class ContractError(CreneauError):
-    """The contract, or the token behind it, refused."""
+    """The contract, or the token behind it, refused.
 
-    _sentence: ClassVar[str]
+    The fields of a subclass are the error's arguments in the ABI's order; `sentence` is its text, formatted
+    with them.
+    """
+
+    sentence: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        """Make the class a dataclass."""
+        dataclass(eq=False)(cls)
 
     def __post_init__(self) -> None:
         self.args = tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return _Words().format(self._sentence, **vars(self))
-
-
-_Error = TypeVar("_Error", bound=ContractError)
-_by_selector: dict[bytes, tuple[type[ContractError], list[str]]] = {}
-
-
-@dataclass_transform(eq_default=False)
-def _solidity(signature: str, sentence: str) -> Callable[[type[_Error]], type[_Error]]:
-    """Makes a class the exception of a Solidity error, its fields the error's arguments in their order."""
-    inputs = signature[signature.index("(") + 1 : -1]
-
-    def register(cls: type[_Error]) -> type[_Error]:
-        _by_selector[keccak(text=signature)[:4]] = cls, inputs.split(",") if inputs else []
-        cls._sentence = sentence
-        return dataclass(eq=False)(cls)
-
-    return register
-
-
-def decode_revert(data: bytes) -> ContractError:
-    """The exception for what a call reverted with. Never raises: what it can't read is an `UnknownRevert`."""
-    if data[:4] not in _by_selector:
-        return UnknownRevert(data)
-    cls, types = _by_selector[data[:4]]
-    try:
-        values = decode(types, data[4:])
-    except (DecodingError, OverflowError, UnicodeDecodeError):
-        return UnknownRevert(data)
-    return cls(
-        *(
-            to_address(value) if type_ == "address" else value
-            for type_, value in zip(types, values, strict=True)
-        )
-    )
+        return _Words().format(self.sentence, **vars(self))
 
 
 class _Words(Formatter):
@@ -163,7 +139,7 @@ def _status(status: int) -> str:
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
     "time": _time,
-    "edu": lambda wei: f"{format_edu(wei)} EDU",
+    "amount": lambda wei: f"{format_edu(wei)} EDU",
     "nth": _nth,
     "status": _status,
     "statuses": lambda bits: " or ".join(_status(bit) for bit in range(bits.bit_length()) if bits >> bit & 1),
@@ -174,230 +150,141 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 # --- The escrow's ---
 
 
-@_solidity(
-    "NotActor(address,address)", "{sender} sent this for {actor} without a valid signature of that account."
-)
 class NotActor(ContractError):
     """`sender` is not `actor`, and the signature given is not the actor's for this act."""
 
     actor: str
     sender: str
+    sentence = "{sender} sent this for {actor} without a valid signature of that account."
 
 
-@_solidity("StudentIsTutor(address)", "{account} can't book lessons with itself.")
-class StudentIsTutor(ContractError):
-    """The student and the tutor of an order are the same account."""
-
-    account: str
-
-
-@_solidity(
-    "OrderExpired(uint256,uint256)", "The order expired at {deadline:time}; it is {timestamp:time} now."
-)
 class OrderExpired(ContractError):
     """The order could be created until `deadline`, and it is `timestamp` now (unix seconds)."""
 
     deadline: int
     timestamp: int
+    sentence = "The order expired at {deadline:time}; it is {timestamp:time} now."
 
 
-@_solidity("SlotCount(uint256,uint256)", "An order has from 1 to {max} slots; this one has {actual}.")
-class SlotCount(ContractError):
-    """The order has `actual` slots. It must have at least one and at most `max`."""
-
-    actual: int
-    max: int
-
-
-@_solidity("OrderExists(bytes32)", "This order was already created, as batch {batch:hex}.")
 class OrderExists(ContractError):
     """The order was already created, as `batch`."""
 
     batch: bytes
+    sentence = "This order was already created, as batch {batch:hex}."
 
 
-@_solidity("NotListed(address,bytes32)", "The tutor {tutor} does not offer the listing {listing:hex}.")
 class NotListed(ContractError):
     """The tutor never published this listing, or withdrew it."""
 
     tutor: str
     listing: bytes
+    sentence = "The tutor {tutor} does not offer the listing {listing:hex}."
 
 
-@_solidity(
-    "RateMismatch(uint256,uint256)",
-    "The tutor's rate is {expected:edu} an hour; the order says {actual:edu}.",
-)
 class RateMismatch(ContractError):
     """The order names the rate `actual`, the tutor published `expected` (base units an hour)."""
 
     actual: int
     expected: int
+    sentence = "The tutor's rate is {expected:amount} an hour; the order says {actual:amount}."
 
 
-@_solidity("NothingFree(uint256)", "Every slot is already taken.")
 class NothingFree(ContractError):
     """The order allows to leave out slots that were taken, and all of its `slots` slots were."""
 
     slots: int
+    sentence = "Every slot is already taken."
 
 
-@_solidity("UnknownBatch(bytes32)", "There is no batch {batch:hex}: no order with these terms was created.")
-class UnknownBatch(ContractError):
-    """No batch has these terms: the order given is not, to the letter, one that was created."""
-
-    batch: bytes
-
-
-@_solidity("NoLessons()", "No lesson was named.")
-class NoLessons(ContractError):
-    """An act names at least one lesson."""
-
-
-@_solidity("ShareTooLarge(uint256,uint256)", "A share has at most {max} basis points; this one has {actual}.")
-class ShareTooLarge(ContractError):
-    """The tutor's share is `actual` basis points, and may be at most `max`."""
-
-    actual: int
-    max: int
-
-
-@_solidity("TokenWithoutCode(address)", "There is no token contract at {token}.")
 class TokenWithoutCode(ContractError):
     """The token given to the constructor is an account without code."""
 
     token: str
-
-
-@_solidity("PeriodTooLong(uint256,uint256)", "A period lasts at most {max} seconds; this one lasts {actual}.")
-class PeriodTooLong(ContractError):
-    """A period given to the constructor is `actual` seconds long, and may be at most `max`."""
-
-    actual: int
-    max: int
-
-
-@_solidity(
-    "ArbiterRequired()", "The arbiter can hand over to another account, but can't leave the place empty."
-)
-class ArbiterRequired(ContractError):
-    """The arbiter may hand over to another account, but may not leave the place empty."""
-
-
-@_solidity("OwnableInvalidOwner(address)", "{owner} can't be the owner.")
-class OwnableInvalidOwner(ContractError):
-    """`owner` can't own a contract, or be its arbiter."""
-
-    owner: str
-
-
-@_solidity("OwnableUnauthorizedAccount(address)", "Only the owner may do this, and {account} is not.")
-class OwnableUnauthorizedAccount(ContractError):
-    """`account` is not the owner or arbiter, who alone may do this."""
-
-    account: str
+    sentence = "There is no token contract at {token}."
 
 
 # --- One slot's ---
 
 
-@dataclass(eq=False)
 class SlotError(ContractError):
     """The slot `index`, from zero, is at fault."""
 
     index: int
 
 
-@_solidity(
-    "SlotInPast(uint256,uint256,uint256)", "The {index:nth} slot is in the past: it starts at {start:time}."
-)
 class SlotInPast(SlotError):
     """Slot `index` starts at `start`, which is not after the block's `timestamp` (unix seconds)."""
 
     start: int
     timestamp: int
+    sentence = "The {index:nth} slot is in the past: it starts at {start:time}."
 
 
-@_solidity(
-    "SlotMisaligned(uint256,uint256,uint256)",
-    "The {index:nth} slot starts at {start:time}, which is not on a quarter of an hour.",
-)
 class SlotMisaligned(SlotError):
     """Slot `index` starts at `start` (unix seconds), which is not a multiple of `step` seconds."""
 
     start: int
     step: int
+    sentence = "The {index:nth} slot starts at {start:time}, which is not on a quarter of an hour."
 
 
-@_solidity(
-    "SlotDuration(uint256,uint256,uint256,uint256)",
-    "The {index:nth} slot lasts {duration} minutes; a lesson lasts from {step} to {max}, in steps of {step}.",
-)
 class SlotDuration(SlotError):
     """Slot `index` lasts `duration` minutes, which is not a multiple of `step` from `step` to `max`."""
 
     duration: int
     step: int
     max: int
+    sentence = (
+        "The {index:nth} slot lasts {duration} minutes; "
+        "a lesson lasts from {step} to {max}, in steps of {step}."
+    )
 
 
-@_solidity("SlotTaken(uint256,uint256)", "The {index:nth} slot, at {start:time}, is already taken.")
 class SlotTaken(SlotError):
     """Slot `index`, at `start` (unix seconds), overlaps a lesson that the tutor already gives."""
 
     start: int
+    sentence = "The {index:nth} slot, at {start:time}, is already taken."
 
 
-@_solidity(
-    "SlotOverlap(uint256,uint256)", "The {index:nth} slot overlaps the {other:nth} one of the same order."
-)
 class SlotOverlap(SlotError):
     """Slot `index` overlaps slot `other`, an earlier one of the same order."""
 
     other: int
+    sentence = "The {index:nth} slot overlaps the {other:nth} one of the same order."
 
 
 # --- One lesson's ---
 
 
-@dataclass(eq=False)
 class LessonError(ContractError):
-    """The lesson `index`, from zero, does not allow the act."""
+    """The lesson `index`, from zero, does not allow the action."""
 
     index: int
 
 
-@_solidity(
-    "WrongStatus(uint256,uint8,uint256)",
-    "The {index:nth} lesson is {actual:status}; for this it must be {allowed:statuses}.",
-)
 class WrongStatus(LessonError):
     """Lesson `index` has the status `actual`; the act takes one of the set `allowed`, bit s for status s."""
 
     actual: int
     allowed: int
+    sentence = "The {index:nth} lesson is {actual:status}; for this it must be {allowed:statuses}."
 
 
-@_solidity(
-    "TooLate(uint256,uint256,uint256)",
-    "For the {index:nth} lesson this was possible until {until:time}; it is {timestamp:time} now.",
-)
 class TooLate(LessonError):
     """For lesson `index` this was possible `until`, and it is `timestamp` now (unix seconds)."""
 
     until: int
     timestamp: int
+    sentence = "For the {index:nth} lesson this was possible until {until:time}; it is {timestamp:time} now."
 
 
-@_solidity(
-    "TooEarly(uint256,uint256,uint256)",
-    "For the {index:nth} lesson this becomes possible at {from_:time}; it is {timestamp:time} now.",
-)
 class TooEarly(LessonError):
     """For lesson `index` this becomes possible at `from_`, and it is `timestamp` now (unix seconds)."""
 
     from_: int
     timestamp: int
+    sentence = "For the {index:nth} lesson this becomes possible at {from_:time}; it is {timestamp:time} now."
 
 
 # --- The token's ---
@@ -407,162 +294,142 @@ class TokenError(ContractError):
     """The token refused."""
 
 
-@_solidity(
-    "ERC20InsufficientBalance(address,uint256,uint256)", "{sender} has {balance:edu} and needs {needed:edu}."
-)
 class ERC20InsufficientBalance(TokenError):
     """`sender` has `balance` base units, and `needed` are to be moved."""
 
     sender: str
     balance: int
     needed: int
+    sentence = "{sender} has {balance:amount} and needs {needed:amount}."
 
 
-@_solidity(
-    "ERC20InsufficientAllowance(address,uint256,uint256)",
-    "{spender} is allowed to take {allowance:edu} and needs {needed:edu}.",
-)
 class ERC20InsufficientAllowance(TokenError):
     """`spender` may take `allowance` base units, and `needed` are to be moved."""
 
     spender: str
     allowance: int
     needed: int
-
-
-@_solidity("SafeERC20FailedOperation(address)", "The token {token} refused the transfer.")
-class SafeERC20FailedOperation(TokenError):
-    """The transfer of `token` failed without a reason."""
-
-    token: str
-
-
-@_solidity("ERC20InvalidApprover(address)", "{approver} can't give an allowance.")
-class ERC20InvalidApprover(TokenError):
-    """`approver` can't give an allowance."""
-
-    approver: str
-
-
-@_solidity("ERC20InvalidReceiver(address)", "{receiver} can't receive the token.")
-class ERC20InvalidReceiver(TokenError):
-    """`receiver` can't receive the token."""
-
-    receiver: str
-
-
-@_solidity("ERC20InvalidSender(address)", "{sender} can't send the token.")
-class ERC20InvalidSender(TokenError):
-    """`sender` can't send the token."""
-
-    sender: str
-
-
-@_solidity("ERC20InvalidSpender(address)", "{spender} can't be given an allowance.")
-class ERC20InvalidSpender(TokenError):
-    """`spender` can't be given an allowance."""
-
-    spender: str
-
-
-@_solidity("ERC2612ExpiredSignature(uint256)", "The permit expired at {deadline:time}.")
-class ERC2612ExpiredSignature(TokenError):
-    """The permit could be used until `deadline` (unix seconds)."""
-
-    deadline: int
-
-
-@_solidity("ERC2612InvalidSigner(address,address)", "The permit of {owner} is not signed by that account.")
-class ERC2612InvalidSigner(TokenError):
-    """The permit of `owner` carries a signature of `signer`."""
-
-    signer: str
-    owner: str
-
-
-@_solidity(
-    "InvalidAccountNonce(address,uint256)",
-    "The next permit of {account} must carry the nonce {current_nonce}.",
-)
-class InvalidAccountNonce(TokenError):
-    """The next permit of `account` must carry the nonce `current_nonce`."""
-
-    account: str
-    current_nonce: int
-
-
-# --- The libraries' ---
-
-
-class LibraryError(ContractError):
-    """OpenZeppelin's own, which few callers ever meet."""
-
-
-@_solidity("ECDSAInvalidSignature()", "The signature is not valid.")
-class ECDSAInvalidSignature(LibraryError):
-    """The signature is no point of the curve."""
-
-
-@_solidity("ECDSAInvalidSignatureLength(uint256)", "A signature has 65 bytes; this one has {length}.")
-class ECDSAInvalidSignatureLength(LibraryError):
-    """The signature has `length` bytes."""
-
-    length: int
-
-
-@_solidity("ECDSAInvalidSignatureS(bytes32)", "The signature is malleable: its s is {s:hex}.")
-class ECDSAInvalidSignatureS(LibraryError):
-    """The signature's `s` is in the upper half of the curve's order."""
-
-    s: bytes
-
-
-@_solidity("AddressEmptyCode(address)", "There is no contract at {target}.")
-class AddressEmptyCode(LibraryError):
-    """`target` was called and has no code."""
-
-    target: str
-
-
-@_solidity("FailedCall()", "A call inside the transaction failed without a reason.")
-class FailedCall(LibraryError):
-    """A call inside the transaction failed without a reason."""
-
-
-@_solidity("InvalidShortString()", "A short string of the contract is not valid.")
-class InvalidShortString(LibraryError):
-    """A constant of the contract is not a short string."""
-
-
-@_solidity("StringTooLong(string)", "The text is too long for the contract: {text!r}.")
-class StringTooLong(LibraryError):
-    """A constant of the contract has more than 31 bytes."""
-
-    text: str
+    sentence = "{spender} is allowed to take {allowance:amount} and needs {needed:amount}."
 
 
 # --- Solidity's ---
 
 
-@_solidity("Error(string)", "The contract refused: {reason}")
 class Reverted(ContractError):
     """A contract reverted with the text `reason`."""
 
     reason: str
+    sentence = "The contract refused: {reason}"
 
 
-@_solidity("Panic(uint256)", "The contract panicked with code 0x{code:02x}.")
 class Panicked(ContractError):
     """A contract failed a check of the compiler's, with its `code`."""
 
     code: int
+    sentence = "The contract panicked with code 0x{code:02x}."
 
 
-@dataclass(eq=False)
 class UnknownRevert(ContractError):
     """A call reverted with `data`, which is none of the above; possibly empty."""
 
     data: bytes
+    sentence = "The contract refused without a reason that is known: {data:hex}"
 
-    def __str__(self) -> str:
-        return f"The contract refused without a reason that is known: {to_hex(self.data)}"
+
+# --- The others ---
+
+
+class LibraryError(ContractError):
+    """An error of OpenZeppelin's own."""
+
+
+_SENTENCES: dict[type[ContractError], dict[str, str]] = {
+    ContractError: {
+        "StudentIsTutor": "{account} can't book lessons with itself.",
+        "SlotCount": "An order has from 1 to {max} slots; this one has {actual}.",
+        "UnknownBatch": "There is no batch {batch:hex}: no order with these terms was created.",
+        "NoLessons": "No lesson was named.",
+        "ShareTooLarge": "A share has at most {max} basis points; this one has {actual}.",
+        "PeriodTooLong": "A period lasts at most {max} seconds; this one lasts {actual}.",
+        "ArbiterRequired": "The arbiter can hand over to another account, but can't leave the place empty.",
+        "OwnableInvalidOwner": "{owner} can't be the owner.",
+        "OwnableUnauthorizedAccount": "Only the owner may do this, and {account} is not.",
+    },
+    TokenError: {
+        "SafeERC20FailedOperation": "The token {token} refused the transfer.",
+        "ERC20InvalidApprover": "{approver} can't give an allowance.",
+        "ERC20InvalidReceiver": "{receiver} can't receive the token.",
+        "ERC20InvalidSender": "{sender} can't send the token.",
+        "ERC20InvalidSpender": "{spender} can't be given an allowance.",
+        "ERC2612ExpiredSignature": "The permit expired at {deadline:time}.",
+        "ERC2612InvalidSigner": "The permit of {owner} is not signed by that account.",
+        "InvalidAccountNonce": "The next permit of {account} must carry the nonce {current_nonce}.",
+    },
+    LibraryError: {
+        "ECDSAInvalidSignature": "The signature is not valid.",
+        "ECDSAInvalidSignatureLength": "A signature has 65 bytes; this one has {length}.",
+        "ECDSAInvalidSignatureS": "The signature is malleable: its s is {s:hex}.",
+        "AddressEmptyCode": "There is no contract at {target}.",
+        "FailedCall": "A call inside the transaction failed without a reason.",
+        "InvalidShortString": "A short string of the contract is not valid.",
+        "StringTooLong": "The text is too long for the contract: {text!r}.",
+    },
+}
+"""The sentences of the errors that have no class above, by their base."""
+
+_RENAMED = {"str": "text", "from": "from_"}  # A type's name and a keyword in Python.
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+
+
+_ABI = entries("EduToken", "error") | entries("BookingEscrow", "error")
+
+
+def _made(name: str, base: type[ContractError], sentence: str) -> type[ContractError]:
+    names = [_RENAMED.get(each["name"], _snake(each["name"])) for each in _ABI[name]["inputs"]]
+    body = {
+        "__annotations__": dict.fromkeys(names, object),
+        "__doc__": f"The contracts' `{name}`.",
+        "__module__": __name__,
+        "sentence": sentence,
+    }
+    return type(name, (base,), body)
+
+
+for _base, _sentences in _SENTENCES.items():
+    for _name, _sentence in _sentences.items():
+        globals()[_name] = _made(_name, _base, _sentence)  # `pickle` looks for it here.
+
+
+# --- Decoding ---
+
+_BY_SELECTOR: dict[bytes, tuple[type[ContractError], list[str]]] = {
+    keccak(text="Error(string)")[:4]: (Reverted, ["string"]),
+    keccak(text="Panic(uint256)")[:4]: (Panicked, ["uint256"]),
+}
+for _name, _entry in _ABI.items():
+    _types = get_abi_input_types(_entry)
+    _selector = keccak(text=f"{_name}({','.join(_types)})")[:4]
+    _BY_SELECTOR[_selector] = globals()[_name], _types
+
+
+def decode_revert(data: bytes) -> ContractError:
+    """Return the exception for the data that a call reverted with.
+
+    Never raises: data that can't be read is an `UnknownRevert`.
+    """
+    if data[:4] not in _BY_SELECTOR:
+        return UnknownRevert(data)
+    error, types = _BY_SELECTOR[data[:4]]
+    try:
+        values = decode(types, data[4:])
+    except (DecodingError, OverflowError, UnicodeDecodeError):
+        return UnknownRevert(data)
+    return error(
+        *(
+            to_address(value) if type_ == "address" else value
+            for type_, value in zip(types, values, strict=True)
+        )
+    )

@@ -9,33 +9,28 @@ the contract says that, with its reason, through `check` or an error.
 import secrets
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Self
+from enum import IntEnum
+from typing import Any, Self
 
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from creneau.amounts import from_wei, lesson_amount, to_wei
-from creneau.fields import (
+from creneau.typed_data import Domain, hash_struct, order_typed_data
+from creneau.types import (
     Address,
     Bytes32,
     Minutes,
     Rate,
     Timestamp,
     from_unix,
-    to_address,
     to_bytes32,
-    to_hex,
     to_unix,
 )
 
 MAX_SLOTS = 40
 """The contract's limit on the slots of one order. A batch's sets of lessons have 40 bits."""
-
-DOMAIN_NAME = "Creneau"
-DOMAIN_VERSION = "1"
-
 
 # --- Identifiers ---
 
@@ -68,166 +63,15 @@ def index_of(booking: bytes) -> int:
     return to_bytes32(booking)[31]
 
 
-# --- Typed data ---
+class SlotCode(IntEnum):
+    """What `check` says about one slot. The contract's `SlotCode`."""
 
-
-def _word(number: int) -> bytes:
-    return number.to_bytes(32, "big")
-
-
-def _address_word(address: str) -> bytes:
-    return bytes(12) + bytes.fromhex(address[2:])
-
-
-_DOMAIN_TYPE = {
-    "EIP712Domain": [
-        {"name": "name", "type": "string"},
-        {"name": "version", "type": "string"},
-        {"name": "chainId", "type": "uint256"},
-        {"name": "verifyingContract", "type": "address"},
-    ]
-}
-_ORDER_TYPES = {
-    **_DOMAIN_TYPE,
-    "Order": [
-        {"name": "student", "type": "address"},
-        {"name": "tutor", "type": "address"},
-        {"name": "listing", "type": "bytes32"},
-        {"name": "hourlyRate", "type": "uint96"},
-        {"name": "allowPartial", "type": "bool"},
-        {"name": "deadline", "type": "uint40"},
-        {"name": "salt", "type": "bytes32"},
-        {"name": "slots", "type": "Slot[]"},
-    ],
-    "Slot": [
-        {"name": "start", "type": "uint40"},
-        {"name": "duration", "type": "uint16"},
-    ],
-}
-_LISTING_TYPES = {
-    **_DOMAIN_TYPE,
-    "Listing": [
-        {"name": "tutor", "type": "address"},
-        {"name": "listing", "type": "bytes32"},
-        {"name": "hourlyRate", "type": "uint96"},
-        {"name": "instant", "type": "bool"},
-        {"name": "nonce", "type": "uint64"},
-    ],
-}
-_ACT_FIELDS = [{"name": "batch", "type": "bytes32"}, {"name": "lessons", "type": "uint40"}]
-_PERMIT_TYPES = {
-    **_DOMAIN_TYPE,
-    "Permit": [
-        {"name": "owner", "type": "address"},
-        {"name": "spender", "type": "address"},
-        {"name": "value", "type": "uint256"},
-        {"name": "nonce", "type": "uint256"},
-        {"name": "deadline", "type": "uint256"},
-    ],
-}
-
-_DOMAIN_TYPEHASH = keccak(
-    text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-)
-_SLOT_TYPEHASH = keccak(text="Slot(uint40 start,uint16 duration)")
-_ORDER_TYPEHASH = keccak(
-    text=(
-        "Order(address student,address tutor,bytes32 listing,uint96 hourlyRate,bool allowPartial,"
-        "uint40 deadline,bytes32 salt,Slot[] slots)Slot(uint40 start,uint16 duration)"
-    )
-)
-
-
-class Domain(NamedTuple):
-    """The EIP-712 domain of one escrow: name `Creneau`, version `1`, and these."""
-
-    chain_id: int
-    contract: str
-
-    @property
-    def separator(self) -> bytes:
-        """The domain's hash. Raises `ValueError` if the contract is not an address."""
-        return _separator(self.chain_id, self.contract)
-
-    def typed_data(self) -> dict[str, Any]:
-        """The domain as the `domain` of a typed data message."""
-        return _domain(DOMAIN_NAME, DOMAIN_VERSION, self.chain_id, self.contract)
-
-
-@lru_cache(maxsize=64)
-def _separator(chain_id: int, contract: str) -> bytes:
-    name, version = keccak(text=DOMAIN_NAME), keccak(text=DOMAIN_VERSION)
-    return keccak(_DOMAIN_TYPEHASH + name + version + _word(chain_id) + _address_word(to_address(contract)))
-
-
-def _domain(name: str, version: str, chain_id: int, contract: str) -> dict[str, Any]:
-    return {"name": name, "version": version, "chainId": chain_id, "verifyingContract": contract}
-
-
-def listing_typed_data(  # in the order of the signed struct
-    domain: Domain, tutor: str, listing: bytes, hourly_rate_wei: int, instant: bool, nonce: int
-) -> dict[str, Any]:
-    """What a tutor signs to have a listing published for him; `nonce` is the listing's present one.
-
-    JSON-ready for `eth_signTypedData_v4`, like every typed data here: integers that JavaScript would round
-    are text.
-    """
-    return {
-        "types": _LISTING_TYPES,
-        "primaryType": "Listing",
-        "domain": domain.typed_data(),
-        "message": {
-            "tutor": to_address(tutor),
-            "listing": to_hex(to_bytes32(listing)),
-            "hourlyRate": str(hourly_rate_wei),
-            "instant": instant,
-            "nonce": nonce,
-        },
-    }
-
-
-def act_typed_data(
-    domain: Domain, act: Literal["Confirm", "Cancel", "Complete", "Dispute"], batch: bytes, lessons: int
-) -> dict[str, Any]:
-    """What an actor signs to have lessons of a batch confirmed, cancelled, completed or disputed for him.
-
-    `lessons` is their set, bit i standing for the order's slot i.
-    """
-    return {
-        "types": {**_DOMAIN_TYPE, act: _ACT_FIELDS},
-        "primaryType": act,
-        "domain": domain.typed_data(),
-        "message": {"batch": to_hex(to_bytes32(batch)), "lessons": lessons},
-    }
-
-
-def permit_typed_data(  # in the order of the signed structs
-    token_name: str,
-    token_version: str,
-    chain_id: int,
-    token: str,
-    owner: str,
-    spender: str,
-    value: int,
-    nonce: int,
-    deadline: int,
-) -> dict[str, Any]:
-    """What a student signs to allow `spender` to take `value` base units (EIP-2612).
-
-    The token takes the permit until `deadline`, in unix seconds; `nonce` is the owner's present one.
-    """
-    return {
-        "types": _PERMIT_TYPES,
-        "primaryType": "Permit",
-        "domain": _domain(token_name, token_version, chain_id, to_address(token)),
-        "message": {
-            "owner": to_address(owner),
-            "spender": to_address(spender),
-            "value": str(value),
-            "nonce": str(nonce),
-            "deadline": str(deadline),
-        },
-    }
+    OK = 0
+    IN_PAST = 1
+    MISALIGNED = 2
+    DURATION = 3
+    TAKEN = 4
+    OVERLAP = 5
 
 
 # --- Models ---
@@ -343,43 +187,12 @@ class Order(BaseModel):
         )
 
     def typed_data(self, domain: Domain) -> dict[str, Any]:
-        """What the student signs, whole, as `eth_signTypedData_v4` takes it."""
-        return {
-            "types": _ORDER_TYPES,
-            "primaryType": "Order",
-            "domain": domain.typed_data(),
-            "message": {
-                "student": self.student,
-                "tutor": self.tutor,
-                "listing": to_hex(self.listing),
-                "hourlyRate": str(self.hourly_rate_wei),
-                "allowPartial": self.allow_partial,
-                "deadline": to_unix(self.deadline),
-                "salt": to_hex(self.salt),
-                "slots": [{"start": slot.start_unix, "duration": slot.minutes} for slot in self.slots],
-            },
-        }
+        """Return the whole message that the student signs, as `eth_signTypedData_v4` takes it."""
+        return order_typed_data(domain, self.as_abi())
 
     def digest(self, domain: Domain) -> bytes:
-        """The EIP-712 digest: what the student signs, and the contract's `hashOrder`.
-
-        Hashes directly, because encoding the typed data in general takes several times as long.
-        """
-        slots = b"".join(
-            keccak(_SLOT_TYPEHASH + _word(slot.start_unix) + _word(slot.minutes)) for slot in self.slots
-        )
-        order = (
-            _ORDER_TYPEHASH
-            + _address_word(self.student)
-            + _address_word(self.tutor)
-            + self.listing
-            + _word(self.hourly_rate_wei)
-            + _word(self.allow_partial)
-            + _word(to_unix(self.deadline))
-            + self.salt
-            + keccak(slots)
-        )
-        return keccak(b"\x19\x01" + domain.separator + keccak(order))
+        """Return the EIP-712 digest that the student signs: the contract's `hashOrder`."""
+        return domain.digest(hash_struct("Order", self.as_abi()))
 
     def batch_id(self, domain: Domain) -> bytes:
         """The key of the batch that the order becomes: its digest with the last byte zeroed."""

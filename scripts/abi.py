@@ -7,7 +7,7 @@ import ape
 import click
 from ape.contracts import ContractContainer
 
-FOLDER = Path(__file__).parents[1] / "creneau" / "abi"
+FOLDER = Path(__file__).parents[1] / "creneau" / "artifacts"
 CONTRACTS = ["BookingEscrow", "EduToken"]
 
 
@@ -18,9 +18,9 @@ def packaged(contract: ContractContainer) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-@click.command(short_help="Write the SDK's copy of the ABIs (creneau/abi)")
+@click.command(short_help="Write the SDK's copy of the ABIs (creneau/artifacts)")
 def cli() -> None:
-    """Writes creneau/abi from the compiled contracts."""
+    """Writes creneau/artifacts from the compiled contracts."""
     for name in CONTRACTS:
         path = FOLDER / f"{name}.json"
         path.write_text(packaged(ape.project.get_contract(name)))

@@ -12,21 +12,13 @@ from ape.api import AccountAPI, ProviderAPI
 from ape.cli import ConnectedProviderCommand, account_option
 from web3 import HTTPProvider, Web3
 
-from creneau.commands import ADDRESS, connected, refuse_development, sender_on, signing
-from creneau.deployment import (
-    Deployment,
-    Plan,
-    Sent,
-    carry_out,
-    check_transfer,
-    creations,
-    plan,
-)
+from creneau.ape.cli_types import ADDRESS, connected, refuse_development, sender_on, signing
+from creneau.ape.deploy import Deployment, Plan, Sent, carry_out, check_transfer, creations, plan
+from creneau.ape.deployments import record
+from creneau.ape.networks import Network
 from creneau.errors import CreneauError
-from creneau.fields import to_hex
-from creneau.networks import Network
-from creneau.registry import record
-from creneau.tables import hours
+from creneau.render import hours
+from creneau.types import to_hex
 
 NOBODY = "0x" + "00" * 20
 
@@ -54,8 +46,8 @@ def cli(
 ) -> None:
     """Deploys the escrow, and on a test network an EduToken unless a token is named.
 
-    What is not given is as creneau/networks.py has it for the network. The addresses follow from the terms:
-    they are shown before anything is sent, and what is there already is found and not deployed again.
+    Terms that are not given are those of the network in creneau/ape/networks.py. The addresses follow from
+    the terms: they are shown before anything is sent. A contract that exists is found, not deployed again.
 
     On a live network the contracts are recorded under `deployments:` in ape-config.yaml, and the input for
     the explorer's source verification is written to .build/verify.

@@ -12,8 +12,8 @@ from ape.exceptions import SignatureError
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
-from creneau import tables
-from creneau.commands import (
+from creneau import render
+from creneau.ape.cli_types import (
     ADDRESS,
     DAY,
     KEY,
@@ -27,12 +27,12 @@ from creneau.commands import (
     sender_on,
     signing,
 )
+from creneau.ape.deployments import locate
+from creneau.ape.escrow import BookingEscrow
+from creneau.ape.networks import Network
 from creneau.errors import CreneauError
-from creneau.escrow import BookingEscrow
-from creneau.fields import to_hex
-from creneau.networks import Network
 from creneau.order import batch_of, index_of
-from creneau.registry import locate
+from creneau.types import to_hex
 
 Command = Callable[..., Any]
 
@@ -104,7 +104,7 @@ class _Place:
             "sender": sender.address,
             **facts,
         }
-        click.echo(tables.columns(lines.items()) + "\n")
+        click.echo(render.columns(lines.items()) + "\n")
         if not self.network.local and not yes:
             click.confirm("Send this?", abort=True)
         with signing(sender):
@@ -135,17 +135,17 @@ def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> No
         escrow = place.escrow
         cancel, review, arbitration = escrow.periods
         click.echo(
-            tables.columns(
+            render.columns(
                 [
                     ("network", f"{place.network.name}, chain id {place.web3.eth.chain_id}"),
                     ("escrow", f"{escrow.address}, from block {escrow.deployment_block}"),
                     ("token", escrow.token),
-                    ("holds", tables.edu(escrow.balance(escrow.address))),
+                    ("holds", render.edu(escrow.balance(escrow.address))),
                     ("arbiter", escrow.arbiter),
                     ("handed over to", escrow.pending_arbiter or "nobody"),
-                    ("cancel", f"until {tables.hours(cancel)} before the start"),
-                    ("review", f"until {tables.hours(review)} after the end"),
-                    ("arbitration", f"{tables.hours(arbitration)} more"),
+                    ("cancel", f"until {render.hours(cancel)} before the start"),
+                    ("review", f"until {render.hours(review)} after the end"),
+                    ("arbitration", f"{render.hours(arbitration)} more"),
                 ]
             )
         )
@@ -160,7 +160,7 @@ def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int 
     KEY is the batch's key, or the on-chain id of one of its bookings: 0x and 64 hex digits.
     """
     with _at(provider, address, block) as place:
-        click.echo(tables.batch(place.escrow.batch(batch_of(key)), whole=True))
+        click.echo(render.batch(place.escrow.batch(batch_of(key)), whole=True))
 
 
 @cli.command(cls=ConnectedProviderCommand, short_help="Show a booking, and what may be done with it")
@@ -177,7 +177,7 @@ def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: in
         if not found:
             booked = ", ".join(str(lesson.index) for lesson in lessons)
             raise click.ClickException(f"The batch has no lesson {index_of(key)}; it has {booked}.")
-        click.echo(tables.booking(found[0], whole=True))
+        click.echo(render.booking(found[0], whole=True))
 
 
 @cli.command(cls=ConnectedProviderCommand, short_help="Show the taken times of a tutor in a week")
@@ -192,9 +192,9 @@ def calendar(
     TUTOR is his address.
     """
     with _at(provider, address, block) as place:
-        begin, end = tables.week_of(monday_of(week, place.escrow.now()))
+        begin, end = render.week_of(monday_of(week, place.escrow.now()))
         taken = place.escrow.calendar(tutor, begin, end)
-        click.echo(str(tables.Week(tutor, begin.date(), taken)))
+        click.echo(str(render.Week(tutor, begin.date(), taken)))
 
 
 # --- Sending ---
@@ -221,7 +221,7 @@ def publish(
     LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in EDU an hour: 35, 52.5.
     """
     name, key = listing
-    terms = f"{tables.edu(rate)} an hour, " + ("confirmed at once" if instant else "to be confirmed")
+    terms = f"{render.edu(rate)} an hour, " + ("confirmed at once" if instant else "to be confirmed")
     facts = {"listing": f"{name}, key {to_hex(key)}", "rate": terms if rate else "withdrawn"}
     with (
         _at(provider, address, block) as place,

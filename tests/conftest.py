@@ -16,7 +16,7 @@ from helpers import set_back
 from hypothesis import HealthCheck, settings
 from web3.eth import Eth
 
-from creneau.escrow import BookingEscrow
+from creneau.ape.escrow import BookingEscrow
 
 # A busy machine is not a failure.
 settings.register_profile("creneau", deadline=None, suppress_health_check=[HealthCheck.too_slow])

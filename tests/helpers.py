@@ -19,8 +19,9 @@ from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 from ethpm_types.abi import ABIType, ErrorABI, EventABI, MethodABI
 
-from creneau.order import Domain, Order, Permit, listing_typed_data, permit_typed_data
-from creneau.strict_abi import decode, encode
+from creneau.abi import decode, encode
+from creneau.order import Order, Permit
+from creneau.typed_data import Domain, listing_typed_data, permit_typed_data
 
 Account: TypeAlias = AccountAPI
 Contract: TypeAlias = ContractInstance

@@ -23,7 +23,7 @@ from web3 import Web3
 
 from api.people.directory import Annonce, User
 from creneau.amounts import format_edu
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 WIDTH = 78
 OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node that play the old way.

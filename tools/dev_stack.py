@@ -32,10 +32,10 @@ from api.chain.signers import MnemonicCustodian, relayer_account
 from api.db.store import Store
 from api.people.directory import Annonce, TableDirectory, User, seed
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
-from creneau.deployment import deploy, send_by_web3
-from creneau.fields import to_hex
+from creneau.ape.deploy import deploy, send_by_web3
+from creneau.types import to_hex
 
 ROOT = Path(__file__).parents[1]
 OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.
@@ -280,7 +280,7 @@ class DevStack:
 
     def mint(self, wallet: str, wei: int) -> None:
         """Makes tokens for an account."""
-        self.send(self.owner.address, self.edu, codec.call_data("EduToken", "mint", wallet, wei))
+        self.send(self.owner.address, self.edu, abi.call_data("EduToken", "mint", wallet, wei))
 
     def balance(self, wallet: str) -> int:
         """The tokens of an account, in base units."""
@@ -296,7 +296,7 @@ class DevStack:
         return receipt
 
     def _token_view(self, function: str, *args: object) -> int:
-        call = {"to": self.edu, "data": to_hex(codec.call_data("EduToken", function, *args))}
+        call = {"to": self.edu, "data": to_hex(abi.call_data("EduToken", function, *args))}
         return int(self.rpc("eth_call", call, "latest"), 16)
 
 

@@ -9,9 +9,9 @@ from dev_stack import ROOT, DevStack
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 AMOUNT = to_wei(35)
 _CALL = "createBooking(string,address,uint256,string,uint256,uint256)"
@@ -50,7 +50,7 @@ class OldWay:
         return sum(self._send(to, data) for _ in range(lessons) for to, data in self._lesson(title))
 
     def _lesson(self, title: str) -> list[tuple[str, bytes]]:
-        approval = codec.approve_data(self._contract, AMOUNT)
+        approval = abi.approve_data(self._contract, AMOUNT)
         return [(self._stack.edu, approval), (self._contract, lesson_data(self._tutor, title))]
 
     def _send(self, to: str, data: bytes) -> int:

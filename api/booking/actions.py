@@ -19,34 +19,36 @@ from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
 from api.refusals import Problem
 from api.schemas.build import LessonState, frontend_id, is_booked, lessons, moment, payment
-from creneau import codec
+from creneau import abi
 from creneau.amounts import format_edu, lesson_amount
-from creneau.booking import Act, BatchState, Role, Status, windows
+from creneau.booking import BatchState
 from creneau.errors import ContractError, NotActor, TooEarly, TooLate, WrongStatus
-from creneau.fields import from_unix, to_bytes32
-from creneau.order import Slot, act_typed_data, booking_id
+from creneau.lifecycle import Action, Role, Status, windows
+from creneau.order import Slot, booking_id
+from creneau.typed_data import action_typed_data
+from creneau.types import from_unix, to_bytes32
 
-DONE: dict[Act | None, str] = {
+DONE: dict[Action | None, str] = {
     None: "acknowledged",
-    Act.CONFIRM: "confirmed",
-    Act.CANCEL: "cancelled",
-    Act.COMPLETE: "completed",
-    Act.DISPUTE: "disputed",
-    Act.RESOLVE: "resolved",
+    Action.CONFIRM: "confirmed",
+    Action.CANCEL: "cancelled",
+    Action.COMPLETE: "completed",
+    Action.DISPUTE: "disputed",
+    Action.RESOLVE: "resolved",
 }
-_BRINGS: dict[Act | None, Status] = {
-    Act.CONFIRM: Status.CONFIRMED,
-    Act.CANCEL: Status.CANCELLED,
-    Act.COMPLETE: Status.COMPLETED,
-    Act.DISPUTE: Status.DISPUTED,
-    Act.RESOLVE: Status.COMPLETED,
+_BRINGS: dict[Action | None, Status] = {
+    Action.CONFIRM: Status.CONFIRMED,
+    Action.CANCEL: Status.CANCELLED,
+    Action.COMPLETE: Status.COMPLETED,
+    Action.DISPUTE: Status.DISPUTED,
+    Action.RESOLVE: Status.COMPLETED,
 }
-_ACTORS: dict[Act | None, set[Role]] = {
-    Act.CONFIRM: {Role.TUTOR},
-    Act.CANCEL: {Role.STUDENT, Role.TUTOR},
-    Act.COMPLETE: {Role.STUDENT, Role.TUTOR},
-    Act.DISPUTE: {Role.STUDENT},
-    Act.RESOLVE: {Role.ARBITER},
+_ACTORS: dict[Action | None, set[Role]] = {
+    Action.CONFIRM: {Role.TUTOR},
+    Action.CANCEL: {Role.STUDENT, Role.TUTOR},
+    Action.COMPLETE: {Role.STUDENT, Role.TUTOR},
+    Action.DISPUTE: {Role.STUDENT},
+    Action.RESOLVE: {Role.ARBITER},
 }
 
 _PARTIES = ("student", "tutor")
@@ -56,7 +58,7 @@ _PARTIES = ("student", "tutor")
 class LessonAction:
     """An act of somebody's on lessons of a batch, by their places; `todo` are those that still need it."""
 
-    act: Act | None
+    act: Action | None
     row: Any
     role: Role
     places: Collection[int]
@@ -76,26 +78,20 @@ class LessonAction:
     def call(self, signature: bytes = b"") -> bytes:
         """The call to the escrow."""
         terms = terms_of(self.row, order_slots(self.row.lessons))
-        match self.act:
-            case Act.CONFIRM:
-                return codec.confirm_data(terms, self.bits, signature)
-            case Act.CANCEL:
-                return codec.cancel_data(terms, self.bits, self.actor, signature)
-            case Act.COMPLETE:
-                return codec.complete_data(terms, self.bits, self.actor, signature)
-            case Act.DISPUTE:
-                return codec.dispute_data(terms, self.bits, signature)
-        return codec.resolve_data(terms, self.bits, self.share)
+        by, share = self.actor, self.share
+        return abi.action_data(
+            Action(self.act or ""), terms, self.bits, by=by, signature=signature, tutor_share_bps=share
+        )
 
     def seen(self) -> dict[int, LessonState]:
         """The lessons as the contract leaves them."""
         became: dict[int, LessonState] = {}
         for place in (self.todo or self.places) if self.act else ():
             amount = lesson_amount(self.row.hourly_rate, self.row.lessons[place]["duration"])
-            shares: dict[Act | None, int] = {
-                Act.CANCEL: 0,
-                Act.COMPLETE: amount,
-                Act.RESOLVE: amount * self.share // 10_000,
+            shares: dict[Action | None, int] = {
+                Action.CANCEL: 0,
+                Action.COMPLETE: amount,
+                Action.RESOLVE: amount * self.share // 10_000,
             }
             to_tutor = shares.get(self.act)
             parts = (0, 0) if to_tutor is None else (to_tutor, amount - to_tutor)
@@ -121,13 +117,13 @@ class Actions:
 
     # --- Which lessons ---
 
-    def of_booking(self, act: Act, booking_id: str, user_id: str, share: int = 0) -> LessonAction:
+    def of_booking(self, act: Action, booking_id: str, user_id: str, share: int = 0) -> LessonAction:
         """The act on one lesson. Raises `Problem` unless this user may do it at all, like the next."""
         row, place, role = self._lessons.booking(booking_id, user_id)
         return self._action(act, row, role, [place], share)
 
     def of_batch(
-        self, act: Act, batch_id: str, named: Collection[str] | None, user_id: str, share: int = 0
+        self, act: Action, batch_id: str, named: Collection[str] | None, user_id: str, share: int = 0
     ) -> LessonAction:
         """The act on the named lessons of a batch, or on all that it can be done to."""
         row, role = self._lessons.batch(batch_id, user_id)
@@ -139,9 +135,9 @@ class Actions:
         row, place, role = self._lessons.booking(booking_id, user_id)
         if role == Role.TUTOR and held:
             return LessonAction(None, row, role, [place], [])
-        act = Act.COMPLETE if held else Act.CANCEL if role == Role.TUTOR else Act.DISPUTE
-        if act == Act.DISPUTE and self._state(row).status(place) in {Status.PENDING, Status.CANCELLED}:
-            act = Act.CANCEL  # Nobody ever agreed to it.
+        act = Action.COMPLETE if held else Action.CANCEL if role == Role.TUTOR else Action.DISPUTE
+        if act == Action.DISPUTE and self._state(row).status(place) in {Status.PENDING, Status.CANCELLED}:
+            act = Action.CANCEL  # Nobody ever agreed to it.
         return self._action(act, row, role, [place], 0)
 
     def _place(self, row: Any, booking_id: str, user_id: str) -> int:
@@ -152,7 +148,7 @@ class Actions:
         return place
 
     def _action(
-        self, act: Act, row: Any, role: Role, places: Collection[int] | None, share: int
+        self, act: Action, row: Any, role: Role, places: Collection[int] | None, share: int
     ) -> LessonAction:
         if role not in _ACTORS[act]:
             who = " or the ".join(sorted(_ACTORS[act])).replace("arbiter", "operator")
@@ -165,23 +161,23 @@ class Actions:
                 raise Problem(409, "wrong_status", f"No lesson of this batch can be {DONE[act]}.")
         places = sorted(set(places))
         # Who decides a dispute wants his share, so one that another decided is not his.
-        repeats = act != Act.RESOLVE
+        repeats = act != Action.RESOLVE
         todo = [place for place in places if not repeats or state.status(place) != _BRINGS[act]]
         return LessonAction(act, row, role, places, todo, share)
 
     def _state(self, row: Any) -> BatchState:
-        state = codec.decode_batch(self._chain.read(codec.batches_data(to_bytes32(row.id))))
+        state = abi.decode_batch(self._chain.read(abi.batches_data(to_bytes32(row.id))))
         if state.created_at is None:
             message = "These lessons are not in a block yet. Please try again in a moment."
             raise Problem(409, "not_booked_yet", message, headers={"Retry-After": "2"})
         return state
 
-    def _fits(self, act: Act, row: Any, role: Role, state: BatchState, place: int) -> bool:
+    def _fits(self, act: Action, row: Any, role: Role, state: BatchState, place: int) -> bool:
         """Whether the act may be done to the lesson one day, or was."""
         status, lesson = state.status(place), row.lessons[place]
         slot = Slot.of(lesson["start"], lesson["duration"])
         may = {window[:2] for window in windows(status, slot, self._chain.periods)}
-        done = status == _BRINGS[act] and act != Act.RESOLVE
+        done = status == _BRINGS[act] and act != Action.RESOLVE
         return done or not may.isdisjoint({(act, role), (act, Role.ANYONE)})
 
     # --- Doing it ---
@@ -208,7 +204,7 @@ class Actions:
         """Puts the act into the outbox, once; the send's id, or None if it was done in another way."""
         if action.act is None:
             return None
-        resolves = action.act == Act.RESOLVE
+        resolves = action.act == Action.RESOLVE
         if resolves and len(self._relayers) < 2:
             message = "This service does not have the arbiter's account: decide it from the console."
             raise Problem(409, "no_arbiter", message)
@@ -236,7 +232,7 @@ class Actions:
 
     def _typed_data(self, action: LessonAction) -> dict[str, Any]:
         name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(action.act).capitalize())
-        return act_typed_data(self._chain.domain, name, to_bytes32(action.row.id), action.bits)
+        return action_typed_data(self._chain.domain, name, to_bytes32(action.row.id), action.bits)
 
     def _preflight(self, action: LessonAction, sender: str, call: bytes) -> None:
         """Raises `Problem` if the contract would refuse it now."""

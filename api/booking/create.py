@@ -33,9 +33,8 @@ from api.schemas.build import lessons, nothing_booked
 from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
-from creneau.booking import SlotCode
-from creneau.fields import from_unix, to_hex, to_unix
-from creneau.order import Order, Slot, listing_id
+from creneau.order import Order, Slot, SlotCode, listing_id
+from creneau.types import from_unix, to_hex, to_unix
 
 log = structlog.get_logger()
 

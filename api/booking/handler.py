@@ -13,15 +13,15 @@ from api.db.tables import orders
 from api.outbox.handlers import TAG, Handler, Outcome, Prepared, Receipt, Rejection, Revert, line
 from api.outbox.models import State
 from api.schemas.build import failures, frontend_id
-from creneau import codec
+from creneau import abi, events
 from creneau.amounts import to_wei
 from creneau.errors import ContractError, NotActor, NothingFree, OrderExists, SlotError
-from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
+from creneau.types import to_bytes32, to_hex
 
 _BLOCKS = "latest", "pending"
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
-_BOOKINGS_CREATED = to_hex(codec.BOOKINGS_CREATED)
+_BOOKINGS_CREATED = to_hex(events.BOOKINGS_CREATED)
 
 
 class BatchHandler(Handler):
@@ -47,7 +47,7 @@ class BatchHandler(Handler):
             if isinstance(listings[row.id], RpcError):
                 del prepared[row.id]
                 continue
-            listing = codec.decode_listing(unhex(listings[row.id]))
+            listing = abi.decode_listing(unhex(listings[row.id]))
             if to_wei(listing.hourly_rate) != row.hourly_rate:
                 prepared[row.id] = (
                     Prepared(row, row.locks | {f"{row.tutor}/{row.listing}": 1}, publishes=True)
@@ -77,7 +77,7 @@ class BatchHandler(Handler):
         outcomes |= super().explain(others)
         checks = self._node.call_many([self._chain.check(order_of(row)) for row, _ in others])
         for (row, error), check in zip(others, checks, strict=True):
-            codes = [] if isinstance(check, RpcError) else codec.decode_check(unhex(check))[0]
+            codes = [] if isinstance(check, RpcError) else abi.decode_check(unhex(check))[0]
             left_out = [
                 slots.failure(lesson, slots.CODES[code])
                 for lesson, code in zip(row.lessons, codes, strict=False)
@@ -96,8 +96,7 @@ class BatchHandler(Handler):
         listing = row.tutor, to_bytes32(row.listing)
         answers = self._node.call_many([self._chain.listing(*listing, block) for block in _BLOCKS])
         return any(
-            not isinstance(answer, RpcError)
-            and codec.decode_listing(unhex(answer)).nonce != row.listing_nonce
+            not isinstance(answer, RpcError) and abi.decode_listing(unhex(answer)).nonce != row.listing_nonce
             for answer in answers
         )
 
@@ -159,4 +158,4 @@ class BatchHandler(Handler):
 
 
 def _exists(batch: str | RpcError) -> bool:
-    return not isinstance(batch, RpcError) and bool(codec.decode_batch(unhex(batch)).created_at)
+    return not isinstance(batch, RpcError) and bool(abi.decode_batch(unhex(batch)).created_at)

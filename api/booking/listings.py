@@ -18,11 +18,13 @@ from api.refusals import Problem
 from api.schemas.build import moment
 from api.schemas.requests import PublishData
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
-from creneau.booking import FOREVER, Listing
-from creneau.fields import from_unix, to_hex
-from creneau.order import listing_id, listing_typed_data
+from creneau.booking import Listing
+from creneau.lifecycle import FOREVER
+from creneau.order import listing_id
+from creneau.typed_data import listing_typed_data
+from creneau.types import from_unix, to_hex
 
 MOST_DAYS = 62
 _USUAL_DAYS = 7
@@ -82,8 +84,8 @@ class Listings:
             message = f"It must be later than from, by at most {MOST_DAYS} days."
             raise Problem.of_field("invalid_range", "to", message)
         until = until.astimezone(UTC)
-        answer = self._chain.read(codec.calendar_data(tutor.wallet, since, until))
-        taken = codec.decode_calendar(answer, since, until)
+        answer = self._chain.read(abi.calendar_data(tutor.wallet, since, until))
+        taken = abi.decode_calendar(answer, since, until)
         return {
             "success": True,
             "message": "The taken times." if taken else "Nothing is taken.",
@@ -137,7 +139,7 @@ class Listings:
         signed = self._signed_calls.signature(
             publication.tutor.id, tutor, self._typed_data(publication), signature
         )
-        call = codec.publish_data(tutor, key, *terms, signed)
+        call = abi.publish_data(tutor, key, *terms, signed)
         if error := self._signed_calls.refusal(self._relayer.address, call):
             raise Problem(409, "refused", f"Nothing was published. {error}")
         locks = {f"{tutor}/{to_hex(key)}": 1}
@@ -172,7 +174,7 @@ class Listings:
         [answer] = self._chain.node.call_many([self._chain.listing(tutor.wallet, listing_id(annonce.id))])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
-        return codec.decode_listing(unhex(answer))
+        return abi.decode_listing(unhex(answer))
 
     def _typed_data(self, publication: Publication) -> dict[str, Any]:
         return listing_typed_data(

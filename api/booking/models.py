@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypedDict
 
 from api.outbox.models import UNSETTLED, State
 from creneau.amounts import lesson_amount
-from creneau.booking import Status
-from creneau.fields import to_bytes32, to_hex
+from creneau.lifecycle import Status
 from creneau.order import Order, Slot, booking_id, index_of
+from creneau.types import to_bytes32, to_hex
 
 _PREFIX = 29
 """Hex digits of a batch's key that a booking's id begins with: 116 bits."""

@@ -8,8 +8,8 @@ from api.booking.models import Failure, Lesson
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
 from creneau.amounts import DECIMALS, format_edu, lesson_amount, to_wei
-from creneau.booking import SlotCode
-from creneau.fields import to_unix
+from creneau.order import SlotCode
+from creneau.types import to_unix
 
 STEP_MINUTES, MOST_MINUTES = 15, 480  # The contract's.
 LEAD = timedelta(seconds=60)

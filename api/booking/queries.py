@@ -27,8 +27,8 @@ from api.schemas.build import LessonState, answer, batch_range, booking_data, is
 from api.schemas.requests import Selection
 from api.settings import Settings
 from creneau.amounts import from_wei, lesson_amount
-from creneau.booking import FOREVER, Role, Status
-from creneau.fields import from_unix, to_address, to_unix
+from creneau.lifecycle import FOREVER, Role, Status
+from creneau.types import from_unix, to_address, to_unix
 
 Side = Literal["student", "tutor"]
 

@@ -17,7 +17,7 @@ from api.outbox.sender import Sender
 from api.people.directory import Directory
 from api.refusals import Problem
 from creneau.errors import ContractError, decode_revert
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 _FAILED = frozenset({State.REJECTED, State.FAILED, State.EXPIRED})
 

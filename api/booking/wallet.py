@@ -24,10 +24,9 @@ from api.refusals import Problem
 from api.schemas.build import nothing_booked, rfc3339
 from api.schemas.requests import CreateBatchBookingData, SubmitData
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 from creneau.amounts import format_edu, from_wei, lesson_amount
-from creneau.booking import SlotCode
-from creneau.order import Order, Permit
+from creneau.order import Order, Permit, SlotCode
 
 _SECOND = 1_000_000
 _KEPT = 24 * 60 * 60 * _SECOND  # For so long an expired one is still known to be that.
@@ -115,7 +114,7 @@ class WalletBookings:
             raise Problem.of_field("permit_required", "permitSignature", message)
         self._bookings.can_pay(snapshot, charged, len(order.slots), can_permit=useful)
         publish = self._bookings.publication(order, tutor, snapshot)
-        call = codec.create_bookings_data(order, snapshot.signature, permit)
+        call = abi.create_bookings_data(order, snapshot.signature, permit)
         return self._bookings.enqueue(row.batch, call, publish, snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:

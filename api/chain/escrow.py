@@ -12,11 +12,13 @@ from api.chain import signatures
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 from creneau.amounts import from_wei
-from creneau.booking import Listing, Periods, SlotCode
-from creneau.fields import from_unix, to_address, to_bytes32, to_hex, to_unix
-from creneau.order import Domain, Order, Permit, Slot, listing_typed_data, permit_typed_data
+from creneau.booking import Listing
+from creneau.lifecycle import Periods
+from creneau.order import Order, Permit, Slot, SlotCode
+from creneau.typed_data import Domain, listing_typed_data, permit_typed_data
+from creneau.types import from_unix, to_address, to_bytes32, to_hex, to_unix
 
 UNLIMITED = 2**256 - 1
 
@@ -52,7 +54,7 @@ class Chain:
         if isinstance(code, RpcError) or code == "0x":
             raise WrongChain(f"chain {chain_id} has no contract at {escrow}")
         try:
-            [token] = codec.decode_result(
+            [token] = abi.decode_result(
                 "BookingEscrow", "token", self._view(escrow, "BookingEscrow", "token")
             )
         except (RpcError, ValueError):
@@ -61,7 +63,7 @@ class Chain:
         self._token_name, self._token_version = self._token_domain()
         self.periods = Periods(
             *(
-                timedelta(seconds=codec.decode_uint(self._view(escrow, "BookingEscrow", name)))
+                timedelta(seconds=abi.decode_uint(self._view(escrow, "BookingEscrow", name)))
                 for name in ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
             )
         )
@@ -75,11 +77,11 @@ class Chain:
 
     def check(self, order: Order) -> Call:
         """The call that says what would become of each slot."""
-        return eth_call(self.escrow, codec.check_data(order))
+        return eth_call(self.escrow, abi.check_data(order))
 
     def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
         """The call that says what the tutor published."""
-        method, [call, _] = eth_call(self.escrow, codec.listings_data(tutor, listing))
+        method, [call, _] = eth_call(self.escrow, abi.listings_data(tutor, listing))
         return method, [call, block]
 
     def transaction(self, sender: str, data: bytes) -> dict[str, str]:
@@ -97,9 +99,9 @@ class Chain:
                 ("eth_getBlockByNumber", ["latest", False]),
                 self.check(order),
                 self.listing(order.tutor, order.listing),
-                eth_call(self.token, codec.balance_of_data(order.student)),
-                eth_call(self.token, codec.allowance_data(order.student, self.escrow)),
-                eth_call(self.token, codec.nonces_data(order.student)),
+                eth_call(self.token, abi.balance_of_data(order.student)),
+                eth_call(self.token, abi.allowance_data(order.student, self.escrow)),
+                eth_call(self.token, abi.nonces_data(order.student)),
                 *([] if signature is None else signatures.calls(order.student, digest, signature)),
             ]
         )
@@ -111,18 +113,18 @@ class Chain:
             known = known and signatures.has_key(wallet[0])
             signature = signatures.judge(order.student, digest, signature, *wallet)
         return ChainSnapshot(
-            codes=codec.decode_check(unhex(codes))[0],
-            listing=codec.decode_listing(unhex(listing)),
-            balance=codec.decode_uint(unhex(balance)),
-            allowance=codec.decode_uint(unhex(allowance)),
-            permit_nonce=codec.decode_uint(unhex(permit_nonce)) if known and self._token_name else None,
+            codes=abi.decode_check(unhex(codes))[0],
+            listing=abi.decode_listing(unhex(listing)),
+            balance=abi.decode_uint(unhex(balance)),
+            allowance=abi.decode_uint(unhex(allowance)),
+            permit_nonce=abi.decode_uint(unhex(permit_nonce)) if known and self._token_name else None,
             timestamp=int(block["timestamp"], 16),
             signature=signature,
         )
 
     def batch(self, batch_id: str, block: str = "latest") -> Call:
         """The call that says what there is of a batch."""
-        method, [call, _] = eth_call(self.escrow, codec.batches_data(to_bytes32(batch_id)))
+        method, [call, _] = eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
         return method, [call, block]
 
     def created(self, order: Order, deadlines: Sequence[int]) -> int | None:
@@ -130,7 +132,7 @@ class Chain:
         orders = [order.model_copy(update={"deadline": from_unix(deadline)}) for deadline in deadlines]
         answers = self.node.call_many([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
         for deadline, answer in zip(deadlines, answers, strict=True):
-            if not isinstance(answer, RpcError) and codec.decode_batch(unhex(answer)).created_at:
+            if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).created_at:
                 return deadline
         return None
 
@@ -146,7 +148,7 @@ class Chain:
             deadline = to_unix(order.deadline)
             message = self.permit_message(order, UNLIMITED, snapshot.permit_nonce)
             permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
-        return codec.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
+        return abi.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
 
     def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
         """What the order's student signs to let the escrow take `value`, until the order's deadline."""
@@ -168,21 +170,19 @@ class Chain:
             self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
         )
         signature = custodian.sign(index, typed_digest(message))
-        return codec.publish_data(
-            order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature
-        )
+        return abi.publish_data(order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature)
 
     def _token_domain(self) -> tuple[str, str]:
         """Name and version of the token's EIP-712 domain; empty if it has none, and so knows no permits."""
         try:
             data = self._view(self.token, "EduToken", "eip712Domain")
-            _, name, version, *_ = codec.decode_result("EduToken", "eip712Domain", data)
+            _, name, version, *_ = abi.decode_result("EduToken", "eip712Domain", data)
         except (RpcError, ValueError):
             return "", ""
         return name, version
 
-    def _view(self, address: str, contract: codec.ContractName, function: str) -> bytes:
-        method, params = eth_call(address, codec.call_data(contract, function))
+    def _view(self, address: str, contract: abi.ContractName, function: str) -> bytes:
+        method, params = eth_call(address, abi.call_data(contract, function))
         return unhex(self.node.call(method, *params))
 
 

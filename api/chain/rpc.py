@@ -8,7 +8,7 @@ from typing import Any
 import urllib3
 
 from api.metrics import RPC, RPC_ERRORS
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 Call = tuple[str, list[Any]]
 

@@ -13,7 +13,7 @@ from eth_account.messages import SignableMessage
 from eth_utils.crypto import keccak
 
 from api.chain.rpc import Call, NodeUnavailable, RpcError, eth_call
-from creneau.fields import to_address
+from creneau.types import to_address
 
 _IS_VALID_SIGNATURE = bytes.fromhex("1626ba7e")
 _VALID = _IS_VALID_SIGNATURE + bytes(28)

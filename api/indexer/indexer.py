@@ -16,8 +16,8 @@ from api.chain.rpc import MOST_CALLS, Call, NodeUnavailable, RpcError
 from api.indexer.projection import Block, IndexedEvent, Projection
 from api.settings import Settings
 from api.worker import Worker
-from creneau.codec import ESCROW_TOPICS, decode_log
-from creneau.fields import to_hex
+from creneau.events import ESCROW_TOPICS, decode_log
+from creneau.types import to_hex
 
 log = structlog.get_logger()
 

@@ -28,10 +28,10 @@ from api.outbox.fees import GWEI, Budget
 from api.outbox.locks import acquire
 from api.outbox.models import UNSETTLED, State, TransactionKind
 from api.settings import Settings
-from creneau import codec
-from creneau.booking import Status
-from creneau.fields import to_bytes32, to_hex
-from creneau.order import act_typed_data
+from creneau import abi
+from creneau.lifecycle import Action, Status
+from creneau.typed_data import action_typed_data
+from creneau.types import to_bytes32, to_hex
 
 log = structlog.get_logger()
 
@@ -125,7 +125,7 @@ class Keeper:
             for row in db.execute(select(orders).where(orders.c.id.in_(group)))
         }
         calls = [self._call(terms[batch], batch, status, bits) for batch, bits in group.items()]
-        call = calls[0] if len(calls) == 1 else codec.multicall_data(calls)
+        call = calls[0] if len(calls) == 1 else abi.multicall_data(calls)
         attempt = now() // self._retry  # What failed at this head may be tried again at it, but later.
         submission_id = to_hex(keccak(bytes.fromhex(at.hash[2:]) + attempt.to_bytes(8, "big") + call))
         self._store.enqueue(
@@ -137,10 +137,10 @@ class Keeper:
         """The call that ends these lessons, signed."""
         by, batch = str(self._account.address), to_bytes32(batch_id)
         if status == Status.CONFIRMED:
-            message = act_typed_data(self._chain.domain, "Complete", batch, bits)
-            return codec.complete_data(terms, bits, by, self._sign(message))
-        message = act_typed_data(self._chain.domain, "Cancel", batch, bits)
-        return codec.cancel_data(terms, bits, by, self._sign(message))
+            message = action_typed_data(self._chain.domain, "Complete", batch, bits)
+            return abi.action_data(Action.COMPLETE, terms, bits, by=by, signature=self._sign(message))
+        message = action_typed_data(self._chain.domain, "Cancel", batch, bits)
+        return abi.action_data(Action.CANCEL, terms, bits, by=by, signature=self._sign(message))
 
     def _sign(self, message: dict[str, Any]) -> bytes:
         return bytes(self._account.sign_typed_data(full_message=message).signature)

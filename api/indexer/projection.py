@@ -22,8 +22,7 @@ from api.db.store import Store
 from api.db.tables import actions, blocks, bookings, index_position, orders, publications
 from api.settings import Settings
 from creneau.amounts import lesson_amount
-from creneau.booking import Status
-from creneau.codec import (
+from creneau.events import (
     BookingsCancelled,
     BookingsCompleted,
     BookingsConfirmed,
@@ -33,7 +32,8 @@ from creneau.codec import (
     Event,
     ListingPublished,
 )
-from creneau.fields import to_hex
+from creneau.lifecycle import Status
+from creneau.types import to_hex
 
 _BPS = 10_000
 _AT_ONCE = 500  # Batches, or rows' keys, of one statement.

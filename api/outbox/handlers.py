@@ -14,7 +14,7 @@ from api.booking.models import Failure
 from api.chain.escrow import Chain
 from api.chain.rpc import Call, RpcError
 from api.outbox.models import TransactionKind
-from creneau import codec
+from creneau import abi
 from creneau.errors import (
     ContractError,
     ERC20InsufficientAllowance,
@@ -90,7 +90,7 @@ def sent(row: Row[Any]) -> str:
 
 def call_of(row: Row[Any], *, publishes: bool) -> bytes:
     """A send's call to the escrow, with the listing's publication before it or not."""
-    return codec.multicall_data([row.publish, row.call]) if publishes else bytes(row.call)
+    return abi.multicall_data([row.publish, row.call]) if publishes else bytes(row.call)
 
 
 def is_late(row: Row[Any], chain_time: int) -> bool:

@@ -23,7 +23,7 @@ from api.outbox.fees import Budget, FeeBid
 from api.outbox.leases import Leases
 from api.outbox.models import State, TransactionKind
 from api.settings import Settings
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 log = structlog.get_logger()
 

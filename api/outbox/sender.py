@@ -52,7 +52,7 @@ from api.outbox.nonces import Head, Nonces, Signed
 from api.settings import Settings
 from api.worker import Worker
 from creneau.errors import decode_revert
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from api.refusals import Problem
 from api.schemas.requests import ID_PATTERN, Id, TimeZone
 from api.settings import Settings
 from creneau.amounts import to_wei
-from creneau.fields import Edu
+from creneau.types import Edu
 
 log = structlog.get_logger()
 

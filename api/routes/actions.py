@@ -18,7 +18,7 @@ from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
 from api.schemas.requests import ActData, BatchActData, BatchShare, Lessons, Share
-from creneau.booking import Act
+from creneau.lifecycle import Action
 
 router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
 
@@ -35,10 +35,10 @@ _PREPARED: dict[int | str, dict[str, Any]] = {
 }
 OneBody = Annotated[ActData, Body(default_factory=ActData)]
 ManyBody = Annotated[BatchActData, Body(default_factory=BatchActData)]
-_METHODS = {Act.CONFIRM: "PATCH", Act.CANCEL: "PATCH", Act.COMPLETE: "PATCH", Act.DISPUTE: "POST"}
+_METHODS = {Action.CONFIRM: "PATCH", Action.CANCEL: "PATCH", Action.COMPLETE: "PATCH", Action.DISPUTE: "POST"}
 
 
-def _add(act: Act, method: str) -> None:
+def _add(act: Action, method: str) -> None:
     """Adds the routes of an act that is signed: on a lesson, on lessons of a batch, and what to sign."""
     name, done = act.capitalize(), DONE[act]
 
@@ -108,13 +108,15 @@ def _add(act: Act, method: str) -> None:
 
 
 _RULES = {
-    Act.CONFIRM: "The tutor agrees to pending lessons before they start.",
-    Act.CANCEL: (
+    Action.CONFIRM: "The tutor agrees to pending lessons before they start.",
+    Action.CANCEL: (
         "Refunds the student and frees the tutor's time. The student may as long as they are pending, and "
         "until the cancel window before they start; the tutor at any time before they are completed."
     ),
-    Act.COMPLETE: "Pays the tutor. The student may at any time; the tutor once the review period is over.",
-    Act.DISPUTE: "The student contests confirmed lessons, from their start until the review period is over.",
+    Action.COMPLETE: "Pays the tutor. The student may at any time; the tutor once the review period is over.",
+    Action.DISPUTE: (
+        "The student contests confirmed lessons, from their start until the review period is over."
+    ),
 }
 for _act, _method in _METHODS.items():
     _add(_act, _method)
@@ -134,7 +136,7 @@ async def resolve_batch(
     return await _do(
         request,
         user,
-        lambda: actions.of_batch(Act.RESOLVE, batch_id, data.lessons, user, share),
+        lambda: actions.of_batch(Action.RESOLVE, batch_id, data.lessons, user, share),
         None,
         prefer,
     )
@@ -152,7 +154,7 @@ async def resolve_booking(
     """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
     actions, share = request.app.state.shim.actions, data.tutor_share_bps
     return await _do(
-        request, user, lambda: actions.of_booking(Act.RESOLVE, booking_id, user, share), None, prefer
+        request, user, lambda: actions.of_booking(Action.RESOLVE, booking_id, user, share), None, prefer
     )
 
 

@@ -19,7 +19,7 @@ from api.schemas import requests
 from api.schemas import responses as models
 from api.schemas.requests import Model
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
 
@@ -64,9 +64,7 @@ async def get_account(request: Request, user: CurrentUser) -> Response:
         found = shim.directory.user(user)
         if found is None:
             raise Problem(403, "unknown_user", "Nobody is known by the id of your session.")
-        [balance] = shim.chain.node.call_many(
-            [eth_call(shim.chain.token, codec.balance_of_data(found.wallet))]
-        )
+        [balance] = shim.chain.node.call_many([eth_call(shim.chain.token, abi.balance_of_data(found.wallet))])
         if isinstance(balance, RpcError):
             raise NodeUnavailable(balance.message)
         data = {"id": found.id, "role": found.role, "wallet": found.wallet}

@@ -12,9 +12,9 @@ from api.booking.models import Failure, Lesson
 from api.outbox.models import UNSETTLED, State
 from api.refusals import Problem
 from creneau.amounts import format_edu, from_wei, lesson_amount
-from creneau.booking import FOREVER, Act, Periods, Role, Status, windows
-from creneau.fields import from_unix, to_bytes32, to_hex, to_unix
+from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, windows
 from creneau.order import Slot, booking_id, index_of
+from creneau.types import from_unix, to_bytes32, to_hex, to_unix
 
 _PREFIX = 29
 """Hex digits of a batch's key that a booking's id begins with: 116 bits."""
@@ -122,7 +122,7 @@ def booking_data(
     now = seen.get(place, LessonState(Status.CONFIRMED if row.instant and booked else Status.PENDING))
     chain_status = "CONFIRMED" if booked else "PENDING"
     may = windows(now.status, Slot.of(lesson["start"], lesson["duration"]), periods)
-    cancellable = next((w.until for w in may if w[:2] == (Act.CANCEL, Role.STUDENT)), None)
+    cancellable = next((w.until for w in may if w[:2] == (Action.CANCEL, Role.STUDENT)), None)
     parts = {"student": (row.student_id, now.to_student), "tutor": (row.tutor_id, now.to_tutor)}
     return {
         "id": frontend_id(on_chain),
@@ -146,7 +146,7 @@ def booking_data(
         "cancellableUntil": cancellable and moment(cancellable),
         "may": [
             {
-                "act": window.act,
+                "act": window.action,
                 "by": window.by,
                 "from": None if not to_unix(window.since) else moment(window.since),
                 "until": None if window.until == FOREVER else moment(window.until),

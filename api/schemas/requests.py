@@ -19,8 +19,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from api.settings import TIME_ZONES
-from creneau.fields import Address, Edu
 from creneau.order import MAX_SLOTS
+from creneau.types import Address, Edu
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -14,8 +14,8 @@ from dev_stack import DevStack
 
 from api.db import decimal_json as exact
 from api.people.directory import Annonce, User
-from creneau.codec import TRANSFER
-from creneau.fields import to_hex
+from creneau.events import TRANSFER
+from creneau.types import to_hex
 
 BATCH = "/api/blockchain/booking/batch"
 SINGLE = "/api/blockchain/booking"

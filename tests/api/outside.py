@@ -15,11 +15,12 @@ from api.db.tables import actions, blocks, bookings, index_position, orders, pub
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 from creneau.amounts import from_wei
-from creneau.codec import BOOKINGS_CREATED
-from creneau.fields import from_unix, to_bytes32, to_hex
+from creneau.events import BOOKINGS_CREATED
+from creneau.lifecycle import Action
 from creneau.order import Order, Slot, listing_id
+from creneau.types import from_unix, to_bytes32, to_hex
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -73,8 +74,8 @@ def statuses(stack: DevStack) -> dict[str, str]:
     found: dict[str, str] = {}
     for log in stack.rpc("eth_getLogs", criteria):
         batch = to_bytes32(log["topics"][1])
-        call = {"to": stack.escrow, "data": to_hex(codec.batches_data(batch))}
-        state = codec.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
+        call = {"to": stack.escrow, "data": to_hex(abi.batches_data(batch))}
+        state = abi.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
         for place in range(40):
             if state.booked >> place & 1:
                 found[to_hex(batch[:31] + bytes([place]))] = state.status(place).name
@@ -111,7 +112,7 @@ class Outside:
         self.arbiter = stack.owner.address
         self.listing = listing_id("outside")
         stack.mint(self.student, 10**24)
-        stack.send(self.student, stack.edu, codec.approve_data(stack.escrow, 2**256 - 1))
+        stack.send(self.student, stack.edu, abi.approve_data(stack.escrow, 2**256 - 1))
         self.publish()
         # Later than any lesson so far: a tutor's time is given once.
         self._next = self.now() // DAY * DAY + 3 * DAY
@@ -131,7 +132,7 @@ class Outside:
 
     def publish(self, *, instant: bool = False) -> None:
         """The tutor publishes the listing."""
-        self.send(self.tutor, codec.publish_data(self.tutor, self.listing, RATE, instant))
+        self.send(self.tutor, abi.publish_data(self.tutor, self.listing, RATE, instant))
 
     def order(self, minutes: Sequence[int] = (60, 45, 30)) -> Order:
         """An order of lessons, each three hours after the one before, on a day that has none yet."""
@@ -153,31 +154,31 @@ class Outside:
 
     def create(self, order: Order) -> Booked:
         """The student sends an order."""
-        receipt = self.send(self.student, codec.create_bookings_data(order))
+        receipt = self.send(self.student, abi.create_bookings_data(order))
         [created] = [log for log in receipt["logs"] if bytes(log["topics"][0]) == BOOKINGS_CREATED]
         return Booked(order, bytes(created["topics"][1]))
 
     def confirm(self, batch: Booked, lessons: int) -> None:
         """The tutor confirms."""
-        self.send(self.tutor, codec.confirm_data(batch.order, lessons))
+        self.send(self.tutor, abi.action_data(Action.CONFIRM, batch.order, lessons))
 
     def cancel(self, batch: Booked, lessons: int, by: str | None = None) -> None:
         """The tutor cancels, or somebody else."""
         by = by or self.tutor
-        self.send(by, codec.cancel_data(batch.order, lessons, by))
+        self.send(by, abi.action_data(Action.CANCEL, batch.order, lessons, by=by))
 
     def complete(self, batch: Booked, lessons: int, by: str | None = None) -> None:
         """The student completes, or somebody else."""
         by = by or self.student
-        self.send(by, codec.complete_data(batch.order, lessons, by))
+        self.send(by, abi.action_data(Action.COMPLETE, batch.order, lessons, by=by))
 
     def dispute(self, batch: Booked, lessons: int) -> None:
         """The student disputes."""
-        self.send(self.student, codec.dispute_data(batch.order, lessons))
+        self.send(self.student, abi.action_data(Action.DISPUTE, batch.order, lessons))
 
     def resolve(self, batch: Booked, lessons: int, bps: int) -> None:
         """The arbiter splits the money."""
-        self.send(self.arbiter, codec.resolve_data(batch.order, lessons, bps))
+        self.send(self.arbiter, abi.action_data(Action.RESOLVE, batch.order, lessons, tutor_share_bps=bps))
 
     def at(self, timestamp: int) -> None:
         """The chain's next block is of this time, and it is mined."""

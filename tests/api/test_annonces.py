@@ -11,7 +11,7 @@ from eth_account.messages import encode_typed_data
 from life import eventually
 
 from api.schemas import lesson_responses as lesson_models
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 
 def path(desk: Desk) -> str:

@@ -10,9 +10,9 @@ from desk import BATCH, DAY, EDU, SINGLE, Desk, clock_change, failures, paused, 
 from dev_stack import DevStack
 
 from api.schemas import responses as models
-from creneau.codec import call_data, publish_data
-from creneau.fields import to_hex
+from creneau.abi import call_data, publish_data
 from creneau.order import listing_id
+from creneau.types import to_hex
 
 SPRING, AUTUMN = clock_change(3).isoformat(), clock_change(10).isoformat()
 

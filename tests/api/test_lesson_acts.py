@@ -16,7 +16,7 @@ from outside import Outside
 
 from api.schemas import lesson_responses as lesson_models
 from creneau.amounts import lesson_amount
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 HOUR = 3600
 WINDOW, REVIEW, ARBITRATION = 24 * HOUR, 48 * HOUR, 14 * 24 * HOUR

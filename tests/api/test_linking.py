@@ -22,7 +22,7 @@ from api.db.tables import bookings, challenges, now, users
 from api.people.directory import User
 from api.schemas import responses as models
 from api.settings import Settings
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 WALLET = "/api/blockchain/wallet"
 

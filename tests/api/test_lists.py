@@ -28,8 +28,8 @@ from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import Selection
 from api.settings import DEVELOPMENT_CUSTODY, Settings
-from creneau import codec
-from creneau.booking import Periods
+from creneau import abi
+from creneau.lifecycle import Periods
 from creneau.order import listing_id
 
 
@@ -126,7 +126,7 @@ def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> N
     assert second["cancellableUntil"] is not None
     assert life_of(first) == ("CONFIRMED", batch.order.slots[0].start.isoformat().replace("+00:00", "Z"))
     # Somebody whom this service does not know is his wallet.
-    outside.send(outside.stranger, codec.publish_data(outside.stranger, outside.listing, 10**18, False))
+    outside.send(outside.stranger, abi.publish_data(outside.stranger, outside.listing, 10**18, False))
     order = outside.order((60,)).model_copy(update={"tutor": outside.stranger, "hourly_rate": 1})
     other = outside.create(order)
     eventually(lambda: len(get(student, path)["data"]) == 4)
@@ -144,12 +144,12 @@ def test_a_lesson_that_no_datetime_can_tell_breaks_no_list(stack: DevStack) -> N
     [booked] = desk.book(slot("09:00")).json()["data"]["bookings"]
     listing, student = listing_id(desk.annonce.id), stack.account(8).address
     stack.mint(student, 10**21)
-    stack.send(student, stack.edu, codec.approve_data(stack.escrow, 10**21))
+    stack.send(student, stack.edu, abi.approve_data(stack.escrow, 10**21))
     start = 2**39 // 900 * 900
     rate = desk.annonce.hourly_rate
     slots = [(start, 60), (start + 7200, 60)]
     terms = (student, desk.tutor.wallet, listing, rate, True, 2**40 - 1, bytes(32), slots)
-    stack.send(student, stack.escrow, codec.call_data("BookingEscrow", "createBookings", terms, b""))
+    stack.send(student, stack.escrow, abi.call_data("BookingEscrow", "createBookings", terms, b""))
     tutor = stack.client(desk.tutor.id)
     store = Store(stack.settings.database)
 

@@ -17,7 +17,7 @@ from api.db.tables import transactions
 from api.outbox.models import State, TransactionKind
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Shim
-from creneau import codec
+from creneau import abi
 from creneau.order import Order, Slot, listing_id
 
 ASYNC = {"Prefer": "respond-async"}
@@ -33,7 +33,7 @@ def act_as(stack: DevStack, wallet: str, to: str, data: bytes) -> None:
 
 def book_directly(stack: DevStack, desk: Desk, *slots: dict[str, Any]) -> None:
     """The student books without the shim, from a wallet."""
-    act_as(stack, desk.student.wallet, stack.edu, codec.approve_data(stack.escrow, 10**30))
+    act_as(stack, desk.student.wallet, stack.edu, abi.approve_data(stack.escrow, 10**30))
     paris = [(entry["date"], entry["time"]) for entry in slots]
     chosen = tuple(Slot.of(utc(*moment), 60) for moment in paris)
     order = Order(
@@ -44,7 +44,7 @@ def book_directly(stack: DevStack, desk: Desk, *slots: dict[str, Any]) -> None:
         deadline=chosen[0].start,
         slots=chosen,
     )
-    act_as(stack, desk.student.wallet, stack.escrow, codec.create_bookings_data(order))
+    act_as(stack, desk.student.wallet, stack.escrow, abi.create_bookings_data(order))
 
 
 def utc(day: str, hour: str) -> int:
@@ -68,7 +68,7 @@ def test_a_transaction_that_reverts_in_its_block_says_why(stack: DevStack, desk:
     with paused(stack):
         location = desk.book(slot("09:00"), headers=ASYNC | key).headers["location"]
         wait_for(desk, location, "submitted")
-        away = codec.call_data("EduToken", "transfer", stack.owner.address, 990 * EDU)
+        away = abi.call_data("EduToken", "transfer", stack.owner.address, 990 * EDU)
         act_as(stack, desk.student.wallet, stack.edu, away)
     answer = desk.book(slot("09:00"), headers=key)
     assert answer.status_code == 409
@@ -208,7 +208,7 @@ def test_a_listing_that_is_published_meanwhile(
 ) -> None:
     batch_id = place(shim, desk, slot("09:00"))
     tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
-    act_as(stack, tutor, stack.escrow, codec.publish_data(tutor, listing, rate * EDU, instant=False))
+    act_as(stack, tutor, stack.escrow, abi.publish_data(tutor, listing, rate * EDU, instant=False))
     [row] = settle(shim, batch_id)
     assert row.state == state
     assert row.code == (None if state == State.MINED else "rate_mismatch")
@@ -222,7 +222,7 @@ def test_a_listing_that_is_published_just_before_the_preflight(
     """As another process does: what was read of the listing is outdated, and is read again."""
     batch_id = place(shim, desk, slot("09:00"))
     tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
-    published = codec.publish_data(tutor, listing, rate * EDU, instant=False)
+    published = abi.publish_data(tutor, listing, rate * EDU, instant=False)
     call_many, preflights = shim.chain.node.call_many, 0
 
     def publish_first(calls: Sequence[Call]) -> list[Any]:

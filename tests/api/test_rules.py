@@ -42,7 +42,7 @@ from api.refusals import Problem
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Shim
 from api.settings import Settings
-from creneau import codec
+from creneau import abi
 
 __all__ = ["postgres"]
 
@@ -641,8 +641,8 @@ def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Shim) -> None:
 
 
 def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Shim) -> None:
-    publish = codec.publish_data(desk.tutor.wallet, b"\1" * 32, 35 * EDU, instant=False)
-    good = codec.multicall_data([])
+    publish = abi.publish_data(desk.tutor.wallet, b"\1" * 32, 35 * EDU, instant=False)
+    good = abi.multicall_data([])
     with shim.store.write() as db:
         for name, call in (("good", good), ("bad", publish)):
             locks = {"one": 1}

@@ -31,11 +31,12 @@ from api.chain.escrow import ChainSnapshot, order_of
 from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
 from api.refusals import Problem
 from api.schemas import responses as models
-from creneau import codec
-from creneau.booking import Listing, SlotCode
-from creneau.fields import to_hex
-from creneau.order import Domain, Order
-from creneau.strict_abi import decode
+from creneau import abi
+from creneau.abi import decode
+from creneau.booking import Listing
+from creneau.order import Order, SlotCode
+from creneau.typed_data import Domain
+from creneau.types import to_hex
 
 PREPARE = f"{BATCH}/prepare"
 PARIS = ZoneInfo("Europe/Paris")
@@ -89,7 +90,7 @@ def approve(wallet: Wallet, wei: int) -> None:
     stack, owner = wallet.stack, wallet.key.address
     stack.rpc("anvil_setBalance", owner, hex(10**18))
     stack.rpc("anvil_impersonateAccount", owner)
-    data = codec.approve_data(stack.escrow, wei)
+    data = abi.approve_data(stack.escrow, wei)
     if owner == wallet.student.wallet:
         stack.send(owner, stack.edu, data)
     else:
@@ -133,7 +134,7 @@ def test_prepare_sign_submit(stack: DevStack, wallet: Wallet) -> None:
     assert seen.sent_by(wallet.student.wallet) == [875 * EDU // 10]
     assert allowance(wallet) == 0  # The permit was exact.
     listing = stack.rpc("eth_getTransactionByHash", result["transactionHash"])["input"]
-    assert listing.startswith(to_hex(codec.multicall_data([])[:4]))  # With the custodial tutor's publication.
+    assert listing.startswith(to_hex(abi.multicall_data([])[:4]))  # With the custodial tutor's publication.
 
 
 def test_a_nodes_wallet_takes_the_typed_data_as_it_is(stack: DevStack, wallet: Wallet) -> None:
@@ -542,7 +543,7 @@ def test_what_is_sent_is_what_was_signed(
 def create_call(data: bytes) -> tuple[Any, ...]:
     """The arguments of the creation that a transaction calls, alone or in a multicall."""
     functions = {
-        codec._function("BookingEscrow", name).selector: codec._function("BookingEscrow", name)
+        abi._function("BookingEscrow", name).selector: abi._function("BookingEscrow", name)
         for name in ("multicall", "createBookings", "createBookingsWithPermit")
     }
     function = functions[data[:4]]

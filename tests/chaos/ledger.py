@@ -19,10 +19,10 @@ from outside import Following, statuses
 
 from api.__main__ import rebuild
 from api.schemas.build import frontend_id
-from creneau import codec
-from creneau.codec import BookingsCreated, Transfer
-from creneau.fields import to_bytes32, to_hex
+from creneau import abi, events
+from creneau.events import BookingsCreated, Transfer
 from creneau.order import booking_id
+from creneau.types import to_bytes32, to_hex
 
 WAIT = 45
 """Seconds after which a batch that is not settled counts as lost."""
@@ -178,7 +178,7 @@ class Ledger:
         span = {"fromBlock": hex(self._first), "toBlock": hex(head)}
         if self._first <= head:
             for log in stack.rpc("eth_getLogs", span | {"address": [stack.escrow, stack.edu]}):
-                event = codec.decode_log(log, stack.escrow)
+                event = events.decode_log(log, stack.escrow)
                 if isinstance(event, BookingsCreated):
                     created[event.batch].append((event, log))
                     self._creating.add(log["transactionHash"])
@@ -204,8 +204,8 @@ class Ledger:
         assert {b["blockchainStatus"] for b in data["bookings"]} == {"CONFIRMED"}
         assert event.student == request.desk.student.wallet
         assert event.tutor == request.desk.tutor.wallet
-        call = {"to": stack.escrow, "data": to_hex(codec.batches_data(event.batch))}
-        record = codec.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
+        call = {"to": stack.escrow, "data": to_hex(abi.batches_data(event.batch))}
+        record = abi.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
         assert record.created_at is not None
         assert record.booked == event.booked
 

@@ -7,8 +7,9 @@ from typing import Any
 from helpers import Account, Actor, Event, Receipt, call, event, plain, rpc, send, set_back, sign
 from market import PAGE, RATE, Market, quarters_of, slot
 
-from creneau.booking import Status
-from creneau.order import Order, Slot, act_typed_data
+from creneau.lifecycle import Status
+from creneau.order import Order, Slot
+from creneau.typed_data import action_typed_data
 
 DAY = 24 * 60 * 60
 CANCEL_WINDOW, REVIEW, ARBITRATION = DAY, 2 * DAY, 14 * DAY
@@ -59,10 +60,10 @@ def act_call(
     return function, order, lessons, signature
 
 
-def sign_act(market: Market, act: str, order: Order, lessons: int, account: Account) -> bytes:
+def sign_action(market: Market, act: str, order: Order, lessons: int, account: Account) -> bytes:
     """An account's signature of an act."""
     name: Any = act.capitalize()
-    return sign(account, act_typed_data(market.domain, name, order.batch_id(market.domain), lessons))
+    return sign(account, action_typed_data(market.domain, name, order.batch_id(market.domain), lessons))
 
 
 def do(

@@ -8,9 +8,10 @@ from eth_utils.crypto import keccak
 from helpers import Account, Actor, Contract, Receipt, call, domain_of, event, send, sign
 
 from creneau.amounts import from_wei
-from creneau.booking import Status
-from creneau.fields import from_unix
-from creneau.order import Domain, Order, Slot, booking_id
+from creneau.lifecycle import Status
+from creneau.order import Order, Slot, booking_id
+from creneau.typed_data import Domain
+from creneau.types import from_unix
 
 NOW = 2_051_222_400
 """When every test file begins: 2035-01-01 00:00 UTC, whatever the day."""

@@ -15,7 +15,7 @@ from acts import (
     done,
     expected_events,
     in_every_status,
-    sign_act,
+    sign_action,
 )
 from ape import project
 from helpers import (
@@ -33,8 +33,9 @@ from helpers import (
 )
 from market import LISTING, NOBODY, RATE, TAMPERED, Market, slot
 
-from creneau.booking import Status
-from creneau.order import Order, act_typed_data
+from creneau.lifecycle import Status
+from creneau.order import Order
+from creneau.typed_data import action_typed_data
 
 PENDING, CONFIRMED, DISPUTED = (1 << status for status in (Status.PENDING, Status.CONFIRMED, Status.DISPUTED))
 EARLY = slot(0).start_unix + 60
@@ -243,7 +244,7 @@ def test_nobody_acts_for_another_without_his_signature(market: Market, act: str,
         if other == role:
             continue
         sender = getattr(market, other)
-        foreign = sign_act(market, act, order, ALL, sender)
+        foreign = sign_action(market, act, order, ALL, sender)
         for signature in (b"", bytes(65), foreign):
             with reverts("NotActor", actor=actor, sender=sender):
                 do(market, act, order, ALL, actor, signature=signature, sender=sender)
@@ -253,15 +254,15 @@ def test_nobody_acts_for_another_without_his_signature(market: Market, act: str,
 def test_a_signature_is_for_one_act_on_these_lessons(market: Market, act: str, role: str) -> None:
     order, at = prepared(market, act)
     actor = getattr(market, role)
-    others = [sign_act(market, other, order, ALL, actor) for other in ACTORS if other != act]
-    others += [sign_act(market, act, order, lessons, actor) for lessons in (0, 0b1, 0b11, 0b1111)]
-    others += [sign_act(market, act, market.order(*order.slots, salt=b"\5" * 32), ALL, actor)]
+    others = [sign_action(market, other, order, ALL, actor) for other in ACTORS if other != act]
+    others += [sign_action(market, act, order, lessons, actor) for lessons in (0, 0b1, 0b11, 0b1111)]
+    others += [sign_action(market, act, market.order(*order.slots, salt=b"\5" * 32), ALL, actor)]
     others += [market.sign(order, actor)]
     for signature in others:
         with reverts("NotActor", actor=actor, sender=market.relayer):
             do(market, act, order, ALL, actor, signature=signature, sender=market.relayer)
     if role != "tutor" or act != "complete":
-        signature = sign_act(market, act, order, ALL, actor)
+        signature = sign_action(market, act, order, ALL, actor)
         done(market, act, order, ALL, actor, signature=signature, sender=market.relayer, at=at)
 
 
@@ -274,7 +275,7 @@ def test_a_signature_is_for_this_contract_on_this_chain(market: Market, act: Any
     actor = actor_of(market, act)
     for field, value in DOMAINS.items():
         typed_data = deepcopy(
-            act_typed_data(market.domain, act.capitalize(), order.batch_id(market.domain), ALL)
+            action_typed_data(market.domain, act.capitalize(), order.batch_id(market.domain), ALL)
         )
         typed_data["domain"][field] = value
         with reverts("NotActor", actor=actor, sender=market.relayer):
@@ -293,7 +294,7 @@ def test_nobody_is_not_an_actor(market: Market, act: str) -> None:
 def test_a_signature_acts_once(market: Market, act: str) -> None:
     order, at = prepared(market, act)
     actor = actor_of(market, act)
-    signature = sign_act(market, act, order, ALL, actor)
+    signature = sign_action(market, act, order, ALL, actor)
     done(market, act, order, ALL, actor, signature=signature, sender=market.relayer, at=at)
     [rule] = [rule for rule in RULES if (rule.act, rule.role) == (act, ACTORS[act])]
     with reverts("WrongStatus", index=0, actual=TARGETS[act], allowed=rule.allowed):
@@ -305,7 +306,7 @@ def test_a_signature_acts_once(market: Market, act: str) -> None:
 def test_whoever_has_the_signature_may_send_it(market: Market, act: str, sender: str) -> None:
     order, at = prepared(market, act)
     actor = actor_of(market, act)
-    signature = sign_act(market, act, order, 0b101, actor)
+    signature = sign_action(market, act, order, 0b101, actor)
     done(market, act, order, 0b101, actor, signature=signature, sender=getattr(market, sender), at=at)
 
 
@@ -344,12 +345,12 @@ def test_a_wallet_acts_by_its_owners_signature(market: Market, act: str) -> None
     student, tutor = wallet_of(market), wallet_of(market)
     order, at = wallets_order(market, act, student, tutor)
     wallet = tutor if act == "confirm" else student
-    for signature in (b"", b"garbage", sign_act(market, act, order, ALL, market.student)):
+    for signature in (b"", b"garbage", sign_action(market, act, order, ALL, market.student)):
         with reverts("NotActor", actor=wallet, sender=market.relayer):
             do(market, act, order, ALL, wallet, signature=signature, sender=market.relayer)
     with reverts("NotActor", actor=wallet, sender=market.stranger):  # its owner is not the wallet
         do(market, act, order, ALL, wallet, sender=market.stranger)
-    signature = sign_act(market, act, order, ALL, market.stranger)
+    signature = sign_action(market, act, order, ALL, market.stranger)
     done(market, act, order, ALL, wallet, signature=signature, sender=market.relayer, at=at)
 
 
@@ -358,7 +359,7 @@ def test_a_wallet_that_refuses_its_owner_acts_only_itself(market: Market, act: s
     student, tutor = wallet_of(market, "RefusingWallet"), wallet_of(market, "RefusingWallet")
     order, at = wallets_order(market, act, student, tutor)
     wallet = tutor if act == "confirm" else student
-    signature = sign_act(market, act, order, ALL, market.stranger)
+    signature = sign_action(market, act, order, ALL, market.stranger)
     with reverts("NotActor", actor=wallet, sender=market.relayer):
         do(market, act, order, ALL, wallet, signature=signature, sender=market.relayer)
     data = calldata(*act_call(market, act, order, ALL, wallet))
@@ -369,6 +370,6 @@ def test_a_wallet_that_refuses_its_owner_acts_only_itself(market: Market, act: s
 def test_an_act_by_a_wallet_names_it(market: Market) -> None:
     student, tutor = wallet_of(market), wallet_of(market)
     order, _ = wallets_order(market, "cancel", student, tutor)
-    signature = sign_act(market, "cancel", order, 0b10, market.stranger)
+    signature = sign_action(market, "cancel", order, 0b10, market.stranger)
     receipt = done(market, "cancel", order, 0b10, tutor, signature=signature, sender=market.relayer)
     assert receipt.events[0].arguments["by"] == tutor.address

@@ -14,13 +14,13 @@ from acts import (
     do,
     done,
     end_of,
-    sign_act,
+    sign_action,
     undone,
 )
 from helpers import reverts
 from market import NOW, RATE, Market, quarters_of, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 from creneau.order import Slot
 
 EVERYONE = ["student", "arbiter", "relayer", "stranger", "deployer"]
@@ -41,7 +41,7 @@ def test_a_student_does_not_cancel_late(market: Market, late: int) -> None:
 def test_a_students_signature_does_not_stop_the_clock(market: Market) -> None:
     order = booked(market, instant=True)
     how: dict[str, Any] = {
-        "signature": sign_act(market, "cancel", order, 0b1, market.student),
+        "signature": sign_action(market, "cancel", order, 0b1, market.student),
         "sender": market.tutor,
     }
     with undone(), reverts("TooLate", index=0, until=UNTIL, timestamp=UNTIL + 1):

@@ -6,8 +6,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from market import NOW, QUARTER, RATE, Market, quarters_of, slot, time_of
 
-from creneau.booking import SlotCode
-from creneau.order import Order, Slot
+from creneau.order import Order, Slot, SlotCode
 
 OK, IN_PAST, MISALIGNED, DURATION, TAKEN, OVERLAP = SlotCode
 

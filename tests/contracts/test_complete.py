@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from acts import ALL, MONTH, REVIEW, booked, disputed, do, done, end_of, sign_act, undone
+from acts import ALL, MONTH, REVIEW, booked, disputed, do, done, end_of, sign_action, undone
 from helpers import reverts
 from market import RATE, Market, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 OTHERS = ["tutor", "arbiter", "relayer", "stranger", "deployer"]
 OVER = end_of(slot(0)) + REVIEW
@@ -32,7 +32,7 @@ def test_anyone_completes_a_reviewed_lesson(market: Market, role: str, late: int
 def test_a_signature_does_not_turn_the_clock(market: Market, role: str) -> None:
     order, by = booked(market, instant=True), getattr(market, role)
     how: dict[str, Any] = {
-        "signature": sign_act(market, "complete", order, 0b1, by),
+        "signature": sign_action(market, "complete", order, 0b1, by),
         "sender": market.relayer,
     }
     with undone(), reverts("TooEarly", index=0, **{"from": OVER + 1, "timestamp": OVER}):

@@ -1,11 +1,11 @@
 """`confirm`: until when, and what it leaves. What it shares with the other acts is in `test_acts`."""
 
 import pytest
-from acts import ALL, DAY, booked, do, done, sign_act, undone
+from acts import ALL, DAY, booked, do, done, sign_action, undone
 from helpers import reverts
 from market import Market, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 START = slot(0).start_unix
 
@@ -19,7 +19,7 @@ def test_a_lesson_that_has_started_is_not_confirmed(market: Market, late: int) -
 
 def test_a_signature_does_not_stop_the_clock(market: Market) -> None:
     order = booked(market)
-    signature = sign_act(market, "confirm", order, 0b1, market.tutor)
+    signature = sign_action(market, "confirm", order, 0b1, market.tutor)
     with reverts("TooLate", index=0, until=START - 1, timestamp=START):
         do(market, "confirm", order, 0b1, market.tutor, signature=signature, sender=market.relayer, at=START)
 

@@ -9,7 +9,8 @@ from eth_account.messages import encode_typed_data
 from helpers import Account, Receipt, call, event, reverts, send, sign_permit
 from market import DEADLINE, NOW, RATE, Market, slot
 
-from creneau.order import Order, Permit, permit_typed_data
+from creneau.order import Order, Permit
+from creneau.typed_data import permit_typed_data
 
 
 def permit_of(market: Market, value: int, *, nonce: int = 0, deadline: int = DEADLINE) -> Permit:

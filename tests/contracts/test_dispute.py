@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from acts import ALL, CANCEL_WINDOW, MONTH, REVIEW, booked, do, done, end_of, sign_act, undone
+from acts import ALL, CANCEL_WINDOW, MONTH, REVIEW, booked, do, done, end_of, sign_action, undone
 from helpers import reverts
 from market import Market, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 START = slot(0).start_unix
 UNTIL = end_of(slot(0)) + REVIEW
@@ -44,7 +44,7 @@ def test_the_review_begins_at_the_end(market: Market, minutes: int) -> None:
 def test_a_signature_does_not_stop_the_clock(market: Market) -> None:
     order = booked(market, instant=True)
     how: dict[str, Any] = {
-        "signature": sign_act(market, "dispute", order, 0b1, market.student),
+        "signature": sign_action(market, "dispute", order, 0b1, market.student),
         "sender": market.relayer,
     }
     with undone(), reverts("TooEarly", index=0, **{"from": START, "timestamp": START - 1}):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from acts import MONTH, do, end_of, sign_act
+from acts import MONTH, do, end_of, sign_action
 from ape import project
 from eth_utils.crypto import keccak
 from helpers import Contract, Receipt, deploy, rpc, send, set_back, sign_permit
@@ -117,7 +117,7 @@ def acted(act: str, role: str, *, instant: bool) -> Callable[[Market], Receipt]:
 
     def perform(market: Market) -> Receipt:
         order, by = ten(market, instant), getattr(market, role)
-        signature = sign_act(market, act, order, TEN, by)
+        signature = sign_action(market, act, order, TEN, by)
         return do(market, act, order, TEN, by, signature=signature, sender=market.relayer)
 
     return perform

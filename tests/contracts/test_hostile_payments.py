@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from acts import ALL, LESSONS, MONTH, act_call, booked, disputed, do, done, expected_events, sign_act
+from acts import ALL, LESSONS, MONTH, act_call, booked, disputed, do, done, expected_events, sign_action
 from ape import project
 from helpers import Actor, Reverted, call, calldata, reverts, send
 from market import RATE, Market, quarters_of, slot
 from tokens import WEALTH, assert_callback_failed, funded_market_in, reenter_with
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 LIVE = 1 << Status.PENDING | 1 << Status.CONFIRMED | 1 << Status.DISPUTED
 AFTER = slot(0).start_unix + MONTH
@@ -120,7 +120,7 @@ def reentrant(market: Market) -> Market:
 def test_a_lesson_is_not_paid_twice(reentrant: Market, outer: str, inner: str) -> None:
     order = disputed(reentrant)
     by = reentrant.tutor if inner == "cancel" else reentrant.student
-    signature = sign_act(reentrant, inner, order, ALL, by)
+    signature = sign_action(reentrant, inner, order, ALL, by)
     reenter_with(reentrant, calldata(*act_call(reentrant, inner, order, ALL, by, signature=signature)))
     actors = {"cancel": reentrant.tutor, "complete": reentrant.student, "resolve": reentrant.arbiter}
     done(reentrant, outer, order, ALL, actors[outer], share=5_000)
@@ -142,7 +142,7 @@ def test_the_time_is_free_when_the_refund_is_paid(reentrant: Market) -> None:
 
 def test_another_lesson_in_the_payment_is_settled_beside_it(reentrant: Market) -> None:
     order = booked(reentrant)
-    signature = sign_act(reentrant, "cancel", order, 0b10, reentrant.tutor)
+    signature = sign_action(reentrant, "cancel", order, 0b10, reentrant.tutor)
     inner = act_call(reentrant, "cancel", order, 0b10, reentrant.tutor, signature=signature)
     reenter_with(reentrant, calldata(*inner))
     receipt = do(reentrant, "complete", order, 0b1, reentrant.student)

@@ -1,10 +1,10 @@
 """Money is never stuck: from every live status its beneficiary alone gets it out, if he waits long enough."""
 
 import pytest
-from acts import ARBITRATION, MONTH, REVIEW, done, end_of, in_every_status, sign_act, undone
+from acts import ARBITRATION, MONTH, REVIEW, done, end_of, in_every_status, sign_action, undone
 from market import PAGE, Market, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 LAST = end_of(slot(40, page=PAGE + 1))
 """No lesson ends later."""
@@ -28,7 +28,7 @@ def test_its_beneficiary_alone_gets_the_money_out(market: Market, status: Status
     by, at = getattr(market, role), FIRST[status] + late
     with undone():
         done(market, act, order, 1 << status, by, at=at)
-    signature = sign_act(market, act, order, 1 << status, by)  # or anyone sends it for him
+    signature = sign_action(market, act, order, 1 << status, by)  # or anyone sends it for him
     done(market, act, order, 1 << status, by, signature=signature, sender=market.relayer, at=at)
 
 

@@ -9,15 +9,15 @@ from acts import (
     disputed,
     end_of,
     expected_events,
-    sign_act,
+    sign_action,
     undone,
 )
 from helpers import Account, Receipt, call, calldata, event, reverts, send, send_data, sign_listing
 from market import LISTING, RATE, Market, quarters_of, slot
 
-from creneau.booking import Status
+from creneau.abi import decode
+from creneau.lifecycle import Status
 from creneau.order import Order
-from creneau.strict_abi import decode
 
 OTHER = b"\1" * 32
 
@@ -134,7 +134,7 @@ def test_nothing_is_an_act_too(market: Market) -> None:
 
 
 def signed(market: Market, act: str, order: Order, lessons: int, by: Account) -> bytes:
-    signature = sign_act(market, act, order, lessons, by)
+    signature = sign_action(market, act, order, lessons, by)
     return calldata(*act_call(market, act, order, lessons, by, signature=signature))
 
 

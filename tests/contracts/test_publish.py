@@ -8,7 +8,7 @@ from ape import project
 from helpers import Contract, Receipt, call, deploy, event, reverts, send, sign, sign_listing
 from market import LISTING, NOBODY, RATE, Market
 
-from creneau.order import listing_typed_data
+from creneau.typed_data import listing_typed_data
 
 OTHER = b"\1" * 32
 TERMS = (OTHER, RATE, True, 0)

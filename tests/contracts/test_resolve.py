@@ -1,11 +1,11 @@
 """`resolve`: by the arbiter alone, and who gets how much. The rest is in `test_acts`."""
 
 import pytest
-from acts import ALL, ARBITRATION, MONTH, REVIEW, booked, disputed, do, done, end_of, payments, sign_act
+from acts import ALL, ARBITRATION, MONTH, REVIEW, booked, disputed, do, done, end_of, payments, sign_action
 from helpers import call, calldata, reverts, send
 from market import RATE, Market, slot
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 OVER = end_of(slot(16)) + REVIEW + ARBITRATION
 
@@ -96,7 +96,7 @@ def test_no_signature_of_the_arbiter_exists(market: Market) -> None:
     """What he signs for another act is his own act: it never resolves."""
     order = disputed(market)
     for act in ("cancel", "complete"):
-        signature = sign_act(market, act, order, 0b1, market.arbiter)
+        signature = sign_action(market, act, order, 0b1, market.arbiter)
         with reverts("NotActor", actor=market.student, sender=market.relayer):
             do(market, act, order, 0b1, market.student, signature=signature, sender=market.relayer)
     assert call(market.escrow.statusOf, order.batch_id(market.domain)) == Status.DISPUTED

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from market import LISTING, NOBODY, NOW, PAGE, RATE, Market, slot, time_of
 
-from creneau.booking import Status
+from creneau.lifecycle import Status
 
 # --- Hash and key ---
 

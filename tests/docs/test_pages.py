@@ -17,8 +17,8 @@ from api.outbox.models import State
 from api.outbox.sender import TRANSITIONS
 from api.schemas.requests import STUDENT
 from api.settings import Settings
-from creneau.deployment import PROXY
-from creneau.networks import LIVE
+from creneau.ape.deploy import PROXY
+from creneau.ape.networks import LIVE
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from creneau import Order, Slot, from_wei
-from creneau.fields import from_unix
+from creneau.types import from_unix
 
 ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
 LAST_SECOND = 253402300799

@@ -13,20 +13,20 @@ from helpers import rpc
 from strategies import ANNONCE
 
 from creneau import (
-    Act,
+    Action,
+    ActionResult,
     Batch,
     BookingEscrow,
     ContractError,
     LessonError,
     Listing,
-    Outcome,
     Role,
     Slot,
     Status,
-    codec,
+    abi,
     errors,
 )
-from creneau.fields import to_unix
+from creneau.types import to_unix
 
 EDU = 10**18
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -84,7 +84,7 @@ def test_confirm(listed: BookingEscrow, tutor: AccountAPI, batch: Batch, balance
     before = balances()
     outcome = listed.confirm(batch, [batch.bookings[0], 2], sender=tutor)
 
-    assert (outcome.act, outcome.lessons) == (Act.CONFIRM, 0b101)
+    assert (outcome.action, outcome.lessons) == (Action.CONFIRM, 0b101)
     assert (outcome.to_student, outcome.to_tutor) == (Decimal(0), Decimal(0))
     assert statuses(outcome.batch) == [Status.CONFIRMED, Status.PENDING, Status.CONFIRMED]
     assert [booking.index for booking in outcome.bookings] == [0, 2]
@@ -109,7 +109,7 @@ def test_cancel(
     paid, earned, held = balances()
     outcome = listed.cancel(batch, [0, 2], sender=request.getfixturevalue(by))
 
-    assert (outcome.act, outcome.lessons) == (Act.CANCEL, 0b101)
+    assert (outcome.action, outcome.lessons) == (Action.CANCEL, 0b101)
     assert (outcome.to_student, outcome.to_tutor) == (Decimal(70), Decimal(0))
     assert statuses(outcome.batch) == [Status.CANCELLED, Status.PENDING, Status.CANCELLED]
     assert balances() == [paid + 70 * EDU, earned, held - 70 * EDU]
@@ -126,7 +126,7 @@ def test_a_student_cancels_what_is_confirmed_until_the_window(
     refused(
         errors.TooLate(1, to_unix(last), to_unix(last) + 1), listed.cancel, confirmed, [1], sender=student
     )
-    may = confirmed.lessons_that_may(Act.CANCEL, Role.STUDENT, listed.now())
+    may = confirmed.lessons_that_may(Action.CANCEL, Role.STUDENT, listed.now())
     assert [booking.index for booking in may] == [2]
     assert listed.cancel(confirmed, may, sender=student).to_student == Decimal(35)
 
@@ -136,7 +136,7 @@ def test_complete_by_the_student(
 ) -> None:
     paid, earned, held = balances()
     outcome = listed.complete(batch, sender=student)
-    assert (outcome.act, outcome.lessons) == (Act.COMPLETE, 0b111)
+    assert (outcome.action, outcome.lessons) == (Action.COMPLETE, 0b111)
     assert (outcome.to_student, outcome.to_tutor) == (Decimal(0), Decimal(105))
     assert statuses(outcome.batch) == [Status.COMPLETED] * 3
     assert balances() == [paid, earned + 105 * EDU, held - 105 * EDU]
@@ -154,7 +154,7 @@ def test_complete_by_anyone(listed: BookingEscrow, stranger: AccountAPI, confirm
         sender=stranger,
     )
     travel(first)
-    due = confirmed.lessons_that_may(Act.COMPLETE, Role.ANYONE, listed.now())
+    due = confirmed.lessons_that_may(Action.COMPLETE, Role.ANYONE, listed.now())
     outcome = listed.complete(confirmed, due, sender=stranger)
     assert (outcome.lessons, outcome.to_tutor) == (0b11, Decimal(70))
 
@@ -163,7 +163,7 @@ def test_dispute(listed: BookingEscrow, student: AccountAPI, confirmed: Batch, b
     before = balances()
     travel(confirmed.bookings[1].start)
     outcome = listed.dispute(confirmed, [0, 1], sender=student)
-    assert (outcome.act, outcome.lessons) == (Act.DISPUTE, 0b11)
+    assert (outcome.action, outcome.lessons) == (Action.DISPUTE, 0b11)
     assert (outcome.to_student, outcome.to_tutor) == (Decimal(0), Decimal(0))
     assert statuses(outcome.batch) == [Status.DISPUTED, Status.DISPUTED, Status.CONFIRMED]
     assert balances() == before
@@ -198,7 +198,7 @@ def test_resolve(
     cheap = listed.dispute(cheap, sender=student).batch
 
     outcome = listed.resolve(cheap, [0, 1], tutor_share_bps=6666, sender=arbiter)
-    assert (outcome.act, outcome.lessons) == (Act.RESOLVE, 0b11)
+    assert (outcome.action, outcome.lessons) == (Action.RESOLVE, 0b11)
     assert (outcome.to_student, outcome.to_tutor) == (Decimal("4E-18"), Decimal("2E-18"))
     assert statuses(outcome.batch) == [Status.COMPLETED, Status.COMPLETED, Status.DISPUTED]
 
@@ -230,15 +230,17 @@ def test_acts_by_signature(
 ) -> None:
     """A relayer sends what the tutor and the student signed."""
 
-    def signed(act: Act, account: AccountAPI, *lessons: int) -> dict[str, Any]:
-        return {"sender": relayer, "signature": listed.sign_act(act, batch, account, lessons)}
+    def signed(act: Action, account: AccountAPI, *lessons: int) -> dict[str, Any]:
+        return {"sender": relayer, "signature": listed.sign_action(act, batch, account, lessons)}
 
-    assert listed.confirm(batch, [0, 1], **signed(Act.CONFIRM, tutor, 0, 1)).lessons == 0b11
-    assert listed.cancel(batch, [2], by=student, **signed(Act.CANCEL, student, 2)).to_student == Decimal(35)
+    assert listed.confirm(batch, [0, 1], **signed(Action.CONFIRM, tutor, 0, 1)).lessons == 0b11
+    assert listed.cancel(batch, [2], by=student, **signed(Action.CANCEL, student, 2)).to_student == Decimal(
+        35
+    )
     travel(batch.bookings[0].start)
-    assert listed.dispute(batch, [0], **signed(Act.DISPUTE, student, 0)).lessons == 0b1
-    assert listed.cancel(batch, [0], by=tutor, **signed(Act.CANCEL, tutor, 0)).to_student == Decimal(35)
-    outcome = listed.complete(batch, [1], by=student.address, **signed(Act.COMPLETE, student, 1))
+    assert listed.dispute(batch, [0], **signed(Action.DISPUTE, student, 0)).lessons == 0b1
+    assert listed.cancel(batch, [0], by=tutor, **signed(Action.CANCEL, tutor, 0)).to_student == Decimal(35)
+    outcome = listed.complete(batch, [1], by=student.address, **signed(Action.COMPLETE, student, 1))
     assert outcome.to_tutor == Decimal(35)
     assert statuses(outcome.batch) == [Status.CANCELLED, Status.COMPLETED, Status.CANCELLED]
 
@@ -246,7 +248,7 @@ def test_acts_by_signature(
 def test_a_signature_of_the_whole_batch(
     listed: BookingEscrow, relayer: AccountAPI, tutor: AccountAPI, batch: Batch
 ) -> None:
-    signature = listed.sign_act(Act.CONFIRM, batch, tutor)
+    signature = listed.sign_action(Action.CONFIRM, batch, tutor)
     assert listed.confirm(batch, sender=relayer, signature=signature).lessons == 0b111
 
 
@@ -255,13 +257,13 @@ def test_a_signature_is_for_one_act_on_exactly_these_lessons(
 ) -> None:
     expected = errors.NotActor(tutor.address, relayer.address)
     for signature in (
-        listed.sign_act(Act.CONFIRM, batch, tutor, [0, 1]),
-        listed.sign_act(Act.CONFIRM, batch, student, [0]),
-        listed.sign_act(Act.COMPLETE, batch, tutor, [0]),
+        listed.sign_action(Action.CONFIRM, batch, tutor, [0, 1]),
+        listed.sign_action(Action.CONFIRM, batch, student, [0]),
+        listed.sign_action(Action.COMPLETE, batch, tutor, [0]),
         b"",
     ):
         refused(expected, listed.confirm, batch, [0], sender=relayer, signature=signature)
-    cancel = listed.sign_act(Act.CANCEL, batch, tutor, [0])
+    cancel = listed.sign_action(Action.CANCEL, batch, tutor, [0])
     refused(
         errors.NotActor(student.address, relayer.address),
         listed.cancel,
@@ -275,7 +277,7 @@ def test_a_signature_is_for_one_act_on_exactly_these_lessons(
 
 def test_the_arbiter_does_not_sign(listed: BookingEscrow, arbiter: AccountAPI, batch: Batch) -> None:
     with pytest.raises(ValueError, match="resolve can't be signed"):
-        listed.sign_act(Act.RESOLVE, batch, arbiter)
+        listed.sign_action(Action.RESOLVE, batch, arbiter)
 
 
 # --- Several at once ---
@@ -294,28 +296,44 @@ def test_multicall(
     key = order.listing
     terms = (tutor.address, key, 20 * EDU, True)
     to_be = Batch(id=order.batch_id(listed.domain), order=order, periods=listed.periods, booked=1)
+    act = abi.action_data
     confirmed, cancelled, published, created, completed = listed.multicall(
         [
-            codec.confirm_data(batch.order, 0b1, listed.sign_act(Act.CONFIRM, batch, tutor, [0])),
-            codec.cancel_data(
-                batch.order, 0b10, student.address, listed.sign_act(Act.CANCEL, batch, student, [1])
+            act(
+                Action.CONFIRM,
+                batch.order,
+                0b1,
+                signature=listed.sign_action(Action.CONFIRM, batch, tutor, [0]),
             ),
-            codec.publish_data(*terms, listed.sign_listing(key, 20, tutor, instant=True)),
-            codec.create_bookings_data(order, listed.sign_order(order, student)),
-            codec.complete_data(order, 0b1, student.address, listed.sign_act(Act.COMPLETE, to_be, student)),
+            act(
+                Action.CANCEL,
+                batch.order,
+                0b10,
+                by=student.address,
+                signature=listed.sign_action(Action.CANCEL, batch, student, [1]),
+            ),
+            abi.publish_data(*terms, listed.sign_listing(key, 20, tutor, instant=True)),
+            abi.create_bookings_data(order, listed.sign_order(order, student)),
+            act(
+                Action.COMPLETE,
+                order,
+                0b1,
+                by=student.address,
+                signature=listed.sign_action(Action.COMPLETE, to_be, student),
+            ),
         ],
         sender=relayer,
     )
     assert published == Listing(Decimal(20), True, 1)
     assert isinstance(created, Batch)
     assert (created.order, statuses(created)) == (order, [Status.COMPLETED])
-    for outcome, act, lessons, money, of in (
-        (confirmed, Act.CONFIRM, 0b1, (Decimal(0), Decimal(0)), batch),
-        (cancelled, Act.CANCEL, 0b10, (Decimal(35), Decimal(0)), batch),
-        (completed, Act.COMPLETE, 0b1, (Decimal(0), Decimal(20)), created),
+    for outcome, action, lessons, money, of in (
+        (confirmed, Action.CONFIRM, 0b1, (Decimal(0), Decimal(0)), batch),
+        (cancelled, Action.CANCEL, 0b10, (Decimal(35), Decimal(0)), batch),
+        (completed, Action.COMPLETE, 0b1, (Decimal(0), Decimal(20)), created),
     ):
-        assert isinstance(outcome, Outcome)
-        assert (outcome.act, outcome.lessons) == (act, lessons)
+        assert isinstance(outcome, ActionResult)
+        assert (outcome.action, outcome.lessons) == (action, lessons)
         assert (outcome.to_student, outcome.to_tutor) == money
         assert outcome.batch == listed.batch(of.id)
         assert outcome.transaction_hash == created.transaction_hash
@@ -325,8 +343,8 @@ def test_multicall_is_all_or_nothing(
     listed: BookingEscrow, student: AccountAPI, tutor: AccountAPI, batch: Batch
 ) -> None:
     calls = [
-        codec.complete_data(batch.order, 0b1, student.address),
-        codec.dispute_data(batch.order, 0b10),
+        abi.action_data(Action.COMPLETE, batch.order, 0b1, by=student.address),
+        abi.action_data(Action.DISPUTE, batch.order, 0b10),
     ]
     refused(errors.WrongStatus(1, Status.PENDING, CONFIRMED), listed.multicall, calls, sender=student)
     assert statuses(listed.batch(batch.id)) == [Status.PENDING] * 3

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import addresses, orders, words
 
-from creneau import Listing, Order, Permit, SlotCode, Status, codec
+from creneau import Action, Listing, Order, Permit, SlotCode, Status, abi, events
 from creneau.booking import BatchState
-from creneau.codec import (
+from creneau.errors import UnreadableOrder
+from creneau.events import (
     BookingsCancelled,
     BookingsCompleted,
     BookingsConfirmed,
@@ -25,15 +26,14 @@ from creneau.codec import (
     ListingPublished,
     Transfer,
 )
-from creneau.errors import UnreadableOrder
-from creneau.fields import from_unix, to_address
+from creneau.types import from_unix, to_address
 
 ORDER = "(address,address,bytes32,uint96,bool,uint40,bytes32,(uint40,uint16)[])"
 PERMIT = "(uint256,uint256,uint8,bytes32,bytes32)"
 ESCROW = to_address(b"\x05" * 20)
 TOKEN = to_address(b"\x06" * 20)
 STUDENT, TUTOR = to_address(b"\x01" * 20), to_address(b"\x02" * 20)
-DAY = from_unix(0) + 5 * codec.PAGE
+DAY = from_unix(0) + 5 * abi.PAGE
 
 
 def selector(signature: str) -> bytes:
@@ -53,7 +53,7 @@ def created(order: Order, booked: int, total: int, *, deadline: int | None = Non
         "address": ESCROW,
         "topics": [
             HexBytes(topic)
-            for topic in (codec.BOOKINGS_CREATED, b"\x07" * 31 + b"\0", account(STUDENT), account(TUTOR))
+            for topic in (events.BOOKINGS_CREATED, b"\x07" * 31 + b"\0", account(STUDENT), account(TUTOR))
         ],
         "data": HexBytes(encode([ORDER, "uint40", "uint256"], [terms, booked, total])),
     }
@@ -64,7 +64,7 @@ def created(order: Order, booked: int, total: int, *, deadline: int | None = Non
 
 @given(orders(), st.binary(max_size=100))
 def test_create_bookings_data(order: Order, signature: bytes) -> None:
-    data = codec.create_bookings_data(order, signature)
+    data = abi.create_bookings_data(order, signature)
     assert data[:4] == selector(f"createBookings({ORDER},bytes)")
     terms, signed = decode([ORDER, "bytes"], data[4:])
     assert (Order.from_abi(terms), signed) == (order, signature)
@@ -73,14 +73,14 @@ def test_create_bookings_data(order: Order, signature: bytes) -> None:
 @given(orders(), st.integers(0, 2**256 - 1), words(), words())
 def test_create_bookings_data_with_permit(order: Order, value: int, r: bytes, s: bytes) -> None:
     permit = Permit(value=value, deadline=2**256 - 1, v=28, r=r, s=s)
-    data = codec.create_bookings_data(order, b"", permit)
+    data = abi.create_bookings_data(order, b"", permit)
     assert data[:4] == selector(f"createBookingsWithPermit({ORDER},bytes,{PERMIT})")
     terms, signed, permitted = decode([ORDER, "bytes", PERMIT], data[4:])
     assert (Order.from_abi(terms), signed, permitted) == (order, b"", permit.as_abi())
 
 
 def test_publish_data() -> None:
-    data = codec.publish_data(TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65)
+    data = abi.publish_data(TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65)
     types = ["address", "bytes32", "uint96", "bool", "bytes"]
     assert data == selector(f"publish({','.join(types)})") + encode(
         types, [TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65]
@@ -91,40 +91,55 @@ def test_publish_data() -> None:
 def test_acts_on_lessons(order: Order, lessons: int, signature: bytes) -> None:
     terms = order.as_abi()
     for data, name, more, values in (
-        (codec.confirm_data(order, lessons, signature), "confirm", ["bytes"], [signature]),
-        (codec.dispute_data(order, lessons, signature), "dispute", ["bytes"], [signature]),
         (
-            codec.cancel_data(order, lessons, TUTOR, signature),
+            abi.action_data(Action.CONFIRM, order, lessons, signature=signature),
+            "confirm",
+            ["bytes"],
+            [signature],
+        ),
+        (
+            abi.action_data(Action.DISPUTE, order, lessons, signature=signature),
+            "dispute",
+            ["bytes"],
+            [signature],
+        ),
+        (
+            abi.action_data(Action.CANCEL, order, lessons, by=TUTOR, signature=signature),
             "cancel",
             ["address", "bytes"],
             [TUTOR, signature],
         ),
         (
-            codec.complete_data(order, lessons, TUTOR, signature),
+            abi.action_data(Action.COMPLETE, order, lessons, by=TUTOR, signature=signature),
             "complete",
             ["address", "bytes"],
             [TUTOR, signature],
         ),
-        (codec.resolve_data(order, lessons, 2500), "resolve", ["uint16"], [2500]),
+        (
+            abi.action_data(Action.RESOLVE, order, lessons, tutor_share_bps=2500),
+            "resolve",
+            ["uint16"],
+            [2500],
+        ),
     ):
         types = [ORDER, "uint40", *more]
         assert data == selector(f"{name}({','.join(types)})") + encode(types, [terms, lessons, *values])
-    assert codec.confirm_data(terms, lessons) == codec.confirm_data(order, lessons)
+    assert abi.action_data(Action.CONFIRM, terms, lessons) == abi.action_data(Action.CONFIRM, order, lessons)
 
 
 @given(st.lists(st.binary(max_size=70), max_size=5))
 def test_multicall(calls: list[bytes]) -> None:
-    assert codec.multicall_data(calls) == selector("multicall(bytes[])") + encode(["bytes[]"], [calls])
-    assert codec.decode_multicall(encode(["bytes[]"], [calls])) == calls
+    assert abi.multicall_data(calls) == selector("multicall(bytes[])") + encode(["bytes[]"], [calls])
+    assert abi.decode_multicall(encode(["bytes[]"], [calls])) == calls
 
 
 def test_token_data() -> None:
-    assert codec.balance_of_data(TUTOR) == selector("balanceOf(address)") + account(TUTOR)
-    assert codec.nonces_data(TUTOR) == selector("nonces(address)") + account(TUTOR)
-    assert codec.allowance_data(STUDENT, ESCROW) == selector("allowance(address,address)") + account(
+    assert abi.balance_of_data(TUTOR) == selector("balanceOf(address)") + account(TUTOR)
+    assert abi.nonces_data(TUTOR) == selector("nonces(address)") + account(TUTOR)
+    assert abi.allowance_data(STUDENT, ESCROW) == selector("allowance(address,address)") + account(
         STUDENT
     ) + account(ESCROW)
-    assert codec.approve_data(ESCROW, 7) == selector("approve(address,uint256)") + account(ESCROW) + encode(
+    assert abi.approve_data(ESCROW, 7) == selector("approve(address,uint256)") + account(ESCROW) + encode(
         ["uint256"], [7]
     )
 
@@ -133,18 +148,18 @@ def test_token_data() -> None:
 
 
 def test_answers() -> None:
-    assert codec.decode_create_bookings(encode(["bytes32", "uint40"], [b"\1" * 32, 5])) == (b"\1" * 32, 5)
-    assert codec.decode_check(encode(["uint8[]", "uint256"], [range(6), 7])) == (list(SlotCode), 7)
-    assert codec.decode_listing(encode(["(uint96,bool,uint64)"], [(35 * 10**18, True, 2)])) == Listing(
+    assert abi.decode_create_bookings(encode(["bytes32", "uint40"], [b"\1" * 32, 5])) == (b"\1" * 32, 5)
+    assert abi.decode_check(encode(["uint8[]", "uint256"], [range(6), 7])) == (list(SlotCode), 7)
+    assert abi.decode_listing(encode(["(uint96,bool,uint64)"], [(35 * 10**18, True, 2)])) == Listing(
         Decimal(35), True, 2
     )
-    assert codec.decode_status(encode(["uint8"], [3])) is Status.DISPUTED
-    assert codec.decode_uint(encode(["uint256"], [2**256 - 1])) == 2**256 - 1
+    assert abi.decode_status(encode(["uint8"], [3])) is Status.DISPUTED
+    assert abi.decode_uint(encode(["uint256"], [2**256 - 1])) == 2**256 - 1
 
 
 def test_decode_batch() -> None:
     types = ["(uint40,uint40,uint40,uint40,uint40,uint40)"]
-    state = codec.decode_batch(encode(types, [(1_900_000_000, 1, 2, 4, 8, 16)]))
+    state = abi.decode_batch(encode(types, [(1_900_000_000, 1, 2, 4, 8, 16)]))
     assert state == BatchState(from_unix(1_900_000_000), 1, 2, 4, 8, 16)
     assert state.booked == 31
     assert [state.status(index) for index in range(6)] == [
@@ -155,25 +170,25 @@ def test_decode_batch() -> None:
         Status.CANCELLED,
         Status.NONE,
     ]
-    assert codec.decode_batch(encode(types, [(0,) * 6])) == BatchState(None, 0, 0, 0, 0, 0)
+    assert abi.decode_batch(encode(types, [(0,) * 6])) == BatchState(None, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
     "decoder",
     [
-        codec.decode_create_bookings,
-        codec.decode_check,
-        codec.decode_listing,
-        codec.decode_batch,
-        codec.decode_status,
-        codec.decode_multicall,
-        codec.decode_uint,
-        lambda data: codec.decode_calendar(data, DAY, DAY + codec.PAGE),
+        abi.decode_create_bookings,
+        abi.decode_check,
+        abi.decode_listing,
+        abi.decode_batch,
+        abi.decode_status,
+        abi.decode_multicall,
+        abi.decode_uint,
+        lambda data: abi.decode_calendar(data, DAY, DAY + abi.PAGE),
     ],
 )
 @pytest.mark.parametrize("data", [b"", b"\xff" * 31, b"\xff" * 32])
 def test_what_is_no_answer_is_a_value_error(decoder: Any, data: bytes) -> None:
-    if decoder is codec.decode_uint and len(data) == 32:
+    if decoder is abi.decode_uint and len(data) == 32:
         return
     with pytest.raises(ValueError, match="not an answer of"):
         decoder(data)
@@ -184,19 +199,19 @@ def test_what_is_no_answer_is_a_value_error(decoder: Any, data: bytes) -> None:
 
 @given(st.sets(st.integers(0, 3 * 256 - 1)), st.integers(0, 255), st.integers(1, 400))
 def test_calendar(taken: set[int], first: int, length: int) -> None:
-    start, end = DAY + first * codec.QUARTER, DAY + (first + length) * codec.QUARTER
-    data = codec.calendar_data(TUTOR, start, end)
+    start, end = DAY + first * abi.QUARTER, DAY + (first + length) * abi.QUARTER
+    data = abi.calendar_data(TUTOR, start, end)
     tutor, page, count = decode(["address", "uint256", "uint256"], data[4:])
     assert (to_address(tutor), page) == (TUTOR, 5)
     assert (count - 1) * 256 < first + length <= count * 256
 
     words = [sum(1 << bit for bit in range(256) if number * 256 + bit in taken) for number in range(count)]
-    intervals = codec.decode_calendar(encode(["uint256[]"], [words]), start, end)
+    intervals = abi.decode_calendar(encode(["uint256[]"], [words]), start, end)
 
     quarters = {
-        (at - DAY) // codec.QUARTER + step
+        (at - DAY) // abi.QUARTER + step
         for at, until in intervals
-        for step in range((until - at) // codec.QUARTER)
+        for step in range((until - at) // abi.QUARTER)
     }
     assert quarters == {quarter for quarter in taken if first <= quarter < first + length}
     assert all(before[1] < after[0] for before, after in pairwise(intervals))
@@ -204,13 +219,13 @@ def test_calendar(taken: set[int], first: int, length: int) -> None:
 
 def test_calendar_cuts_at_the_times_asked_for() -> None:
     start, end = DAY + timedelta(minutes=5), DAY + timedelta(minutes=20)
-    assert codec.decode_calendar(encode(["uint256[]"], [[0b111]]), start, end) == [(start, end)]
+    assert abi.decode_calendar(encode(["uint256[]"], [[0b111]]), start, end) == [(start, end)]
 
 
 @pytest.mark.parametrize("end", [DAY, DAY - timedelta(seconds=1)])
 def test_calendar_refuses_no_time(end: datetime) -> None:
     with pytest.raises(ValueError, match="end is after its start"):
-        codec.calendar_data(TUTOR, DAY, end)
+        abi.calendar_data(TUTOR, DAY, end)
 
 
 # --- Logs ---
@@ -218,7 +233,7 @@ def test_calendar_refuses_no_time(end: datetime) -> None:
 
 @given(orders(), st.integers(0, 2**40 - 1), st.integers(0, 2**256 - 1))
 def test_bookings_created(order: Order, booked: int, total: int) -> None:
-    [event] = codec.decode_logs([created(order, booked, total)], ESCROW)
+    [event] = events.decode_logs([created(order, booked, total)], ESCROW)
     assert isinstance(event, BookingsCreated)
     assert (event.batch, event.student, event.tutor) == (b"\x07" * 31 + b"\0", STUDENT, TUTOR)
     assert (event.order, event.booked, event.total) == (order, booked, total)
@@ -232,12 +247,12 @@ def test_logs_of_plain_json_rpc(order: Order) -> None:
         "topics": ["0x" + topic.hex() for topic in log["topics"]],
         "data": "0x" + log["data"].hex(),
     }
-    assert codec.decode_log(plain, ESCROW.lower()) == codec.decode_log(log, ESCROW)
+    assert events.decode_log(plain, ESCROW.lower()) == events.decode_log(log, ESCROW)
 
 
 @given(orders(), st.integers(253402300800, 2**40 - 1))
 def test_an_order_after_the_year_9999_is_an_event_all_the_same(order: Order, deadline: int) -> None:
-    event = codec.decode_log(created(order, 1, 2, deadline=deadline), ESCROW)
+    event = events.decode_log(created(order, 1, 2, deadline=deadline), ESCROW)
     assert isinstance(event, BookingsCreated)
     assert event.terms[5] == deadline
     with pytest.raises(UnreadableOrder, match=r"batch 0x0707.* names a time after the year 9999"):
@@ -247,11 +262,11 @@ def test_an_order_after_the_year_9999_is_an_event_all_the_same(order: Order, dea
 def test_listing_published() -> None:
     log = {
         "address": ESCROW,
-        "topics": [codec.LISTING_PUBLISHED, account(TUTOR), b"\3" * 32],
+        "topics": [events.LISTING_PUBLISHED, account(TUTOR), b"\3" * 32],
         "data": encode(["uint96", "bool", "uint64"], [35, True, 4]),
     }
-    assert codec.decode_log(log, ESCROW) == ListingPublished(TUTOR, b"\3" * 32, 35, True, 4)
-    assert codec.decode_log(log, TOKEN) is None
+    assert events.decode_log(log, ESCROW) == ListingPublished(TUTOR, b"\3" * 32, 35, True, 4)
+    assert events.decode_log(log, TOKEN) is None
 
 
 BATCH = b"\x07" * 31 + b"\0"
@@ -286,32 +301,34 @@ BATCH = b"\x07" * 31 + b"\0"
     ],
 )
 def test_acts(
-    signature: str, topics: list[bytes], types: list[str], values: list[int], event: codec.Act
+    signature: str, topics: list[bytes], types: list[str], values: list[int], event: events.LessonEvent
 ) -> None:
     log = {
         "address": ESCROW,
         "topics": [keccak(text=signature), BATCH, *topics],
         "data": encode(types, values),
     }
-    assert codec.decode_log(log, ESCROW) == event
-    assert codec.decode_log(log, TOKEN) is None
-    assert log["topics"][0] in codec.ESCROW_TOPICS
+    assert events.decode_log(log, ESCROW) == event
+    assert events.decode_log(log, TOKEN) is None
+    assert log["topics"][0] in events.ESCROW_TOPICS
 
 
 def test_the_escrow_s_topics_are_all_but_the_library_s() -> None:
     library = {"OwnershipTransferStarted", "OwnershipTransferred", "EIP712DomainChanged"}
-    names = {entry["name"] for entry in codec.abi("BookingEscrow") if entry["type"] == "event"} - library
-    assert len(codec.ESCROW_TOPICS) == len(names) == 7
+    names = {
+        entry["name"] for entry in abi.contract_abi("BookingEscrow") if entry["type"] == "event"
+    } - library
+    assert len(events.ESCROW_TOPICS) == len(names) == 7
 
 
 @given(addresses(), addresses(), st.integers(0, 2**256 - 1))
 def test_transfer(source: bytes, destination: bytes, value: int) -> None:
     log = {
         "address": TOKEN,
-        "topics": [codec.TRANSFER, bytes(12) + source, bytes(12) + destination],
+        "topics": [events.TRANSFER, bytes(12) + source, bytes(12) + destination],
         "data": encode(["uint256"], [value]),
     }
-    assert codec.decode_log(log, ESCROW) == Transfer(
+    assert events.decode_log(log, ESCROW) == Transfer(
         to_address(source), to_address(destination), value, TOKEN
     )
 
@@ -321,11 +338,11 @@ def test_transfer(source: bytes, destination: bytes, value: int) -> None:
     [
         ([], b""),
         ([keccak(text="Approval(address,address,uint256)"), account(STUDENT), account(TUTOR)], bytes(32)),
-        ([codec.TRANSFER, account(STUDENT), account(TUTOR), bytes(32)], b""),
-        ([codec.TRANSFER], bytes(96)),
+        ([events.TRANSFER, account(STUDENT), account(TUTOR), bytes(32)], b""),
+        ([events.TRANSFER], bytes(96)),
         ([keccak(text="SomethingElse()")], b""),
     ],
 )
 @pytest.mark.parametrize("address", [ESCROW, TOKEN])
 def test_other_logs_are_left_out(address: str, topics: list[bytes], data: bytes) -> None:
-    assert codec.decode_logs([{"address": address, "topics": topics, "data": data}], ESCROW) == []
+    assert events.decode_logs([{"address": address, "topics": topics, "data": data}], ESCROW) == []

@@ -16,10 +16,10 @@ import pytest
 from strategies import ANNONCE
 
 from creneau import BookingEscrow, Slot, Status, booking_id
-from creneau.console import Desk, Later
+from creneau.ape.console import Desk, Later
+from creneau.ape.networks import CODEX
 from creneau.errors import BatchNotFound, NoAccount, NotDeployed
-from creneau.fields import to_hex
-from creneau.networks import CODEX
+from creneau.types import to_hex
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("escrow", "edu", "me", "book", "batch", "booking", "calendar")
@@ -49,8 +49,8 @@ def extras(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network counts as a live one."""
-    monkeypatch.setattr("creneau.console.network_of", lambda _: CODEX)
-    monkeypatch.setattr("creneau.registry.network_of", lambda _: CODEX)
+    monkeypatch.setattr("creneau.ape.console.network_of", lambda _: CODEX)
+    monkeypatch.setattr("creneau.ape.deployments.network_of", lambda _: CODEX)
 
 
 # --- The README ---
@@ -191,7 +191,7 @@ def test_without_a_network_it_starts_all_the_same(extras: Any, monkeypatch: pyte
 def test_without_the_sdk_it_starts_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "creneau.console", None)
+    monkeypatch.setitem(sys.modules, "creneau.ape.console", None)
     spec = spec_from_file_location("extras", ROOT / "ape_console_extras.py")
     assert spec is not None
     assert spec.loader is not None
@@ -207,7 +207,7 @@ def test_me_is_an_account_of_one_s_own(extras: Any, monkeypatch: pytest.MonkeyPa
 
     def me(*aliases: str, **environment: str) -> Any:
         known = [SimpleNamespace(alias=alias, address=deployer.address) for alias in aliases]
-        monkeypatch.setattr("creneau.console.accounts", _Accounts(known, test_accounts))
+        monkeypatch.setattr("creneau.ape.console.accounts", _Accounts(known, test_accounts))
         return extras(**environment)["me"]
 
     assert me("mine").alias == "mine"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creneau import errors
-from creneau.codec import abi
+from creneau.abi import contract_abi
 from creneau.errors import (
     ContractError,
     LessonError,
@@ -109,7 +109,7 @@ CASES: list[tuple[str, list[Any], str]] = [
 DECLARED = {
     entry["name"]: entry
     for contract in ("BookingEscrow", "EduToken")
-    for entry in abi(contract)
+    for entry in contract_abi(contract)
     if entry["type"] == "error"
 }
 

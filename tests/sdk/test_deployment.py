@@ -20,8 +20,8 @@ from web3.eth import Eth
 from web3.exceptions import Web3RPCError
 
 import creneau
-from creneau import codec
-from creneau.deployment import PROXY, Deployment, deploy, plan, send_by_web3
+from creneau import abi
+from creneau.ape.deploy import PROXY, Deployment, deploy, plan, send_by_web3
 from creneau.errors import (
     DeploymentDiffers,
     OwnableInvalidOwner,
@@ -73,14 +73,14 @@ def url(node: Web3) -> str:
 @pytest.mark.parametrize("contract", ["BookingEscrow", "EduToken"])
 def test_the_packaged_abi_and_bytecode_are_the_contracts(contract: Any) -> None:
     compiled = ape.project.get_contract(contract).contract_type.model_dump(mode="json", exclude_none=True)
-    packaged = json.loads((ROOT / "creneau" / "abi" / f"{contract}.json").read_text())
+    packaged = json.loads((ROOT / "creneau" / "artifacts" / f"{contract}.json").read_text())
     hint = "the contract changed: make abi"
     assert packaged["abi"] == compiled["abi"], hint
     assert packaged["bytecode"] == compiled["deploymentBytecode"]["bytecode"], hint
 
 
 @pytest.mark.parametrize(
-    "module", ["creneau", "creneau.codec", "creneau.deployment", "creneau.errors", "creneau.node"]
+    "module", ["creneau", "creneau.abi", "creneau.ape.deploy", "creneau.ape.node", "creneau.events"]
 )
 def test_only_the_escrow_imports_ape(module: str) -> None:
     code = f"import sys, {module}; sys.exit('ape' in sys.modules)"
@@ -120,12 +120,12 @@ def create(node: Web3, data: bytes) -> str:
 
 
 def edu_token(node: Web3) -> str:
-    return create(node, codec.creation_data("EduToken", DEVELOPER.address))
+    return create(node, abi.creation_data("EduToken", DEVELOPER.address))
 
 
 def periods(node: Web3, deployment: Deployment) -> list[int]:
     contract = node.eth.contract(
-        node.to_checksum_address(deployment.escrow.address), abi=codec.abi("BookingEscrow")
+        node.to_checksum_address(deployment.escrow.address), abi=abi.contract_abi("BookingEscrow")
     )
     names = ["cancelWindow", "reviewPeriod", "arbitrationPeriod"]
     return [contract.functions[name]().call() for name in names]

@@ -21,13 +21,13 @@ from creneau import (
     SlotError,
     Status,
     batch_of,
-    codec,
     errors,
+    events,
     index_of,
     listing_id,
 )
-from creneau.codec import BookingsCreated, Transfer
-from creneau.fields import to_unix
+from creneau.events import BookingsCreated, Transfer
+from creneau.types import to_unix
 
 EDU = 10**18
 HOUR = timedelta(hours=1)
@@ -103,7 +103,7 @@ def test_the_receipt_has_one_transfer_and_the_whole_order(
     of_web3 = ape.chain.provider.web3.eth.get_transaction_receipt(batch.transaction_hash)["logs"]
 
     for logs in (receipt.logs, of_web3):
-        created, transfer = codec.decode_logs(logs, listed.address)
+        created, transfer = events.decode_logs(logs, listed.address)
         assert isinstance(created, BookingsCreated)
         assert created.order == asked
         assert (created.booked, created.total) == (0b11, 70 * EDU)

@@ -14,10 +14,10 @@ from helpers import rpc
 from strategies import ANNONCE
 
 from creneau import Batch, BookingEscrow, booking_id
-from creneau.fields import to_hex, to_unix
-from creneau.networks import CODEX
-from creneau.tables import batch as table
-from creneau.tables import booking as booking_table
+from creneau.ape.networks import CODEX
+from creneau.render import batch as table
+from creneau.render import booking as booking_table
+from creneau.types import to_hex, to_unix
 
 Manage = Callable[..., str]
 
@@ -243,5 +243,5 @@ def test_on_a_live_network_the_block_has_to_be_known(manage: Manage, listed: Boo
 
 
 def test_a_network_that_nothing_is_decided_for(manage: Manage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("creneau.commands.network_of", lambda _: None)
-    assert "Nothing is decided for chain 31337: add it to creneau/networks.py." in manage("show", code=2)
+    monkeypatch.setattr("creneau.ape.cli_types.network_of", lambda _: None)
+    assert "Nothing is decided for chain 31337: add it to creneau/ape/networks.py." in manage("show", code=2)

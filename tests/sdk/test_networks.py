@@ -18,11 +18,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
-from creneau import codec
-from creneau.deployment import check_token, check_transfer, deploy, plan, send_by_web3
+from creneau import abi
+from creneau.ape.deploy import check_token, check_transfer, deploy, plan, send_by_web3
+from creneau.ape.deployments import record
+from creneau.ape.networks import LIVE, network_of
 from creneau.errors import UnsupportedToken
-from creneau.networks import LIVE, network_of
-from creneau.registry import record
 
 ROOT = Path(__file__).parents[2]
 DEVELOPMENT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -186,7 +186,7 @@ def test_half_done(place: Any) -> None:
 def test_the_main_network_wants_a_token_and_an_arbiter(place: Any) -> None:
     there = place(41923)
     [owner, *_] = there.web3.eth.accounts
-    token = there.create(codec.creation_data("EduToken", owner))
+    token = there.create(abi.creation_data("EduToken", owner))
     arbiter = Account.create().address
 
     def refused(*options: str, account: str = "deployer", code: int = 2) -> str:
@@ -265,5 +265,5 @@ def test_what_the_explorer_is_given_compiles_to_the_same_code(place: Any) -> Non
         [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True, timeout=200
     )
     [compiled] = json.loads(done.stdout)["contracts"]["contracts/BookingEscrow.sol"].values()
-    packaged = json.loads((ROOT / "creneau" / "abi" / "BookingEscrow.json").read_text())
+    packaged = json.loads((ROOT / "creneau" / "artifacts" / "BookingEscrow.json").read_text())
     assert compiled["evm"]["bytecode"]["object"] == packaged["bytecode"].removeprefix("0x")

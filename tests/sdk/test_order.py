@@ -20,17 +20,17 @@ from creneau import (
     Order,
     Permit,
     Slot,
-    act_typed_data,
+    abi,
+    action_typed_data,
     batch_of,
     booking_id,
-    codec,
     from_wei,
     index_of,
     listing_id,
     listing_typed_data,
     permit_typed_data,
 )
-from creneau.fields import to_address, to_unix
+from creneau.types import to_address, to_unix
 
 NINE = datetime(2030, 5, 6, 9, tzinfo=UTC)
 ORDER = Order(
@@ -73,9 +73,9 @@ def test_digest_equals_eth_account(order: Order, domain: Domain) -> None:
 @given(st.lists(orders(), min_size=1, max_size=8))
 @example([EXTREME, ORDER.model_copy(update={"slots": ()})])
 def test_digest_equals_the_contract(escrow: BookingEscrow, many: list[Order]) -> None:
-    data = codec.multicall_data([codec.hash_order_data(order) for order in many])
+    data = abi.multicall_data([abi.hash_order_data(order) for order in many])
     answer = ape.chain.provider.web3.eth.call({"to": escrow.address, "data": data})
-    assert codec.decode_multicall(answer) == [order.digest(escrow.domain) for order in many]
+    assert abi.decode_multicall(answer) == [order.digest(escrow.domain) for order in many]
 
 
 def test_batch_id_equals_the_contract(escrow: BookingEscrow, raw_escrow: Any) -> None:
@@ -263,7 +263,7 @@ def test_typed_data_is_ready_for_json() -> None:
 @pytest.mark.parametrize("act", ["Confirm", "Cancel", "Complete", "Dispute"])
 def test_act_typed_data(act: Literal["Confirm", "Cancel", "Complete", "Dispute"]) -> None:
     domain, batch = Domain(1, "0x" + "44" * 20), b"\5" * 31 + b"\0"
-    message = json.loads(json.dumps(act_typed_data(domain, act, batch, 2**40 - 1)))
+    message = json.loads(json.dumps(action_typed_data(domain, act, batch, 2**40 - 1)))
     signable = encode_typed_data(full_message=message)
     typehash = keccak(text=f"{act}(bytes32 batch,uint40 lessons)")
     assert signable.header == domain.separator

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 import ape
 import creneau
 from creneau import BookingEscrow, Slot
-from creneau.codec import call_data
-from creneau.deployment import deploy, send_by_web3
+from creneau.abi import call_data
+from creneau.ape.deploy import deploy, send_by_web3
 from eth_account import Account
 
 with ape.networks.parse_network_choice("ethereum:local:foundry"):
@@ -58,7 +58,11 @@ def pip(*arguments: str, cwd: Path) -> None:
 def test_the_wheel_has_the_abi_and_says_that_it_is_typed(wheel: Path) -> None:
     with ZipFile(wheel) as packed:
         names = set(packed.namelist())
-    assert {"creneau/py.typed", "creneau/abi/BookingEscrow.json", "creneau/abi/EduToken.json"} <= names
+    assert {
+        "creneau/py.typed",
+        "creneau/artifacts/BookingEscrow.json",
+        "creneau/artifacts/EduToken.json",
+    } <= names
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "creneau").rglob("*.py")}
     assert {name for name in names if name.startswith("creneau/") and name.endswith(".py")} == modules
 

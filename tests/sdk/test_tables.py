@@ -5,8 +5,8 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
-from creneau import Act, Batch, Listing, Order, Outcome, Periods, Slot
-from creneau.tables import Week, columns, edu, hours, moment, pretty, short, week_of
+from creneau import Action, ActionResult, Batch, Listing, Order, Periods, Slot
+from creneau.render import Week, columns, edu, hours, moment, pretty, short, week_of
 
 STUDENT, TUTOR = "0x" + "11" * 20, "0x" + "22" * 20
 NINE = datetime(2030, 1, 7, 9, tzinfo=UTC)
@@ -83,8 +83,8 @@ def test_a_booking() -> None:
 
 
 def test_an_outcome() -> None:
-    split = Outcome(
-        act=Act.RESOLVE,
+    split = ActionResult(
+        act=Action.RESOLVE,
         batch=BATCH,
         lessons=0b1010,
         to_student=Decimal("17.75"),

@@ -17,7 +17,7 @@ from strategies import ANNONCE, orders
 
 from creneau import (
     FOREVER,
-    Act,
+    Action,
     Batch,
     Booking,
     BookingEscrow,
@@ -26,11 +26,11 @@ from creneau import (
     Role,
     Slot,
     Status,
-    codec,
+    abi,
     errors,
     windows,
 )
-from creneau.fields import from_unix, to_unix
+from creneau.types import from_unix, to_unix
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 PERIODS = Periods(cancel_window=DAY, review_period=2 * DAY, arbitration_period=14 * DAY)
@@ -85,17 +85,17 @@ def test_names_can_be_text() -> None:
 
 
 def test_lessons_that_may() -> None:
-    def indexes(act: Act, by: Role, now: datetime) -> list[int]:
+    def indexes(act: Action, by: Role, now: datetime) -> list[int]:
         return [booking.index for booking in BATCH.lessons_that_may(act, by, now)]
 
-    assert indexes(Act.CANCEL, Role.STUDENT, NINE) == [0]
-    assert indexes(Act.CANCEL, Role.STUDENT, NINE - 2 * DAY) == [0, 1]
-    assert indexes(Act.CANCEL, Role.TUTOR, NINE) == [0, 1, 2]
-    assert indexes(Act.CANCEL, Role.ANYONE, NINE + 30 * DAY) == [2]
-    assert indexes(Act.COMPLETE, Role.STUDENT, NINE) == [0, 1, 2]
-    assert indexes(Act.COMPLETE, Role.ARBITER, NINE + 30 * DAY) == [1]
-    assert indexes(Act.RESOLVE, Role.ARBITER, NINE) == [2]
-    assert indexes(Act.RESOLVE, Role.TUTOR, NINE) == []
+    assert indexes(Action.CANCEL, Role.STUDENT, NINE) == [0]
+    assert indexes(Action.CANCEL, Role.STUDENT, NINE - 2 * DAY) == [0, 1]
+    assert indexes(Action.CANCEL, Role.TUTOR, NINE) == [0, 1, 2]
+    assert indexes(Action.CANCEL, Role.ANYONE, NINE + 30 * DAY) == [2]
+    assert indexes(Action.COMPLETE, Role.STUDENT, NINE) == [0, 1, 2]
+    assert indexes(Action.COMPLETE, Role.ARBITER, NINE + 30 * DAY) == [1]
+    assert indexes(Action.RESOLVE, Role.ARBITER, NINE) == [2]
+    assert indexes(Action.RESOLVE, Role.TUTOR, NINE) == []
 
 
 def test_set_of() -> None:
@@ -166,12 +166,14 @@ def test_the_contract_accepts_what_may_be_done(
     escrow, batch = lived
     order = batch.order
     accounts = {Role.STUDENT: student, Role.TUTOR: tutor, Role.ARBITER: arbiter, Role.ANYONE: stranger}
-    data: dict[Act, Callable[[int, str], bytes]] = {
-        Act.CONFIRM: lambda lessons, _: codec.confirm_data(order, lessons),
-        Act.CANCEL: lambda lessons, by: codec.cancel_data(order, lessons, by),
-        Act.COMPLETE: lambda lessons, by: codec.complete_data(order, lessons, by),
-        Act.DISPUTE: lambda lessons, _: codec.dispute_data(order, lessons),
-        Act.RESOLVE: lambda lessons, _: codec.resolve_data(order, lessons, 5000),
+    data: dict[Action, Callable[[int, str], bytes]] = {
+        Action.CONFIRM: lambda lessons, _: abi.action_data(Action.CONFIRM, order, lessons),
+        Action.CANCEL: lambda lessons, by: abi.action_data(Action.CANCEL, order, lessons, by=by),
+        Action.COMPLETE: lambda lessons, by: abi.action_data(Action.COMPLETE, order, lessons, by=by),
+        Action.DISPUTE: lambda lessons, _: abi.action_data(Action.DISPUTE, order, lessons),
+        Action.RESOLVE: lambda lessons, _: abi.action_data(
+            Action.RESOLVE, order, lessons, tutor_share_bps=5000
+        ),
     }
     assert [batch.status(index) for index in range(6)] == [
         Status.PENDING,
@@ -185,7 +187,7 @@ def test_the_contract_accepts_what_may_be_done(
     cancel_window, review_period, arbitration_period = escrow.periods
 
     accepted, acceptable = set(), set()
-    for index, act, role in product(range(6), Act, Role):
+    for index, act, role in product(range(6), Action, Role):
         slot, by = order.slots[index], accounts[role].address
         reviewed = slot.end + review_period
         call = data[act](1 << index, by)

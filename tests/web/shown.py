@@ -11,8 +11,8 @@ from api.db.store import Store
 from api.db.tables import annonces
 from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
-from creneau.codec import TRANSFER
-from creneau.fields import to_hex
+from creneau.events import TRANSFER
+from creneau.types import to_hex
 
 
 @contextmanager

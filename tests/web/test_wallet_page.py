@@ -10,7 +10,7 @@ from shown import charged_once, set_rate
 from wallets import Wallet, error
 
 from api.people.directory import Annonce, User
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
 
 KEPT = "Nothing was charged, and your selection is kept."
@@ -47,7 +47,7 @@ def allow(stack: DevStack, wallet: Wallet) -> None:
     address = wallet.account.address
     stack.rpc("anvil_setBalance", address, hex(10**18))
     stack.rpc("anvil_impersonateAccount", address)
-    stack.send(address, stack.edu, codec.approve_data(stack.escrow, to_wei(1000)))
+    stack.send(address, stack.edu, abi.approve_data(stack.escrow, to_wei(1000)))
 
 
 def test_with_an_allowance_three_lessons_are_one_signature_and_one_transaction(

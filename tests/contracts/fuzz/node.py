@@ -17,7 +17,7 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from creneau.strict_abi import decode, encode
+from creneau.abi import decode, encode
 
 GAS = 15_000_000
 MNEMONIC = "test test test test test test test test test test test junk"

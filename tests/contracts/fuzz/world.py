@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from creneau.strict_abi import decode
+from creneau.abi import decode
 from fuzz.model import Listing, Model, Order, Periods, once_arbitrated
 from fuzz.node import Codec, Contract, Json, Node, keys
 from fuzz.properties import OUTS, State, bitmap, bits, require

@@ -22,28 +22,20 @@ from eth_typing import BlockNumber
 from web3 import Web3
 from web3.types import LogReceipt
 
-from creneau import codec
+from creneau import abi, events
 from creneau.amounts import from_wei
-from creneau.booking import Act, Batch, BatchState, Listing, Outcome, Periods
-from creneau.codec import (
-    BookingsCancelled,
-    BookingsCompleted,
-    BookingsConfirmed,
-    BookingsCreated,
-    BookingsDisputed,
-    BookingsResolved,
-    ListingPublished,
-    Transfer,
-)
+from creneau.ape.node import call
+from creneau.booking import ActionResult, Batch, BatchState, Listing
 from creneau.errors import BatchNotFound, TransactionFailed
-from creneau.fields import from_unix, to_address, to_bytes32, to_hex, to_unix
-from creneau.node import call
-from creneau.order import Domain
+from creneau.events import BookingsCreated, LessonEvent, ListingPublished, Transfer
+from creneau.lifecycle import Periods
+from creneau.typed_data import Domain
+from creneau.types import from_unix, to_address, to_bytes32, to_hex, to_unix
 
 Who = str | BaseAddress
 """An address, or an Ape account."""
 
-Result = Listing | Batch | Outcome
+Result = Listing | Batch | ActionResult
 """What an event tells: a listing was published, a batch created, or an act done to lessons."""
 
 NOBODY = "0x" + "00" * 20
@@ -99,7 +91,7 @@ class Connection:
         search few blocks at once.
         """
         key = to_bytes32(batch)
-        created_at = codec.decode_batch(self._call(codec.batches_data(key))).created_at
+        created_at = abi.decode_batch(self._call(abi.batches_data(key))).created_at
         its_second = 0 if created_at is None else to_unix(created_at)
         first, last = self._first_block(its_second), self._first_block(its_second + 1) - 1
         logs: Sequence[LogReceipt] = ()
@@ -107,14 +99,14 @@ class Connection:
             logs = self._web3.eth.get_logs(
                 {
                     "address": Web3.to_checksum_address(self.address),
-                    "topics": [to_hex(codec.BOOKINGS_CREATED), to_hex(key)],
+                    "topics": [to_hex(events.BOOKINGS_CREATED), to_hex(key)],
                     "fromBlock": BlockNumber(first),
                     "toBlock": BlockNumber(last),
                 }
             )
         if not logs:
             raise BatchNotFound(f"There is no batch {to_hex(key)} in {self.address}.")
-        event = cast(BookingsCreated, codec.decode_log(cast(dict[str, Any], logs[0]), self.address))
+        event = cast(BookingsCreated, events.decode_log(cast(dict[str, Any], logs[0]), self.address))
         return self._batch(event, bytes(logs[0]["transactionHash"]), logs[0]["blockNumber"], None)
 
     # --- The node ---
@@ -135,12 +127,12 @@ class Connection:
         return call(self._web3, self.address, data)
 
     def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
-        data = codec.call_data("BookingEscrow", function, *args)
-        return codec.decode_result("BookingEscrow", function, self._call(data))
+        data = abi.call_data("BookingEscrow", function, *args)
+        return abi.decode_result("BookingEscrow", function, self._call(data))
 
     def _ask_token(self, function: str, *args: Any) -> tuple[Any, ...]:
-        data = codec.call_data("EduToken", function, *args)
-        return codec.decode_result("EduToken", function, call(self._web3, self.token, data))
+        data = abi.call_data("EduToken", function, *args)
+        return abi.decode_result("EduToken", function, call(self._web3, self.token, data))
 
     def _send(self, data: bytes, sender: AccountAPI, *, to: str | None = None) -> ReceiptAPI:
         to = to or self.address
@@ -159,25 +151,27 @@ class Connection:
         """What the escrow's events tell, in order. If it is known, `batch` is what acts are about."""
         return [
             self._result(event, receipt, batch)
-            for event in codec.decode_logs(receipt.logs, self.address)
+            for event in events.decode_logs(receipt.logs, self.address)
             if not isinstance(event, Transfer)
         ]
 
     def _result(
-        self, event: ListingPublished | BookingsCreated | codec.Act, receipt: ReceiptAPI, batch: Batch | None
+        self,
+        event: ListingPublished | BookingsCreated | LessonEvent,
+        receipt: ReceiptAPI,
+        batch: Batch | None,
     ) -> Result:
         transaction_hash = to_bytes32(receipt.txn_hash)
         if isinstance(event, ListingPublished):
             return Listing(from_wei(event.hourly_rate), event.instant, event.nonce)
         if isinstance(event, BookingsCreated):
             return self._batch(event, transaction_hash, receipt.block_number, receipt.gas_used)
-        act, to_student, to_tutor = _effect(event)
-        return Outcome(
-            act=act,
+        return ActionResult(
+            action=event.action,
             batch=self.batch(event.batch) if batch is None else self._again(batch),
             lessons=event.lessons,
-            to_student=from_wei(to_student),
-            to_tutor=from_wei(to_tutor),
+            to_student=from_wei(event.to_student),
+            to_tutor=from_wei(event.to_tutor),
             transaction_hash=transaction_hash,
             block_number=receipt.block_number,
             gas_used=receipt.gas_used,
@@ -199,24 +193,9 @@ class Connection:
 
     def _again(self, batch: Batch) -> Batch:
         """The batch as it stands now."""
-        state: BatchState = codec.decode_batch(self._call(codec.batches_data(batch.id)))
+        state: BatchState = abi.decode_batch(self._call(abi.batches_data(batch.id)))
         changing = ("confirmed", "disputed", "completed", "cancelled", "created_at")
         return batch.model_copy(update={name: getattr(state, name) for name in changing})
-
-
-def _effect(event: codec.Act) -> tuple[Act, int, int]:
-    """The act that an event tells of, and what the student and the tutor got, in base units."""
-    match event:
-        case BookingsConfirmed():
-            return Act.CONFIRM, 0, 0
-        case BookingsCancelled():
-            return Act.CANCEL, event.refund, 0
-        case BookingsCompleted():
-            return Act.COMPLETE, 0, event.amount
-        case BookingsDisputed():
-            return Act.DISPUTE, 0, 0
-        case BookingsResolved():
-            return Act.RESOLVE, event.student_amount, event.tutor_amount
 
 
 def address_of(who: Who) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from creneau.fields import Address
+from creneau.types import Address
 
 
 class Network(BaseModel):

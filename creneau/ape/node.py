@@ -6,7 +6,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError
 
 from creneau.errors import decode_revert
-from creneau.fields import to_hex
+from creneau.types import to_hex
 
 
 def call(web3: Web3, to: str | None, data: bytes, *, sender: str | None = None) -> bytes:

@@ -19,24 +19,24 @@ from ape.contracts import ContractInstance
 from eth_account import Account
 
 import creneau
-from creneau import codec
+from creneau import abi
 from creneau.amounts import to_wei
+from creneau.ape.connection import Who, address_of
+from creneau.ape.deploy import deploy, send_by_web3
+from creneau.ape.deployments import locate
+from creneau.ape.escrow import BookingEscrow
+from creneau.ape.networks import network_of
 from creneau.booking import Batch, Booking
-from creneau.connection import Who, address_of
-from creneau.deployment import deploy, send_by_web3
 from creneau.errors import BatchNotFound, NoAccount, NotDeployed
-from creneau.escrow import BookingEscrow
-from creneau.fields import to_bytes32, to_hex
-from creneau.networks import network_of
 from creneau.order import Slot, batch_of, index_of
-from creneau.registry import locate
-from creneau.tables import Week, edu, week_of
+from creneau.render import Week, edu, week_of
+from creneau.types import to_bytes32, to_hex
 
 FUNDS = 10_000
 """EDU that `me` gets on a local network along with the escrow."""
 
 _PLACE = ("CRENEAU_ESCROW", "CRENEAU_DEPLOYMENT_BLOCK")
-_SDK = ("Act", "BookingEscrow", "Order", "Role", "Slot", "Status", "format_edu", "listing_id")
+_SDK = ("Action", "BookingEscrow", "Order", "Role", "Slot", "Status", "format_edu", "listing_id")
 
 
 def names(project: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Desk:
         key = self._developer.private_key
         send = send_by_web3(self._web3, Account.from_key(key))
         deployment = deploy(self._web3, send, owner=self._developer.address)
-        send(deployment.token, codec.call_data("EduToken", "mint", self.me.address, to_wei(FUNDS)))
+        send(deployment.token, abi.call_data("EduToken", "mint", self.me.address, to_wei(FUNDS)))
         print(
             f"Deployed on this local network: escrow {deployment.escrow.address}, token {deployment.token}; "
             f"{edu(FUNDS)} for {self.me.address} (me)"
@@ -114,7 +114,9 @@ class Desk:
     @staticmethod
     def edu_of(escrow: BookingEscrow) -> ContractInstance:
         """The token of an escrow as a contract of Ape's."""
-        return chain.contracts.instance_at(escrow.token, abi=codec.abi("EduToken"), fetch_from_explorer=False)
+        return chain.contracts.instance_at(
+            escrow.token, abi=abi.contract_abi("EduToken"), fetch_from_explorer=False
+        )
 
     @cached_property
     def me(self) -> AccountAPI:

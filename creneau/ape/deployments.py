@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 from web3 import Web3
 
-from creneau import codec
-from creneau.deployment import Creation, plan
+from creneau import abi
+from creneau.ape.deploy import Creation, plan
+from creneau.ape.networks import network_of
+from creneau.ape.node import call
 from creneau.errors import ContractError, NotDeployed
-from creneau.fields import to_address, to_hex
-from creneau.networks import network_of
-from creneau.node import call
+from creneau.types import to_address, to_hex
 
 
 class Located(NamedTuple):
@@ -65,8 +65,8 @@ def _check_escrow(web3: Web3, address: str, network: str) -> None:
         raise NotDeployed(f"There is no contract at {address} on {network}.")
     for view in ("cancelWindow", "arbiter"):
         try:
-            answer = call(web3, address, codec.call_data("BookingEscrow", view))
-            codec.decode_result("BookingEscrow", view, answer)
+            answer = call(web3, address, abi.call_data("BookingEscrow", view))
+            abi.decode_result("BookingEscrow", view, answer)
         except (ContractError, ValueError):
             raise NotDeployed(f"The contract at {address} on {network} is no BookingEscrow.") from None
 

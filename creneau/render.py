@@ -10,10 +10,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from creneau.amounts import format_edu, to_wei
-from creneau.fields import to_hex
+from creneau.lifecycle import ACTIONS, Window
+from creneau.types import to_hex
 
 if TYPE_CHECKING:
-    from creneau.booking import Batch, Booking, Listing, Outcome, Window
+    from creneau.booking import ActionResult, Batch, Booking, Listing
 
 _DAY = timedelta(days=1)
 _WEEK = 7 * _DAY
@@ -97,15 +98,15 @@ def booking(of: "Booking", *, whole: bool = False) -> str:
     if not of.windows:
         return columns(facts)
     acts = [("may be", "by", "from (UTC)", "until (UTC)")]
-    acts += [(_DONE[window.act], window.by.value, *_limits(window)) for window in of.windows]
+    acts += [(ACTIONS[window.action].done, window.by.value, *_limits(window)) for window in of.windows]
     return f"{columns(facts)}\n\n{columns(acts)}"
 
 
-def outcome(of: "Outcome") -> str:
+def result(of: "ActionResult") -> str:
     """What an act did, and how the batch stands since."""
     lessons = ", ".join(str(lesson.index) for lesson in of.bookings)
     facts = [
-        ("act", f"{of.act.value}, lesson{'s' * (len(of.bookings) != 1)} {lessons}"),
+        ("action", f"{of.action.value}, lesson{'s' * (len(of.bookings) != 1)} {lessons}"),
         ("to student", edu(of.to_student)),
         ("to tutor", edu(of.to_tutor)),
         ("transaction", f"{short(of.transaction_hash)}, block {of.block_number}, {of.gas_used:,} gas"),
@@ -121,15 +122,6 @@ def listing(of: "Listing") -> str:
     return f"{edu(of.hourly_rate)} an hour, lessons {how}, published {_times(of.nonce)}"
 
 
-_DONE = {
-    "confirm": "confirmed",
-    "cancel": "cancelled",
-    "complete": "completed",
-    "dispute": "disputed",
-    "resolve": "resolved",
-}
-
-
 def _lesson(of: "Booking") -> tuple[str, ...]:
     # What can be done at any time, by the student or the tutor, would fill the screen.
     told = [window for window in of.windows if any(_limits(window)) or window.by.value == "arbiter"]
@@ -143,9 +135,9 @@ def _lesson(of: "Booking") -> tuple[str, ...]:
     )
 
 
-def _sentence(window: "Window") -> str:
+def _sentence(window: Window) -> str:
     since, until = _limits(window)
-    words = [_DONE[window.act], f"by {window.by.value}"]
+    words = [ACTIONS[window.action].done, f"by {window.by.value}"]
     if since:
         words.append(f"from {since}")
     if until:
@@ -153,7 +145,7 @@ def _sentence(window: "Window") -> str:
     return " ".join(words)
 
 
-def _limits(window: "Window") -> tuple[str, str]:
+def _limits(window: Window) -> tuple[str, str]:
     """From when until when, empty where nothing limits it."""
     unlimited = window._field_defaults
     since = "" if window.since == unlimited["since"] else moment(window.since)

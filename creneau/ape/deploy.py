@@ -20,8 +20,9 @@ from web3 import Web3
 from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
-from creneau import codec
+from creneau import abi
 from creneau.amounts import DECIMALS, UINT256_MAX
+from creneau.ape.node import call
 from creneau.errors import (
     ContractError,
     DeploymentDiffers,
@@ -30,9 +31,8 @@ from creneau.errors import (
     TransactionFailed,
     UnsupportedToken,
 )
-from creneau.fields import to_address, to_hex
-from creneau.node import call
-from creneau.order import permit_typed_data
+from creneau.typed_data import permit_typed_data
+from creneau.types import to_address, to_hex
 
 PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
 """The deterministic deployment proxy, at the same address on every network that has it."""
@@ -67,7 +67,7 @@ class Creation:
 class Planned:
     """A contract of a plan: where it will be, the data that creates it, and whether it is there already."""
 
-    contract: codec.ContractName
+    contract: abi.ContractName
     address: str
     creation_data: bytes
     exists: bool
@@ -139,7 +139,7 @@ def plan(
     if not escrow.exists:
         # Where the token is not there yet, the token of any address will do to try the other terms.
         tried = token if new_token is None or new_token.exists else PROXY
-        data = codec.creation_data("BookingEscrow", tried, arbiter, cancel, review, arbitration)
+        data = abi.creation_data("BookingEscrow", tried, arbiter, cancel, review, arbitration)
         call(web3, None, data, sender=owner)
     return Plan(web3.eth.chain_id, arbiter, token, new_token, escrow, (cancel, review, arbitration))
 
@@ -161,8 +161,8 @@ def deploy(web3: Web3, send: Send, *, owner: str, **terms: Any) -> Deployment:
     return carry_out(web3, send, plan(web3, owner=owner, **terms))
 
 
-def _planned(web3: Web3, contract: codec.ContractName, *arguments: Any) -> Planned:
-    data = codec.creation_data(contract, *arguments)
+def _planned(web3: Web3, contract: abi.ContractName, *arguments: Any) -> Planned:
+    data = abi.creation_data(contract, *arguments)
     address = to_address(keccak(b"\xff" + bytes.fromhex(PROXY[2:]) + SALT + keccak(data))[12:])
     return Planned(contract, address, data, bool(web3.eth.get_code(Web3.to_checksum_address(address))))
 
@@ -210,8 +210,8 @@ def verify(web3: Web3, planned: Plan) -> None:
     for name, value in zip(names, expected, strict=True):
         if name == "arbiter" and planned.escrow.exists:
             continue
-        answer = call(web3, planned.escrow.address, codec.call_data("BookingEscrow", name))
-        [found] = codec.decode_result("BookingEscrow", name, answer)
+        answer = call(web3, planned.escrow.address, abi.call_data("BookingEscrow", name))
+        [found] = abi.decode_result("BookingEscrow", name, answer)
         found = to_address(found) if isinstance(value, str) else found
         if found != value:
             raise DeploymentDiffers(f"{name} of {planned.escrow.address} is {found}, and was to be {value}.")
@@ -229,14 +229,14 @@ def check_token(web3: Web3, token: str) -> None:
     if not web3.eth.get_code(Web3.to_checksum_address(token)):
         raise TokenWithoutCode(token)
     try:
-        decimals = codec.decode_uint(call(web3, token, codec.call_data("EduToken", "decimals")))
+        decimals = abi.decode_uint(call(web3, token, abi.call_data("EduToken", "decimals")))
     except (ContractError, ValueError):
         raise UnsupportedToken(f"{token} does not say how many decimal places it has.") from None
     if decimals != DECIMALS:
         raise UnsupportedToken(f"{token} has {decimals} decimal places; Creneau counts in {DECIMALS}.")
     try:
-        domain = codec.decode_result(
-            "EduToken", "eip712Domain", call(web3, token, codec.call_data("EduToken", "eip712Domain"))
+        domain = abi.decode_result(
+            "EduToken", "eip712Domain", call(web3, token, abi.call_data("EduToken", "eip712Domain"))
         )
         _try_permit(web3, token, domain[1], domain[2])
     except (ContractError, ValueError):
@@ -250,7 +250,7 @@ def _try_permit(web3: Web3, token: str, name: str, version: str) -> None:
     )
     signed = Account.sign_typed_data(owner.key, full_message=typed_data)
     parts = (signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big"))
-    data = codec.call_data("EduToken", "permit", owner.address, PROXY, 1, UINT256_MAX, *parts)
+    data = abi.call_data("EduToken", "permit", owner.address, PROXY, 1, UINT256_MAX, *parts)
     call(web3, token, data, sender=PROXY)
 
 
@@ -263,11 +263,11 @@ def check_transfer(fork: Web3, token: str) -> None:
     amount = 10**DECIMALS
     try:
         _rpc(fork, "anvil_dealERC20", payer, token, hex(amount))
-        _send_as(fork, payer, token, codec.call_data("EduToken", "approve", escrow, amount))
-        _send_as(fork, escrow, token, codec.call_data("EduToken", "transferFrom", payer, escrow, amount))
+        _send_as(fork, payer, token, abi.call_data("EduToken", "approve", escrow, amount))
+        _send_as(fork, escrow, token, abi.call_data("EduToken", "transferFrom", payer, escrow, amount))
         balances = [_balance(fork, token, each) for each in (payer, escrow)]
         if balances == [0, amount]:
-            _send_as(fork, escrow, token, codec.call_data("EduToken", "transfer", payee, amount))
+            _send_as(fork, escrow, token, abi.call_data("EduToken", "transfer", payee, amount))
             balances = [_balance(fork, token, each) for each in (escrow, payee)]
     except (Web3Exception, ContractError, ValueError) as error:
         raise UnsupportedToken(f"A transfer of {token} could not be tried on a fork: {error}") from None
@@ -287,7 +287,7 @@ def _send_as(fork: Web3, sender: str, to: str, data: bytes) -> None:
 
 
 def _balance(web3: Web3, token: str, who: str) -> int:
-    return codec.decode_uint(call(web3, token, codec.balance_of_data(who)))
+    return abi.decode_uint(call(web3, token, abi.balance_of_data(who)))
 
 
 def _rpc(web3: Web3, method: str, *params: Any) -> Any:
@@ -326,7 +326,7 @@ def send_by_web3(web3: Web3, account: LocalAccount) -> Send:
     return send
 
 
-def creations(deployment: Deployment) -> Iterator[tuple[codec.ContractName, Creation]]:
+def creations(deployment: Deployment) -> Iterator[tuple[abi.ContractName, Creation]]:
     """The contracts of a deployment, in the order in which they were created."""
     if deployment.new_token:
         yield "EduToken", deployment.new_token

@@ -3,37 +3,24 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from ape.api import AccountAPI
 
-from creneau import codec
+from creneau import abi
 from creneau.amounts import from_wei, to_wei
-from creneau.booking import Act, Batch, Booking, Listing, Outcome, SlotCode
-from creneau.connection import NOBODY, Connection, Result, Who, address_of, sign
-from creneau.fields import to_bytes32, to_unix
-from creneau.order import (
-    Order,
-    Permit,
-    Slot,
-    act_typed_data,
-    listing_id,
-    listing_typed_data,
-    permit_typed_data,
-)
+from creneau.ape.connection import NOBODY, Connection, Result, Who, address_of, sign
+from creneau.booking import ActionResult, Batch, Booking, Listing
+from creneau.lifecycle import ACTIONS, Action
+from creneau.order import Order, Permit, Slot, SlotCode, listing_id
+from creneau.typed_data import action_typed_data, listing_typed_data, permit_typed_data
+from creneau.types import to_bytes32, to_unix
 
 ORDER_LIFE = timedelta(hours=1)
 """How long an order or a permit without a deadline of its own can be used, by the chain's clock."""
 
 Lessons = Iterable[int | Booking] | None
 """Lessons of a batch, by their indexes from zero or as bookings; None for all that were booked."""
-
-_SIGNED_AS: dict[Act, Literal["Confirm", "Cancel", "Complete", "Dispute"]] = {
-    Act.CONFIRM: "Confirm",
-    Act.CANCEL: "Cancel",
-    Act.COMPLETE: "Complete",
-    Act.DISPUTE: "Dispute",
-}
 
 
 class BookingEscrow(Connection):
@@ -64,7 +51,7 @@ class BookingEscrow(Connection):
         Lessons of an instant listing need no confirmation. With the tutor's address and signature
         (`sign_listing`), anyone may send it.
         """
-        data = codec.publish_data(
+        data = abi.publish_data(
             address_of(tutor or sender), _key(listing), to_wei(hourly_rate), instant, signature
         )
         [listed] = self._results(self._send(data, sender))
@@ -129,13 +116,13 @@ class BookingEscrow(Connection):
         self, order: Order, *, sender: AccountAPI, signature: bytes = b"", permit: Permit | None = None
     ) -> Batch:
         """Books the lessons of an order. With the student's signature (`sign_order`), anyone may send it."""
-        data = codec.create_bookings_data(order, signature, permit)
+        data = abi.create_bookings_data(order, signature, permit)
         [created] = self._results(self._send(data, sender))
         return cast(Batch, created)
 
     def approve(self, amount: Decimal | int | str, *, sender: AccountAPI) -> None:
         """Allows the escrow to take up to `amount` EDU of the sender's, from now on."""
-        self._send(codec.approve_data(self.address, to_wei(amount)), sender, to=self.token)
+        self._send(abi.approve_data(self.address, to_wei(amount)), sender, to=self.token)
 
     def allowance(self, student: Who) -> Decimal:
         """How much of a student's EDU the escrow may take."""
@@ -149,13 +136,12 @@ class BookingEscrow(Connection):
 
     def confirm(
         self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
-    ) -> Outcome:
+    ) -> ActionResult:
         """The tutor agrees to pending lessons before they start.
 
-        With his signature (`sign_act`), anyone may send it.
+        With his signature (`sign_action`), anyone may send it.
         """
-        data = codec.confirm_data(batch.order, batch.set_of(lessons), signature)
-        return self._act(batch, data, sender)
+        return self._act(Action.CONFIRM, batch, lessons, sender, signature=signature)
 
     def cancel(
         self,
@@ -165,15 +151,15 @@ class BookingEscrow(Connection):
         sender: AccountAPI,
         by: Who | None = None,
         signature: bytes = b"",
-    ) -> Outcome:
+    ) -> ActionResult:
         """Calls lessons off, which refunds the student and frees the tutor's time.
 
         The tutor may at any time; the student as long as they are pending, and until the cancel window before
-        they start; anyone once a dispute is too old. With the address and signature (`sign_act`) of who
+        they start; anyone once a dispute is too old. With the address and signature (`sign_action`) of who
         cancels, anyone may send it.
         """
-        data = codec.cancel_data(batch.order, batch.set_of(lessons), address_of(by or sender), signature)
-        return self._act(batch, data, sender)
+        by = address_of(by or sender)
+        return self._act(Action.CANCEL, batch, lessons, sender, by=by, signature=signature)
 
     def complete(
         self,
@@ -183,52 +169,50 @@ class BookingEscrow(Connection):
         sender: AccountAPI,
         by: Who | None = None,
         signature: bytes = b"",
-    ) -> Outcome:
+    ) -> ActionResult:
         """Pays the tutor for lessons.
 
         The student may at any time; anyone once they are confirmed and the review period is over. With the
-        address and signature (`sign_act`) of who completes, anyone may send it.
+        address and signature (`sign_action`) of who completes, anyone may send it.
         """
-        data = codec.complete_data(batch.order, batch.set_of(lessons), address_of(by or sender), signature)
-        return self._act(batch, data, sender)
+        by = address_of(by or sender)
+        return self._act(Action.COMPLETE, batch, lessons, sender, by=by, signature=signature)
 
     def dispute(
         self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
-    ) -> Outcome:
+    ) -> ActionResult:
         """The student contests confirmed lessons, from their start until the review period is over.
 
-        With his signature (`sign_act`), anyone may send it.
+        With his signature (`sign_action`), anyone may send it.
         """
-        data = codec.dispute_data(batch.order, batch.set_of(lessons), signature)
-        return self._act(batch, data, sender)
+        return self._act(Action.DISPUTE, batch, lessons, sender, signature=signature)
 
     def resolve(
         self, batch: Batch, lessons: Lessons = None, *, tutor_share_bps: int, sender: AccountAPI
-    ) -> Outcome:
+    ) -> ActionResult:
         """The arbiter, who sends it, splits the money of disputed lessons.
 
         The tutor gets so many basis points of each lesson's amount, rounded down; the student gets the rest.
         """
-        data = codec.resolve_data(batch.order, batch.set_of(lessons), tutor_share_bps)
-        return self._act(batch, data, sender)
+        return self._act(Action.RESOLVE, batch, lessons, sender, tutor_share_bps=tutor_share_bps)
 
     def multicall(self, calls: Iterable[bytes], *, sender: AccountAPI) -> list[Result]:
         """Does several things in one transaction, all or none; each as a function of `codec` gives it.
 
         Gives back a listing for each publication, a batch for each creation, and an outcome for each act.
         """
-        return self._results(self._send(codec.multicall_data(list(calls)), sender))
+        return self._results(self._send(abi.multicall_data(list(calls)), sender))
 
     # --- The arbiter's place ---
 
     def transfer_arbiter(self, to: Who | None, *, sender: AccountAPI) -> None:
         """The arbiter, who sends it, hands over to another account once that accepts; None takes it back."""
         new = NOBODY if to is None else address_of(to)
-        self._send(codec.call_data("BookingEscrow", "transferOwnership", new), sender)
+        self._send(abi.call_data("BookingEscrow", "transferOwnership", new), sender)
 
     def accept_arbiter(self, *, sender: AccountAPI) -> None:
         """The account that was handed over to becomes the arbiter."""
-        self._send(codec.call_data("BookingEscrow", "acceptOwnership"), sender)
+        self._send(abi.call_data("BookingEscrow", "acceptOwnership"), sender)
 
     # --- Signatures ---
 
@@ -252,11 +236,17 @@ class BookingEscrow(Connection):
         )
         return sign(account, typed_data)
 
-    def sign_act(self, act: Act, batch: Batch, account: AccountAPI, lessons: Lessons = None) -> bytes:
-        """The account's signature of an act on exactly these lessons. The arbiter's acts can't be signed."""
-        if act not in _SIGNED_AS:
-            raise ValueError(f"{act} can't be signed")
-        typed_data = act_typed_data(self.domain, _SIGNED_AS[act], batch.id, batch.set_of(lessons))
+    def sign_action(
+        self, action: Action, batch: Batch, account: AccountAPI, lessons: Lessons = None
+    ) -> bytes:
+        """Return the account's signature of an action on exactly these lessons.
+
+        Raises `ValueError` for an action of the arbiter, which can't be signed.
+        """
+        struct = ACTIONS[action].signed_as
+        if struct is None:
+            raise ValueError(f"{action} can't be signed")
+        typed_data = action_typed_data(self.domain, struct, batch.id, batch.set_of(lessons))
         return sign(account, typed_data)
 
     def sign_permit(
@@ -283,24 +273,27 @@ class BookingEscrow(Connection):
 
     def check(self, order: Order) -> list[SlotCode]:
         """What would become of each slot if the order were created now. Looks at the slots only."""
-        return codec.decode_check(self._call(codec.check_data(order)))[0]
+        return abi.decode_check(self._call(abi.check_data(order)))[0]
 
     def hash_order(self, order: Order) -> bytes:
         """The order's digest as the contract computes it; equal to `order.digest(escrow.domain)`."""
-        return self._call(codec.hash_order_data(order))
+        return self._call(abi.hash_order_data(order))
 
     def listing(self, tutor: Who, listing: bytes | str) -> Listing:
         """The terms of a tutor's listing; a rate of zero if it is not offered."""
-        return codec.decode_listing(self._call(codec.listings_data(address_of(tutor), _key(listing))))
+        return abi.decode_listing(self._call(abi.listings_data(address_of(tutor), _key(listing))))
 
     def calendar(self, tutor: Who, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
         """The tutor's taken times from `start` until `end`, as intervals in order."""
-        data = self._call(codec.calendar_data(address_of(tutor), start, end))
-        return codec.decode_calendar(data, start, end)
+        data = self._call(abi.calendar_data(address_of(tutor), start, end))
+        return abi.decode_calendar(data, start, end)
 
-    def _act(self, batch: Batch, data: bytes, sender: AccountAPI) -> Outcome:
-        [outcome] = self._results(self._send(data, sender), batch)
-        return cast(Outcome, outcome)
+    def _act(
+        self, action: Action, batch: Batch, lessons: Lessons, sender: AccountAPI, **given: Any
+    ) -> ActionResult:
+        data = abi.action_data(action, batch.order, batch.set_of(lessons), **given)
+        [result] = self._results(self._send(data, sender), batch)
+        return cast(ActionResult, result)
 
 
 def _key(listing: bytes | str) -> bytes:

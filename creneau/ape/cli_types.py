@@ -14,9 +14,9 @@ from ape_ethereum.provider import Web3Provider
 from web3 import Web3
 
 from creneau.amounts import UINT96_MAX, to_wei
-from creneau.fields import to_address, to_bytes32
-from creneau.networks import Network, network_of
+from creneau.ape.networks import Network, network_of
 from creneau.order import MAX_SLOTS, listing_id
+from creneau.types import to_address, to_bytes32
 
 _Value = TypeVar("_Value")
 
@@ -99,7 +99,7 @@ def connected(provider: ProviderAPI) -> tuple[Web3, Network]:
     network = network_of(web3.eth.chain_id)
     if network is None:
         raise click.UsageError(
-            f"Nothing is decided for chain {web3.eth.chain_id}: add it to creneau/networks.py."
+            f"Nothing is decided for chain {web3.eth.chain_id}: add it to creneau/ape/networks.py."
         )
     return web3, network
 
