@@ -66,11 +66,12 @@ audit: setup ## slither, and the proofs of tests/proofs, in an environment of th
 audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python tools/audit/broken.py
 
-lint: setup ## ruff, mypy, the layers, forge fmt and the TypeScript compiler
+lint: setup ## ruff, mypy, the layers, the words, forge fmt and the TypeScript compiler
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	python tools/words.py
 	forge fmt --check
 	npm run --silent check
 

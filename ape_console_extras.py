@@ -1,10 +1,10 @@
-"""What `ape console` knows from the start: creneau/ape/console.py says what. Nothing here raises."""
+"""Names for `ape console`, which creneau/ape/console.py provides. Never raises."""
 
 from typing import Any
 
 
 def ape_init_extras(project: Any) -> dict[str, Any]:
-    """Called by Ape when the console starts."""
+    """Return the names. Ape calls this when the console starts."""
     try:
         from creneau.ape.console import names
 

@@ -1,4 +1,4 @@
-"""Writes the ABI and bytecode that the SDK carries. To be run when a contract has changed."""
+"""Writes the ABI and byte code that the SDK carries, after a contract was changed."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ CONTRACTS = ["BookingEscrow", "EduToken"]
 
 
 def packaged(contract: ContractContainer) -> str:
-    """What the SDK carries of a contract, as the text of its file."""
+    """Return the text of the SDK's file of a contract: an entry of the ABI a line, then the byte code."""
     compiled = contract.contract_type.model_dump(mode="json", by_alias=True, exclude_none=True)
-    content = {"abi": compiled["abi"], "bytecode": compiled["deploymentBytecode"]["bytecode"]}
-    return json.dumps(content, indent=1) + "\n"
+    abi = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in compiled["abi"])
+    return f'{{"abi":[\n{abi}\n],\n"bytecode":"{compiled["deploymentBytecode"]["bytecode"]}"}}\n'
 
 
 @click.command(short_help="Write the SDK's copy of the ABIs (creneau/artifacts)")
 def cli() -> None:
-    """Writes creneau/artifacts from the compiled contracts."""
+    """Write creneau/artifacts from the compiled contracts."""
     for name in CONTRACTS:
         path = FOLDER / f"{name}.json"
         path.write_text(packaged(ape.project.get_contract(name)))

@@ -1,0 +1,132 @@
+"""Checks the tree's words: the first word of every docstring, and no pronoun that makes a person a man.
+
+A docstring begins with an imperative verb or with the noun that it describes; a person is "they" or has a
+role. `make lint` runs it. Prints every finding outside of `UNFINISHED` and fails if there is one.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+UNFINISHED = (
+    *("api/", "bench/", "contracts/", "creneau/", "scripts/", "tests/", "web/"),
+    *("tools/broken.py", "tools/dev_stack.py", "tools/mutate.py", "tools/mutation/"),
+)
+"""Where findings do not fail yet. To be emptied."""
+
+OPENINGS = {
+    *(
+        "how",
+        "what",
+        "whatever",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "who",
+        "whoever",
+        "whom",
+        "whose",
+        "why",
+    ),
+    *(
+        "he",
+        "her",
+        "him",
+        "his",
+        "it",
+        "its",
+        "she",
+        "that",
+        "their",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+    ),
+    *(
+        "anyone",
+        "anything",
+        "everybody",
+        "everyone",
+        "everything",
+        "nobody",
+        "nothing",
+        "somebody",
+        "something",
+    ),
+}
+"""First words that a docstring may not have: they ask, or stand for a noun that was not said."""
+MEN = re.compile(r"\b(he|him|his|himself)\b", re.IGNORECASE)
+
+QUOTED: tuple[str, ...] = ()
+"""Sentences of the seed that tests and pages repeat to the letter."""
+
+TEXT = {".html", ".md", ".mts", ".py", ".sh", ".sol", ".toml", ".ts", ".tsx", ".yaml", ".yml"}
+MADE = {"tools/words.py", "tests/test_words.py", "web/src/api/schema.d.ts"}
+"""Files that name the words, and files that are made from others."""
+
+
+class Finding(NamedTuple):
+    """A place in a file, and the fault."""
+
+    file: str
+    line: int
+    fault: str
+
+
+def main() -> int:
+    """Print the findings. Return 1 if one of them is in a finished folder, else 0."""
+    found = [each for each in findings() if not each.file.startswith(UNFINISHED)]
+    for each in found:
+        print(f"{each.file}:{each.line}: {each.fault}")
+    return 1 if found else 0
+
+
+def findings() -> Iterator[Finding]:
+    """Yield every finding in the tree, of `UNFINISHED` folders too."""
+    for path in _files(ROOT):
+        name = path.relative_to(ROOT).as_posix()
+        if name not in MADE:
+            text = path.read_text()
+            faults = [*men(text), *(openings(text) if path.suffix == ".py" else ())]
+            yield from (Finding(name, line, fault) for line, fault in sorted(faults))
+
+
+def men(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines, from one, in which a person is a man."""
+    for quoted in QUOTED:
+        text = text.replace(quoted, "")
+    for number, line in enumerate(text.splitlines(), 1):
+        if word := MEN.search(line):
+            yield number, f'"{word[0]}": a person is "they", or has a role'
+
+
+def openings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of Python docstrings, of attributes too, that begin with one of `OPENINGS`."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                [first, *_] = [*text.split(), ""]
+                first = first.rstrip(".,:;?!")
+                if first.lower() in OPENINGS:
+                    yield node.lineno, f'a docstring begins with "{first}"'
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in {"node_modules", "dist", "__pycache__"}:
+            continue
+        if path.is_dir():
+            yield from _files(path)
+        elif path.suffix in TEXT:
+            yield path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
