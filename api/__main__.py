@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from api import auth, codes, logs
+from api import auth, logs, openapi
 from api.app import create_app
 from api.chain.escrow import WrongChain, connect
 from api.chain.rpc import NodeUnavailable, RpcError
@@ -22,30 +22,30 @@ from api.db.tables import bookings
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
 from api.people.directory import TableDirectory, seed
-from api.services import Shim
+from api.services import Services
 from api.settings import Settings
 
 
 class _Server(uvicorn.Server):
     """Takes no more requests once it is told to stop, and answers those that wait for a block."""
 
-    def __init__(self, config: uvicorn.Config, shim: Shim) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
-        self._shim = shim
+        self._services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
-        self._shim.drain()
+        self._services.drain()
         super().handle_exit(sig, frame)
 
 
 def serve(settings: Settings) -> None:
     """Runs the shim until it is told to stop."""
     logs.configure(settings.log_format)
-    shim = Shim(settings)
+    services = Services.build(settings)
     structlog.get_logger().info("serving", host=settings.host, port=settings.port, chain_id=settings.chain_id)
     config = uvicorn.Config(
-        create_app(shim),
+        create_app(services),
         host=settings.host,
         port=settings.port,
         http="h11",  # The other parser takes headers of any length.
@@ -58,7 +58,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,  # Who still waits for a block can ask again: the batch goes on.
     )
-    _Server(config, shim).run()
+    _Server(config, services).run()
 
 
 def rebuild(settings: Settings) -> None:
@@ -107,7 +107,7 @@ def main() -> None:
             print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
             return
         if args.command == "errors":
-            print(codes.page(), end="")
+            print(openapi.errors_page(), end="")
             return
         settings = Settings()
         match args.command:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,18 +25,7 @@ _NO_OBJECT: list[Any] = []
 
 
 class ExactRequest(Request):
-    """A request whose body is of bounded size, and keeps its numbers exact."""
-
-    async def body(self) -> bytes:
-        """The bytes. Reads no more than it may."""
-        if not hasattr(self, "_body"):
-            body, most = bytearray(), self.app.state.shim.settings.max_body_bytes
-            async for chunk in self.stream():
-                body += chunk
-                if len(body) > most:
-                    raise HTTPException(413)
-            self._body = bytes(body)
-        return self._body
+    """A request whose body keeps its numbers exact."""
 
     async def json(self) -> Any:
         """The object. What is none is left to validation, which comes after authentication."""

@@ -7,14 +7,16 @@ often than the settings allow, so that made-up key ids can't be turned against t
 import threading
 import time
 
+import anyio
 import jwt
 import structlog
 
-from api.refusals import Problem
+from api.errors import Code, Problem
 
 log = structlog.get_logger()
 
 _TIMEOUT_SECONDS = 5.0
+_MOST_WAITING = 32  # In threads of their own: an issuer that hangs holds up nobody else.
 
 
 class Keys:
@@ -27,6 +29,7 @@ class Keys:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching = threading.Lock()
+        self.threads = anyio.CapacityLimiter(_MOST_WAITING)
 
     def known(self, kid: str) -> jwt.PyJWK | None:
         """The key, if it is at hand and fresh. Never waits."""
@@ -46,8 +49,7 @@ class Keys:
             finally:
                 self._fetching.release()
         if kid not in self._keys and self._fetched_at < self._tried_at:
-            message = "Your session can't be verified just now. Please try again."
-            raise Problem(503, "keys_unavailable", message, headers={"Retry-After": "5"})
+            raise Problem(Code.KEYS_UNAVAILABLE)
         return self._keys.get(kid)
 
     def _fetch(self) -> None:

@@ -13,11 +13,12 @@ from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import Code, Problem
 from api.problems import response, unexpected
-from api.refusals import Problem
 from api.settings import Settings
 
 UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
@@ -59,16 +60,16 @@ class Limits:
             seconds = max(
                 1, math.ceil(self._limiter.get_window_stats(limit, kind, who).reset_time - time.time())
             )
-            message = f"Too many requests. Please try again in {seconds} seconds."
-            raise Problem(429, "too_many_requests", message, headers={"Retry-After": str(seconds)})
+            raise Problem(Code.TOO_MANY_REQUESTS, seconds=seconds, headers={"Retry-After": str(seconds)})
 
 
 class Guard:
-    """ASGI middleware: the limit by address, security headers, and an answer when the program fails."""
+    """ASGI middleware: limits of an address and a body, security headers, an answer to a fault."""
 
     def __init__(self, app: ASGIApp, limits: Limits, settings: Settings) -> None:
         self._app = app
         self._limits = limits
+        self._max_body_bytes = settings.max_body_bytes
         self._headers = dict(_HEADERS)
         if settings.hsts_seconds:
             self._headers["Strict-Transport-Security"] = f"max-age={settings.hsts_seconds}"
@@ -78,9 +79,17 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started, received = False, 0
         private = scope["path"].startswith("/api/")
         policy = _NOTHING if private else _PAGE
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise HTTPException(413)
+            return message
 
         async def guarded(message: Message) -> None:
             nonlocal started
@@ -97,7 +106,7 @@ class Guard:
 
         try:
             self._limits.address(scope)
-            await self._app(scope, receive, guarded)
+            await self._app(scope, bounded, guarded)
         except Problem as problem:
             await response(problem, scope)(scope, receive, guarded)
         except Exception as error:
@@ -106,10 +115,9 @@ class Guard:
             await response(unexpected(error), scope)(scope, receive, guarded)
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: Settings, limits: Limits) -> None:
     """Puts it all around the routes. What is added later is further out."""
-    app.state.limits = Limits(settings)
-    app.add_middleware(Guard, limits=app.state.limits, settings=settings)
+    app.add_middleware(Guard, limits=limits, settings=settings)
     if origins := settings.cors_origins.split():
         app.add_middleware(
             CORSMiddleware,

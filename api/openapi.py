@@ -1,13 +1,18 @@
 """What the documentation of the routes says beyond their models: fields, refusals, headers, examples."""
 
-from collections.abc import Iterator
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
-from api import codes
+from api.errors import Code, Parameters, code_of, placeholders
 from api.schemas import requests
+from api.schemas.build import frontend_id
+from creneau.errors import ContractError, NothingFree, OrderExists
+from creneau.lifecycle import Action, Role, Status
 
 FIELDS = {
     "annonceId": "The annonce's id in the user service.",
@@ -96,8 +101,9 @@ _HEADERS = {
 _SLOT = {"date": "2035-03-05", "time": "09:00", "amount": 35, "duration": 60}
 _BATCH = "0x" + "5a" * 31 + "00"
 _HASH = "0x" + "c4" * 32
+_BOOKING_ID = frontend_id(bytes.fromhex(_BATCH[2:]))
 _BOOKING = {
-    "id": "6ac1b3a0-9d6e-5c7f-8a51-0d6f4c1f9b2e",
+    "id": _BOOKING_ID,
     "tutorId": requests.TUTOR,
     "studentId": requests.STUDENT,
     "annonceId": requests.ANNONCE,
@@ -116,7 +122,12 @@ _BOOKING = {
     "createdAt": "2035-02-01T10:00:00.123Z",
     "updatedAt": "2035-02-01T10:00:01.456Z",
 }
-_TAKEN = {"index": 2, "slot": _SLOT | {"time": "10:00"}, "code": "taken", "error": codes.LESSON["taken"]}
+_TAKEN = {
+    "index": 2,
+    "slot": _SLOT | {"time": "10:00"},
+    "code": "taken",
+    "error": Code.TAKEN.sentence(date="2035-03-05", time="10:00"),
+}
 _DATA = {
     "batchId": _BATCH,
     "state": "mined",
@@ -173,7 +184,9 @@ def _complete(document: dict[str, Any]) -> None:
                 field.setdefault("description", FIELDS[name])
     components["examples"] = {
         f"{code}.{status}": {"summary": text, "value": _problem(status, code, text)}
-        for status, code, text in _all()
+        for code in Code
+        for status in code.statuses
+        for text in [_example(code)]
     }
     components["headers"] = {
         "X-Request-ID": {
@@ -197,7 +210,7 @@ def _complete(document: dict[str, Any]) -> None:
 
 
 def _answer(status: str, answer: dict[str, Any]) -> None:
-    content, known = answer.get("content", {}), codes.of(int(status))
+    content, known = answer.get("content", {}), [code for code in Code if int(status) in code.statuses]
     for name, (kind, text) in _HEADERS.get(status, {}).items():
         answer.setdefault("headers", {})[name] = {"schema": {"type": kind}, "description": text}
     answer.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
@@ -219,13 +232,78 @@ def _answer(status: str, answer: dict[str, Any]) -> None:
         }
 
 
-def _all() -> Iterator[tuple[int, str, str]]:
-    for status, known in codes.REQUEST.items():
-        for code, text in known.items():
-            yield status, code, text
+_EXAMPLES: Parameters = {
+    "account": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+    "act": Action.CANCEL,
+    "allowed": [Status.PENDING, Status.CONFIRMED],
+    "amount": Decimal(34),
+    "available": 10 * 10**18,
+    "booking": _BOOKING_ID,
+    "count": 1,
+    "date": "2035-03-05",
+    "days": 62,
+    "field": "date",
+    "line": 1,
+    "listing_rate": 35 * 10**18,
+    "path": "/api/blockchain/booking/batch",
+    "price": 35 * 10**18,
+    "published": 36 * 10**18,
+    "rate": 35 * 10**18,
+    "reason": "a date looks like 2035-03-05, and exists",
+    "roles": [Role.STUDENT, Role.TUTOR],
+    "seconds": 12,
+    "since": datetime(2035, 3, 5, 8, tzinfo=UTC),
+    "slot": 1,
+    "status": Status.COMPLETED,
+    "time": "09:00",
+    "until": datetime(2035, 3, 5, 8, tzinfo=UTC),
+    "zone": "Europe/Paris",
+}
 
 
-def _problem(status: int, code: str, text: str) -> dict[str, Any]:
+def _example(code: Code) -> str:
+    """Return the code's first sentence, as it may be."""
+    names = placeholders(code.templates()[0])
+    terms: Any = {name: value for name, value in _EXAMPLES.items() if name in names}
+    return code.sentence(**terms)
+
+
+def errors_page() -> str:
+    """Return docs/errors.md."""
+    lines = [
+        "# Errors",
+        "",
+        "Made by `make openapi`. Every refusal is `application/problem+json` (RFC 9457) with a stable `code`",
+        "for programs and a `message` for people. Lessons that were not booked have a code each, in",
+        "`failures`. Of several sentences a code says the one that fits.",
+        "",
+        "| status | code | says |",
+        "| --- | --- | --- |",
+    ]
+    for status, code in sorted((status, each) for each in Code for status in each.statuses):
+        said = re.sub(r":\w+}", "}", " ".join([*code.templates(), code.note])).strip()
+        lines.append(f"| {status} | `{code}` | {said} |")
+    lines += ["", "## The contract's errors", ""]
+    lines += ["| error | says | the code |", "| --- | --- | --- |"]
+    for error in sorted(_concrete(ContractError), key=lambda error: error.__name__):
+        said_first = (error.__doc__ or "").splitlines()[0]
+        shown = _WITHOUT.get(error, f"`{code_of(error)}`")
+        lines.append(f"| `{error.__name__}` | {said_first} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+_WITHOUT: dict[type[ContractError], str] = {
+    OrderExists: "(booked already: the answer is the batch)",
+    NothingFree: "(the code of each lesson)",
+}
+
+
+def _concrete(base: type[ContractError]) -> list[type[ContractError]]:
+    below = [leaf for child in base.__subclasses__() for leaf in _concrete(child)]
+    return below or [base]
+
+
+def _problem(status: int, code: Code, text: str) -> dict[str, Any]:
     problem = {
         "type": f"urn:creneau:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -235,8 +313,8 @@ def _problem(status: int, code: str, text: str) -> dict[str, Any]:
         "success": False,
         "message": text,
     }
-    if code in codes.LESSON:
+    if code.is_lesson:
         return problem | {"failures": [{"index": 1, "slot": _SLOT, "code": code, "error": text}]}
-    if code == "invalid_request":
+    if code is Code.INVALID_REQUEST:
         return problem | {"errors": [{"field": "date", "slot": 1, "message": "a date looks like 2035-03-05"}]}
     return problem

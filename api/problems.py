@@ -13,18 +13,14 @@ from starlette.routing import compile_path
 from starlette.types import Scope
 
 from api.chain.rpc import NodeUnavailable
+from api.errors import Code, Parameters, Problem
 from api.json_io import ExactResponse
-from api.refusals import Problem
 
 log = structlog.get_logger()
 
 MOST_ERRORS = 100
 
-_HTTP = {
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take that method."),
-    413: ("too_large", "This request is too large."),
-}
+_HTTP = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.TOO_LARGE}
 
 
 def response(problem: Problem, scope: Scope) -> ExactResponse:
@@ -58,9 +54,11 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return named
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
-    place = f"Lesson {error['slot']}, {error['field']}" if error["slot"] else str(error["field"])
-    return f"{place}: {error['message']}."
+def _invalid(found: list[dict[str, Any]]) -> Problem:
+    first: Parameters = {"field": found[0]["field"], "reason": found[0]["message"]}
+    if found[0]["slot"]:
+        first["slot"] = found[0]["slot"]
+    return Problem(Code.INVALID_REQUEST, details={"errors": found}, **first)
 
 
 def install(app: FastAPI) -> None:
@@ -75,11 +73,11 @@ def install(app: FastAPI) -> None:
         errors = field_errors(error.errors())
         if unreadable := getattr(request.state, "unreadable", None):
             errors = [{"field": "body", "slot": None, "message": unreadable}]
-        return response(Problem(422, "invalid_request", _sentence(errors[0]), errors=errors), request.scope)
+        return response(_invalid(errors), request.scope)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> ExactResponse:
-        code, message = _HTTP.get(error.status_code, ("bad_request", "This request can't be read."))
+        code = _HTTP.get(error.status_code, Code.BAD_REQUEST)
         headers = error.headers
         if error.status_code == 405:  # Starlette names those of one route only.
             paths, asked = app.openapi()["paths"], request.url.path
@@ -88,25 +86,20 @@ def install(app: FastAPI) -> None:
             here = [paths[path] for path in ([asked] if asked in paths else named)]
             methods = sorted({method.upper() for item in here for method in item})
             headers = {"Allow": ", ".join(methods)} if methods else headers
-        return response(Problem(error.status_code, code, message, headers=headers), request.scope)
-
-    later = {"Retry-After": "5"}
+        return response(Problem(code, headers=headers), request.scope)
 
     @app.exception_handler(NodeUnavailable)
     async def unavailable(request: Request, error: NodeUnavailable) -> ExactResponse:
         log.warning("the node does not answer", reason=str(error))
-        message = "The blockchain node does not answer just now. Nothing was booked; please try again."
-        return response(Problem(503, "node_unavailable", message, headers=later), request.scope)
+        return response(Problem(Code.NODE_UNAVAILABLE), request.scope)
 
     @app.exception_handler(SQLAlchemyError)
     async def no_database(request: Request, error: SQLAlchemyError) -> ExactResponse:
         log.warning("the database does not answer", reason=type(error).__name__)
-        message = "The service can't store anything just now. Please send the same request again."
-        return response(Problem(503, "database_unavailable", message, headers=later), request.scope)
+        return response(Problem(Code.DATABASE_UNAVAILABLE), request.scope)
 
 
 def unexpected(error: Exception) -> Problem:
     """What to say when the program is at fault, which the log tells."""
     log.error("request failed", exc_info=error)
-    message = "Something went wrong on our side. Ask for the batch before you try again."
-    return Problem(500, "internal_error", message)
+    return Problem(Code.INTERNAL_ERROR)

@@ -1,8 +1,10 @@
-"""The parts of a running shim, put together: the only place that knows all of them."""
+"""The composition root: the one place that knows every part of the service and puts them together."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
+import anyio
 from sqlalchemy import Connection, Row
 
 from api import metrics
@@ -14,14 +16,15 @@ from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
 from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
-from api.chain.escrow import connect
+from api.chain.escrow import Chain, connect
 from api.chain.rpc import NodeUnavailable
-from api.chain.signers import Custodian, MnemonicCustodian, arbiter_accounts, relayer_accounts
+from api.chain.signers import MnemonicCustodian, arbiter_accounts, relayer_accounts
 from api.db.store import Store
 from api.indexer.indexer import Indexer
 from api.indexer.keeper import Keeper
 from api.indexer.projection import Projection
 from api.jwks import Keys
+from api.middleware import Limits
 from api.outbox import handlers as kinds
 from api.outbox.handlers import ANYONES, Handlers
 from api.outbox.models import State, TransactionKind
@@ -33,80 +36,115 @@ from api.settings import Settings
 from api.webhooks import Webhooks
 
 
-class Shim:
-    """The parts of one running shim."""
+@dataclass(frozen=True)
+class Services:
+    """The parts of one running service."""
 
-    def __init__(self, settings: Settings, directory: Directory | None = None) -> None:
-        """Raises when the node or the database is not what the settings say: better now than in a request."""
-        self.settings = settings
-        self.custodian: Custodian = MnemonicCustodian(settings.custody_mnemonic)
-        accounts = relayer_accounts(settings)
-        self.chain = connect(settings)
-        self.store = Store(settings.database)
-        self.store.migrate()
-        jwks = settings.jwt_jwks_url
-        self.keys = Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None
-        accounts_of = TableDirectory(self.store, self.custodian)
-        self.directory = directory or (
-            HttpDirectory(settings, accounts_of) if settings.directory_url else accounts_of
-        )
-        self.webhooks = Webhooks(self.store, settings)
-        self.shared = metrics.Shared(self.store, self.balances_and_lag)
-        told = self._settled, self._moved
-        every = Handlers(self.chain, BatchHandler(self.store, self.chain))
-        self.relayer = Sender(self.store, self.chain, accounts, settings, every, ANYONES, *told)
-        self.relayers = [self.relayer]
-        arbiter = arbiter_accounts(settings)
-        if arbiter:
-            if {account.address for account in arbiter} & {account.address for account in accounts}:
-                raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
-            self.relayers.append(
-                Sender(self.store, self.chain, arbiter, settings, every, {TransactionKind.RESOLVE}, *told)
-            )
-        self.waiting = Waiting(self.store)
-        self.bookings = Bookings(
-            settings, self.store, self.chain, self.directory, self.custodian, self.relayer.accepted
-        )
-        self.linking = WalletLinks(settings, self.store, self.chain, self.directory, accounts_of)
-        self.prepared = WalletBookings(settings, self.store, self.chain, self.bookings)
-        self.lessons = LessonQueries(settings, self.store, self.chain, self.directory, self.custodian)
-        signed_calls = SignedCalls(self.store, self.chain, self.directory, self.custodian)
-        self.actions = Actions(self.chain, self.lessons, signed_calls, self.relayers)
-        self.listings = Listings(settings, self.chain, self.directory, signed_calls, self.relayer)
-        self.view = Projection(self.store, settings)
-        keeper = Keeper(self.store, self.view, self.chain, accounts[0], settings)
-        self.follower = Indexer(self.view, self.chain, settings, keeper.tick)
+    settings: Settings
+    limits: Limits
+    keys: Keys | None
+    """The keys of the tokens' issuer; None: tokens are signed with the shared secret."""
+    chain: Chain
+    store: Store
+    directory: Directory
+    relayers: Sequence[Sender]
+    """The relayer and, if the settings name its account, the arbiter's."""
+    view: Projection
+    follower: Indexer
+    webhooks: Webhooks
+    waiting: Waiting
+    bookings: Bookings
+    prepared: WalletBookings
+    lessons: LessonQueries
+    actions: Actions
+    listings: Listings
+    linking: WalletLinks
+    shared: metrics.Shared
+    spare: anyio.CapacityLimiter
+    """Threads for operators, who are answered while all others wait for the node."""
 
-    def _settled(self, submission_ids: Collection[str]) -> None:
-        self.waiting.settled(submission_ids)
-        self.follower.wake()
+    @classmethod
+    def build(cls, settings: Settings, directory: Directory | None = None) -> Self:
+        """Put the parts together, with this directory or the one of the settings.
 
-    def _moved(self, db: Connection, row: Row[Any], state: State) -> None:
-        kinds.line(row).info("state", state=state.value, was=row.state)
-        metrics.moved(row, state)
-        self.webhooks.record(db, row, state)
-
-    def balances_and_lag(self) -> tuple[dict[str, int], int]:
-        """What each of the relayer's keys has, in wei, and how many blocks the view is behind.
-
-        Without a node that answers, nothing.
+        Raises `ValueError`, `WrongChain`, `NodeUnavailable` or `OSError` if the node, the database or an
+        account is not what the settings say: better now than in a request.
         """
-        addresses = self.relayer.addresses
-        try:
-            head, *answers = self.chain.node.call_many(
-                [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
+        custodian = MnemonicCustodian(settings.custody_mnemonic)
+        accounts, arbiter = relayer_accounts(settings), arbiter_accounts(settings)
+        if {account.address for account in arbiter} & {account.address for account in accounts}:
+            raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
+        chain = connect(settings)
+        store = Store(settings.database)
+        store.migrate()
+        users = TableDirectory(store, custodian)
+        if directory is None:
+            directory = HttpDirectory(settings, users) if settings.directory_url else users
+        webhooks, waiting = Webhooks(store, settings), Waiting(store)
+
+        def settled(submission_ids: Collection[str]) -> None:
+            waiting.settled(submission_ids)
+            follower.wake()
+
+        def moved(db: Connection, row: Row[Any], state: State) -> None:
+            kinds.line(row).info("state", state=state.value, was=row.state)
+            metrics.moved(row, state)
+            webhooks.record(db, row, state)
+
+        every = Handlers(chain, BatchHandler(store, chain))
+        relayer = Sender(store, chain, accounts, settings, every, ANYONES, settled, moved)
+        relayers = [relayer]
+        if arbiter:
+            relayers.append(
+                Sender(store, chain, arbiter, settings, every, {TransactionKind.RESOLVE}, settled, moved)
             )
-            wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
-            return wei, abs(int(head, 16) - self.view.position().number)
-        except (NodeUnavailable, TypeError):
-            return {}, 0
+        bookings = Bookings(settings, store, chain, directory, custodian, relayer.accepted)
+        lessons = LessonQueries(settings, store, chain, directory, custodian)
+        signed_calls = SignedCalls(store, chain, directory, custodian)
+        view = Projection(store, settings)
+        keeper = Keeper(store, view, chain, accounts[0], settings)
+        follower = Indexer(view, chain, settings, keeper.tick)
+        jwks = settings.jwt_jwks_url
+        return cls(
+            settings=settings,
+            limits=Limits(settings),
+            keys=Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None,
+            chain=chain,
+            store=store,
+            directory=directory,
+            relayers=relayers,
+            view=view,
+            follower=follower,
+            webhooks=webhooks,
+            waiting=waiting,
+            bookings=bookings,
+            prepared=WalletBookings(settings, store, chain, bookings),
+            lessons=lessons,
+            actions=Actions(chain, lessons, signed_calls, relayers),
+            listings=Listings(settings, chain, directory, signed_calls, relayer),
+            linking=WalletLinks(settings, store, chain, directory, users),
+            shared=metrics.Shared(store, lambda: _balances_and_lag(chain, relayer, view)),
+            spare=anyio.CapacityLimiter(4),
+        )
+
+    @property
+    def relayer(self) -> Sender:
+        """The relayer that sends everything but the arbiter's decisions."""
+        return self.relayers[0]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for relayer in self.relayers:
+            relayer.start()
+        self.follower.start()
+        self.webhooks.start()
 
     def drain(self) -> None:
-        """Lets no request wait any longer: the process is about to end."""
+        """Let no request wait any longer: the process is about to end."""
         self.waiting.drain()
 
     def close(self) -> None:
-        """Stops, after what is just being done."""
+        """Stop the threads, each after its present work, and close what is open."""
         for relayer in self.relayers:
             relayer.stop()
         self.webhooks.stop()
@@ -114,3 +152,19 @@ class Shim:
         if isinstance(self.directory, HttpDirectory):
             self.directory.close()
         self.store.close()
+
+
+def _balances_and_lag(chain: Chain, relayer: Sender, view: Projection) -> tuple[dict[str, int], int]:
+    """Return the balance of each key of the relayer in wei, and how many blocks the view is behind.
+
+    Without a node that answers: no balances, and 0.
+    """
+    addresses = relayer.addresses
+    try:
+        head, *answers = chain.node.call_many(
+            [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
+        )
+        wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
+        return wei, abs(int(head, 16) - view.position().number)
+    except (NodeUnavailable, TypeError):
+        return {}, 0

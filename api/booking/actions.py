@@ -15,10 +15,11 @@ from api.booking.models import order_slots
 from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain, terms_of
+from api.errors import Code, Parameters, Problem, code_of
 from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
-from api.refusals import Problem
-from api.schemas.build import LessonState, frontend_id, is_booked, lessons, moment, payment
+from api.schemas.build import LessonState, frontend_id, is_booked, payment
+from api.words import DONE, lessons, utc
 from creneau import abi
 from creneau.amounts import format_edu, lesson_amount
 from creneau.booking import BatchState
@@ -28,14 +29,6 @@ from creneau.order import Slot, booking_id
 from creneau.typed_data import action_typed_data
 from creneau.types import from_unix, to_bytes32
 
-DONE: dict[Action | None, str] = {
-    None: "acknowledged",
-    Action.CONFIRM: "confirmed",
-    Action.CANCEL: "cancelled",
-    Action.COMPLETE: "completed",
-    Action.DISPUTE: "disputed",
-    Action.RESOLVE: "resolved",
-}
 _BRINGS: dict[Action | None, Status] = {
     Action.CONFIRM: Status.CONFIRMED,
     Action.CANCEL: Status.CANCELLED,
@@ -69,6 +62,11 @@ class LessonAction:
     def bits(self) -> int:
         """The set of lessons that the contract is told, or was if nothing is left to do."""
         return sum(1 << place for place in self.todo or self.places)
+
+    @property
+    def done(self) -> str:
+        """The act as a participle."""
+        return DONE["en"][self.act] if self.act else "acknowledged"
 
     @property
     def actor(self) -> str:
@@ -143,22 +141,20 @@ class Actions:
     def _place(self, row: Any, booking_id: str, user_id: str) -> int:
         other, place, _ = self._lessons.booking(booking_id, user_id)
         if other.id != row.id:
-            message = f"The booking {booking_id} is of another batch."
-            raise Problem.of_field("other_batch", "lessons", message)
+            raise Problem.of_field(Code.OTHER_BATCH, "lessons", booking=booking_id)
         return place
 
     def _action(
         self, act: Action, row: Any, role: Role, places: Collection[int] | None, share: int
     ) -> LessonAction:
         if role not in _ACTORS[act]:
-            who = " or the ".join(sorted(_ACTORS[act])).replace("arbiter", "operator")
-            raise Problem(403, "not_yours_to_do", f"Only the {who} can have a lesson {DONE[act]}.")
+            raise Problem(Code.NOT_YOURS_TO_DO, act=act, roles=_ACTORS[act])
         state = self._state(row)
         if places is None:
             places = [place for place in range(len(row.lessons)) if is_booked(row, place)]
             places = [place for place in places if self._fits(act, row, role, state, place)]
             if not places:
-                raise Problem(409, "wrong_status", f"No lesson of this batch can be {DONE[act]}.")
+                raise Problem(Code.WRONG_STATUS, act=act)
         places = sorted(set(places))
         # Who decides a dispute wants his share, so one that another decided is not his.
         repeats = act != Action.RESOLVE
@@ -168,8 +164,7 @@ class Actions:
     def _state(self, row: Any) -> BatchState:
         state = abi.decode_batch(self._chain.read(abi.batches_data(to_bytes32(row.id))))
         if state.created_at is None:
-            message = "These lessons are not in a block yet. Please try again in a moment."
-            raise Problem(409, "not_booked_yet", message, headers={"Retry-After": "2"})
+            raise Problem(Code.NOT_BOOKED_YET)
         return state
 
     def _fits(self, act: Action, row: Any, role: Role, state: BatchState, place: int) -> bool:
@@ -184,13 +179,13 @@ class Actions:
 
     def prepared(self, action: LessonAction) -> dict[str, Any]:
         """What the actor signs. Raises `Problem` if the contract would refuse it."""
-        if not action.todo:
-            raise Problem(409, "wrong_status", f"{lessons(len(action.places))} already {DONE[action.act]}.")
+        if action.act is None or not action.todo:
+            raise Problem(Code.WRONG_STATUS, count=len(action.places), act=action.act or Action.COMPLETE)
         self._preflight(action, action.actor, action.call())
         key = to_bytes32(action.row.id)
         return {
             "success": True,
-            "message": f"To be signed, to have {lessons(len(action.todo))} {DONE[action.act]}.",
+            "message": f"To be signed, to have {lessons(len(action.todo))} {action.done}.",
             "data": {
                 "act": action.act,
                 "batchId": action.row.id,
@@ -206,8 +201,7 @@ class Actions:
             return None
         resolves = action.act == Action.RESOLVE
         if resolves and len(self._relayers) < 2:
-            message = "This service does not have the arbiter's account: decide it from the console."
-            raise Problem(409, "no_arbiter", message)
+            raise Problem(Code.NO_ARBITER)
         relayer = self._relayers[resolves]
         submission_id, known = self._signed_calls.find(
             f"{action.act}:{action.row.id}:{action.bits}:{action.actor}:{action.share}"
@@ -254,7 +248,7 @@ class Actions:
         got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in action.places) for role in _PARTIES}
         ids = {"student": action.row.student_id, "tutor": action.row.tutor_id}
         sums = [f"{format_edu(wei)} EDU to the {role}" for role, wei in got.items() if wei]
-        message = f"{lessons(len(bookings))} {DONE[action.act]}{'' if done else ', on the way'}"
+        message = f"{lessons(len(bookings))} {action.done}{'' if done else ', on the way'}"
         return {
             "success": True,
             "message": f"{message}: {' and '.join(sums)}." if sums else f"{message}.",
@@ -280,27 +274,26 @@ class Actions:
 def _refusal(action: LessonAction, error: ContractError) -> Problem:
     """The contract's error in words, with the lesson and the time it is about."""
     place = getattr(error, "index", None)
-    details: dict[str, Any] = {}
-    subject = "It"
-    if place is not None:
-        lesson = action.row.lessons[place]
-        subject = f"The lesson of {lesson['date']} at {lesson['time']}"
-        details["bookingId"] = frontend_id(booking_id(to_bytes32(action.row.id), place))
-    done = DONE[action.act]
+    if isinstance(error, NotActor):
+        return Problem(Code.NO_ARBITER)
+    if place is None or action.act is None:
+        return Problem(code_of(error), message=Code.REFUSED.sentence(reason=str(error)))
+    lesson, act, code = action.row.lessons[place], action.act, code_of(error)
+    terms: Parameters = {"date": str(lesson["date"]), "time": str(lesson["time"])}
+    details = {"bookingId": frontend_id(booking_id(to_bytes32(action.row.id), place))}
     match error:
         case WrongStatus():
-            details["lessonStatus"] = Status(error.actual).name
-            allowed = [status.name.lower() for status in Status if error.allowed >> status & 1]
-            now = Status(error.actual).name.lower()
-            code, reason = "wrong_status", f"is {now}; only one that is {' or '.join(allowed)} can be {done}"
+            status = Status(error.actual)
+            allowed = [status for status in Status if error.allowed >> status & 1]
+            terms |= {"act": act, "status": status, "allowed": allowed}
+            details["lessonStatus"] = status.name
         case TooLate():
-            details["until"] = moment(from_unix(error.until))
-            code, reason = "too_late", f"could be {done} until {details['until']}"
+            terms |= {"act": act, "until": from_unix(error.until)}
+            details["until"] = utc(terms["until"])
         case TooEarly():
-            details["from"] = moment(from_unix(error.from_))
-            code, reason = "too_early", f"can be {done} from {details['from']} on"
-        case NotActor():
-            code, reason = "no_arbiter", "can be decided by the arbiter only, whose account this is not"
+            terms |= {"act": act, "since": from_unix(error.from_)}
+            details["from"] = utc(terms["since"])
         case _:
-            code, reason = "refused", f"was refused: {error}"
-    return Problem(409, code, f"{subject} {reason.rstrip('.')}.", **details)
+            code = Code.REFUSED
+            terms["reason"] = str(error)
+    return Problem(code, details=details, **terms)

@@ -23,13 +23,13 @@ from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
 from api.db.store import Store
 from api.db.tables import batches, now, prepared_batches
+from api.errors import Code, Problem
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
 from api.outbox.models import TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
-from api.refusals import Problem
-from api.schemas.build import lessons, nothing_booked
+from api.schemas.build import nothing_booked
 from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
 from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
@@ -243,36 +243,39 @@ class Bookings:
         """Student, tutor and annonce, each looked up once."""
         student = self._directory.user(student_id)
         if student is None or student.role != "student":
-            raise Problem(403, "not_a_student", "Only a student can book lessons.")
+            raise Problem(Code.NOT_A_STUDENT)
         log.info(f"{TAG} Vérification étudiant: {student.id} ✅")
         tutor = self._directory.tutor(tutor_id)
         if tutor is None or tutor.role != "tutor":
-            raise Problem.of_field("tutor_not_found", "tutorId", "There is no such tutor.")
+            raise Problem.of_field(Code.TUTOR_NOT_FOUND, "tutorId")
         log.info(f"{TAG} Vérification tuteur: {tutor.id} ✅")
         annonce = self._directory.annonce(annonce_id)
         if annonce is None or annonce.tutor_id not in {tutor.id, tutor.profile_id}:
-            raise Problem.of_field("annonce_not_found", "annonceId", "This tutor has no such annonce.")
+            raise Problem.of_field(Code.ANNONCE_NOT_FOUND, "annonceId")
         if not 0 < annonce.hourly_rate <= UINT96_MAX:
-            raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
+            raise Problem(Code.ANNONCE_NOT_BOOKABLE)
         return student, tutor, annonce
 
     def can_pay(self, snapshot: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
         """Raises `Problem` if the student has too little, or allows the contract too little of it."""
-        price = f"The price of {lessons(count)} is {format_edu(total)} EDU"
         if snapshot.balance < total:
-            message = f"{price}, and you have {format_edu(snapshot.balance)} EDU. Nothing was booked."
-            needed, available = str(total), str(snapshot.balance)
-            raise Problem(409, "insufficient_balance", message, neededWei=needed, availableWei=available)
-        if snapshot.allowance < total and not can_permit:
-            message = f"{price}, and the contract may take {format_edu(snapshot.allowance)} EDU of yours."
+            details = {"neededWei": str(total), "availableWei": str(snapshot.balance)}
             raise Problem(
-                409,
-                "insufficient_allowance",
-                f"{message} Nothing was booked.",
-                neededWei=str(total),
-                availableWei=str(snapshot.allowance),
-                token=self._chain.token,
-                spender=self._chain.escrow,
+                Code.INSUFFICIENT_BALANCE,
+                details=details,
+                count=count,
+                price=total,
+                available=snapshot.balance,
+            )
+        if snapshot.allowance < total and not can_permit:
+            details = {"neededWei": str(total), "availableWei": str(snapshot.allowance)}
+            details |= {"token": self._chain.token, "spender": self._chain.escrow}
+            raise Problem(
+                Code.INSUFFICIENT_ALLOWANCE,
+                details=details,
+                count=count,
+                price=total,
+                available=snapshot.allowance,
             )
 
     def publication(self, order: Order, tutor: User, snapshot: ChainSnapshot) -> bytes | None:
@@ -287,21 +290,15 @@ def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
     if published == order.hourly_rate_wei or tutor.custody_index is not None:
         return published != order.hourly_rate_wei
     if not published:
-        raise Problem(
-            409, "not_published", "The tutor has not published this annonce yet. Nothing was booked."
-        )
-    rates = f"{format_edu(published)} EDU an hour, not {format_edu(order.hourly_rate_wei)} EDU"
-    raise Problem(409, "rate_mismatch", f"The tutor has published {rates}. Nothing was booked.")
+        raise Problem(Code.NOT_PUBLISHED)
+    raise Problem(Code.RATE_MISMATCH, published=published, rate=order.hourly_rate_wei)
 
 
 def _of_kind(student: User, own_wallet: bool) -> None:
     if own_wallet and student.custody_index is not None:
-        message = "Your account is kept for you: book with POST /api/blockchain/booking/batch."
-        raise Problem(409, "custodial_account", f"{message} Nothing was prepared.")
+        raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
     if not own_wallet and student.custody_index is None:
-        message = "Your account has a wallet of its own, which has to sign: begin with"
-        message += " POST /api/blockchain/booking/batch/prepare. Nothing was booked."
-        raise Problem(409, "signature_required", message)
+        raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
 
 
 def _is_of(order: Row[Any], tutor: User, annonce: Annonce, planned: list[Lesson]) -> bool:
@@ -311,8 +308,7 @@ def _is_of(order: Row[Any], tutor: User, annonce: Annonce, planned: list[Lesson]
 
 
 def _reused() -> Problem:
-    message = "This key was already used for another request."
-    return Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+    return Problem.of_field(Code.IDEMPOTENCY_KEY_REUSED, "Idempotency-Key")
 
 
 def hash_of(request: CreateBatchBookingData) -> str:

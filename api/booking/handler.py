@@ -10,6 +10,7 @@ from api.chain.escrow import Chain, order_of, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.store import Store
 from api.db.tables import orders
+from api.errors import SLOT_CODES, Code
 from api.outbox.handlers import TAG, Handler, Outcome, Prepared, Receipt, Rejection, Revert, line
 from api.outbox.models import State
 from api.schemas.build import failures, frontend_id
@@ -52,7 +53,7 @@ class BatchHandler(Handler):
                 prepared[row.id] = (
                     Prepared(row, row.locks | {f"{row.tutor}/{row.listing}": 1}, publishes=True)
                     if listing.nonce == row.listing_nonce
-                    else Rejection("rate_mismatch", "The tutor has just changed the rate.")
+                    else Rejection(Code.RATE_MISMATCH, Code.RATE_MISMATCH.sentence())
                 )
         return prepared
 
@@ -79,13 +80,13 @@ class BatchHandler(Handler):
         for (row, error), check in zip(others, checks, strict=True):
             codes = [] if isinstance(check, RpcError) else abi.decode_check(unhex(check))[0]
             left_out = [
-                slots.failure(lesson, slots.CODES[code])
+                slots.failure(lesson, SLOT_CODES[code])
                 for lesson, code in zip(row.lessons, codes, strict=False)
-                if code in slots.CODES
+                if code in SLOT_CODES
             ]
             if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
                 # Not taken any more, if it names none: it was when the contract said so.
-                everything = [slots.failure(lesson, "taken") for lesson in row.lessons]
+                everything = [slots.failure(lesson, Code.TAKEN) for lesson in row.lessons]
                 outcomes[row.id] = Rejection(left_out=left_out or everything)
         return outcomes
 
@@ -128,7 +129,7 @@ class BatchHandler(Handler):
             if entry["topics"][:2] == [_BOOKINGS_CREATED, row.id]
         ]
         left_out = [
-            slots.failure(lesson, "taken")
+            slots.failure(lesson, Code.TAKEN)
             for place, lesson in enumerate(row.lessons)
             if not booked >> place & 1
         ]

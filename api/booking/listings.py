@@ -10,16 +10,16 @@ from sqlalchemy import Row
 from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
+from api.errors import Code, Problem
 from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
-from api.refusals import Problem
-from api.schemas.build import moment
 from api.schemas.requests import PublishData
 from api.settings import Settings
+from api.words import utc
 from creneau import abi
-from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
+from creneau.amounts import UINT96_MAX, from_wei, to_wei
 from creneau.booking import Listing
 from creneau.lifecycle import FOREVER
 from creneau.order import listing_id
@@ -74,15 +74,14 @@ class Listings:
         """When the tutor's time is taken, by the chain's calendar."""
         tutor = self._directory.tutor(tutor_id)
         if tutor is None or tutor.role != "tutor":
-            raise Problem(404, "tutor_not_found", "There is no such tutor.")
+            raise Problem(Code.TUTOR_NOT_FOUND)
         since = since or datetime.now(UTC).replace(microsecond=0)
         if not from_unix(0) <= since < FOREVER - timedelta(days=366):
-            raise Problem.of_field("invalid_range", "from", "It must be between 1970 and 9998.")
+            raise Problem.of_field(Code.INVALID_RANGE, "from")
         since = since.astimezone(UTC)
         until = until or since + timedelta(days=_USUAL_DAYS)
         if not since < until <= since + timedelta(days=MOST_DAYS):
-            message = f"It must be later than from, by at most {MOST_DAYS} days."
-            raise Problem.of_field("invalid_range", "to", message)
+            raise Problem.of_field(Code.INVALID_RANGE, "to", days=MOST_DAYS)
         until = until.astimezone(UTC)
         answer = self._chain.read(abi.calendar_data(tutor.wallet, since, until))
         taken = abi.decode_calendar(answer, since, until)
@@ -91,9 +90,9 @@ class Listings:
             "message": "The taken times." if taken else "Nothing is taken.",
             "data": {
                 "tutorId": tutor.id,
-                "from": moment(since),
-                "to": moment(until),
-                "taken": [{"start": moment(start), "end": moment(end)} for start, end in taken],
+                "from": utc(since),
+                "to": utc(until),
+                "taken": [{"start": utc(start), "end": utc(end)} for start, end in taken],
             },
         }
 
@@ -109,13 +108,12 @@ class Listings:
         """What the tutor of an annonce wants to publish. Raises `Problem` unless he may."""
         annonce, tutor = self._found(annonce_id)
         if user_id != tutor.id:
-            raise Problem(403, "not_yours_to_do", "Only its tutor can publish an annonce.")
+            raise Problem(Code.NOT_YOURS_TO_DO)
         if not 0 < annonce.hourly_rate <= UINT96_MAX:
-            raise Problem(409, "annonce_not_bookable", "This annonce has no rate that can be booked.")
+            raise Problem(Code.ANNONCE_NOT_BOOKABLE)
         rate = annonce.hourly_rate if wanted.hourly_rate is None else to_wei(wanted.hourly_rate)
         if rate not in {0, annonce.hourly_rate}:
-            message = f"The annonce's rate is {format_edu(annonce.hourly_rate)} EDU; change it there first."
-            raise Problem.of_field("rate_mismatch", "hourlyRate", message)
+            raise Problem.of_field(Code.RATE_MISMATCH, "hourlyRate", listing_rate=annonce.hourly_rate)
         listing = self._listing(annonce, tutor)
         instant = listing.instant if wanted.instant is None else wanted.instant
         return Publication(annonce, tutor, listing, rate, instant)
@@ -141,7 +139,7 @@ class Listings:
         )
         call = abi.publish_data(tutor, key, *terms, signed)
         if error := self._signed_calls.refusal(self._relayer.address, call):
-            raise Problem(409, "refused", f"Nothing was published. {error}")
+            raise Problem(Code.REFUSED, reason=str(error))
         locks = {f"{tutor}/{to_hex(key)}": 1}
         self._signed_calls.enqueue(self._relayer, TransactionKind.ACT, submission_id, call, locks, request_id)
         return submission_id
@@ -167,7 +165,7 @@ class Listings:
         annonce = self._directory.annonce(annonce_id)
         tutor = None if annonce is None else self._directory.tutor(annonce.tutor_id)
         if annonce is None or tutor is None:
-            raise Problem(404, "annonce_not_found", "There is no such annonce.")
+            raise Problem(Code.ANNONCE_NOT_FOUND)
         return annonce, tutor
 
     def _listing(self, annonce: Annonce, tutor: User) -> Listing:
@@ -201,7 +199,7 @@ class Listings:
             "timeZone": zone,
             "schedule": None
             if times is None
-            else [{"start": moment(start), "end": moment(end)} for start, end in times],
+            else [{"start": utc(start), "end": utc(end)} for start, end in times],
             "published": published == annonce.hourly_rate,
             "publishedRate": listing.hourly_rate if published else None,
             "publishedRateWei": str(published) if published else None,

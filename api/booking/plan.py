@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Unpack
 from zoneinfo import ZoneInfo
 
 from api.booking.models import Failure, Lesson
+from api.errors import SLOT_CODES, Code, Parameters
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
-from creneau.amounts import DECIMALS, format_edu, lesson_amount, to_wei
+from creneau.amounts import DECIMALS, lesson_amount, to_wei
 from creneau.order import SlotCode
 from creneau.types import to_unix
 
@@ -18,41 +20,21 @@ LEAD = timedelta(seconds=60)
 _CENT = 10 ** (DECIMALS - 2)
 
 
-_REASONS = {
-    "in_past": "has already begun, or begins within a minute",
-    "misaligned": "does not start on a quarter of an hour",
-    "invalid_duration": f"must last {STEP_MINUTES} to {MOST_MINUTES} minutes, in steps of {STEP_MINUTES}",
-    "outside_schedule": "is not within the times at which the tutor gives lessons",
-    "overlap": "overlaps another lesson of this request",
-    "taken": "is already taken",
-    "amount_mismatch": "costs {price} EDU, not {amount} EDU",
-    "nonexistent_time": "falls into the hour that the clocks skip that day in {zone}",
-    "ambiguous_time": "falls into the hour that comes twice that day in {zone}",
-}
-CODES = {
-    SlotCode.IN_PAST: "in_past",
-    SlotCode.MISALIGNED: "misaligned",
-    SlotCode.DURATION: "invalid_duration",
-    SlotCode.TAKEN: "taken",
-    SlotCode.OVERLAP: "overlap",
-}
-
-
-def failure(lesson: Lesson, code: str, **details: object) -> Failure:
+def failure(lesson: Lesson, code: Code, **terms: Unpack[Parameters]) -> Failure:
     """The failure of a lesson, with a sentence that says why."""
-    reason = _REASONS[code].format(**details)
+    terms |= {"date": lesson["date"], "time": lesson["time"]}
     return {
         "index": lesson["index"],
         "slot": {name: lesson[name] for name in ("date", "time", "amount", "duration")},
         "code": code,
-        "error": f"The lesson of {lesson['date']} at {lesson['time']} {reason}.",
+        "error": code.sentence(**terms),
     }
 
 
 def refused(lessons: Sequence[Lesson], codes: Iterable[SlotCode]) -> list[Failure]:
     """The failures of those lessons that the contract's `check` refuses."""
     pairs = zip(lessons, codes, strict=True)
-    return [failure(lesson, CODES[code]) for lesson, code in pairs if code in CODES]
+    return [failure(lesson, SLOT_CODES[code]) for lesson, code in pairs if code in SLOT_CODES]
 
 
 def plan(
@@ -77,18 +59,18 @@ def plan(
             "start": to_unix(start),
         }
         if slot.duration % STEP_MINUTES or not STEP_MINUTES <= slot.duration <= MOST_MINUTES:
-            failures.append(failure(lesson, "invalid_duration"))
+            failures.append(failure(lesson, Code.INVALID_DURATION))
         elif start.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
-            failures.append(failure(lesson, "nonexistent_time", zone=zone.key))
+            failures.append(failure(lesson, Code.NONEXISTENT_TIME, zone=zone.key))
         elif local.replace(fold=1).utcoffset() != local.utcoffset():
-            failures.append(failure(lesson, "ambiguous_time", zone=zone.key))
+            failures.append(failure(lesson, Code.AMBIGUOUS_TIME, zone=zone.key))
         elif start < now + LEAD:
-            failures.append(failure(lesson, "in_past"))
+            failures.append(failure(lesson, Code.IN_PAST))
         elif during is not None and not covers(during, start, slot.duration):
-            failures.append(failure(lesson, "outside_schedule"))
+            failures.append(failure(lesson, Code.OUTSIDE_SCHEDULE))
         elif not is_price(to_wei(slot.amount), hourly_rate, slot.duration):
-            price = format_edu(lesson_amount(hourly_rate, slot.duration))
-            failures.append(failure(lesson, "amount_mismatch", price=price, amount=format(slot.amount, "f")))
+            price = lesson_amount(hourly_rate, slot.duration)
+            failures.append(failure(lesson, Code.AMOUNT_MISMATCH, price=price, amount=slot.amount))
         else:
             lessons.append(lesson)
     return lessons, failures

@@ -20,12 +20,13 @@ from api.chain.escrow import Chain
 from api.chain.signers import Custodian
 from api.db.store import Store
 from api.db.tables import batches, bookings, index_position, orders, transactions, users
+from api.errors import Code, Problem
 from api.outbox.models import State, TransactionKind
 from api.people.directory import Directory, User
-from api.refusals import Problem
-from api.schemas.build import LessonState, answer, batch_range, booking_data, is_booked, lessons
+from api.schemas.build import LessonState, answer, batch_range, booking_data, is_booked
 from api.schemas.requests import Selection
 from api.settings import Settings
+from api.words import lessons
 from creneau.amounts import from_wei, lesson_amount
 from creneau.lifecycle import FOREVER, Role, Status
 from creneau.types import from_unix, to_address, to_unix
@@ -60,7 +61,7 @@ class LessonQueries:
         row = self._rows([batch_id]).get(batch_id)
         role = row and self._role(row, user_id)
         if not role:
-            raise Problem(404, "batch_not_found", "There is no such batch.")
+            raise Problem(Code.BATCH_NOT_FOUND)
         return row, role
 
     def booking(self, booking_id: str, user_id: str) -> tuple[Any, int, Role]:
@@ -74,7 +75,7 @@ class LessonQueries:
         row = next(iter(self._rows(ids).values()), None) if len(ids) == 1 else None
         if row and place < len(row.lessons) and is_booked(row, place) and (role := self._role(row, user_id)):
             return row, place, role
-        raise Problem(404, "booking_not_found", "There is no such booking.")
+        raise Problem(Code.BOOKING_NOT_FOUND)
 
     def seen(self, batch_id: str) -> dict[int, LessonState]:
         """A batch's lessons as they stand, by their places; none that the view does not have yet."""
@@ -180,9 +181,9 @@ class LessonQueries:
         """Whose lessons are asked for: the reader's own, or anybody's if he is an operator."""
         person = (self._directory.tutor if side == "tutor" else self._directory.user)(person_id)
         if (person is None or person.id != user_id) and user_id not in self._operators:
-            raise Problem(403, "not_yours", "You can see your own bookings only.")
+            raise Problem(Code.NOT_YOURS)
         if person is None:
-            raise Problem(404, "user_not_found", "There is no such user.")
+            raise Problem(Code.USER_NOT_FOUND)
         return person
 
     def _role(self, row: Any, user_id: str) -> Role | None:
@@ -271,6 +272,5 @@ def _position(cursor: str) -> tuple[int, str]:
     except ValueError:
         match = None
     if match is None:
-        message = "This is no cursor that an earlier page gave."
-        raise Problem.of_field("invalid_cursor", "cursor", message)
+        raise Problem.of_field(Code.INVALID_CURSOR, "cursor")
     return int(match[1]), match[2]

@@ -12,10 +12,10 @@ from api.chain.escrow import Chain, typed_digest
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.db.store import Store
+from api.errors import Code, Problem
 from api.outbox.models import State, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Directory
-from api.refusals import Problem
 from creneau.errors import ContractError, decode_revert
 from creneau.types import to_hex
 
@@ -51,14 +51,12 @@ class SignedCalls:
             asked = self._chain.node.call_many(signatures.calls(account, digest, given))
             judged = signatures.judge(account, digest, given, *asked)
             if judged is None:
-                message = f"This is not the signature of {account} for exactly this. Nothing was changed."
-                raise Problem.of_field("wrong_signer", "signature", message)
+                raise Problem.of_field(Code.WRONG_SIGNER, "signature", account=account)
             return judged
         user = self._directory.user(user_id)
         index = None if user is None else user.kept_index  # For former orders also when it is not in force.
         if index is None or self._custodian.address(index) != account:
-            message = "Your account has a wallet of its own, which has to sign. Nothing was changed."
-            raise Problem(409, "signature_required", message)
+            raise Problem(Code.SIGNATURE_REQUIRED)
         return self._custodian.sign(index, typed_digest(typed_data))
 
     def refusal(self, sender: str, call: bytes) -> ContractError | None:

@@ -19,8 +19,8 @@ from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot, order_of, typed_digest
 from api.db.store import Store
 from api.db.tables import now, prepared_batches
+from api.errors import Code, Problem
 from api.people.directory import Annonce
-from api.refusals import Problem
 from api.schemas.build import nothing_booked, rfc3339
 from api.schemas.requests import CreateBatchBookingData, SubmitData
 from api.settings import Settings
@@ -45,8 +45,7 @@ class WalletBookings:
         """Checks a request, and what its student has to sign for it. Sends nothing. Raises `Problem`."""
         request_hash, key = hash_of(request), key or uuid.uuid4().hex
         if known := self._bookings.known(student_id, key, request_hash):
-            message = "This was submitted already."
-            raise Problem(409, "already_submitted", message, batchId=known)
+            raise Problem(Code.ALREADY_SUBMITTED, details={"batchId": known})
         if open_row := self._open(student_id, key, request_hash):
             return self._answer(open_row)
         seconds = self._settings.prepare_seconds + self._settings.order_seconds
@@ -91,18 +90,15 @@ class WalletBookings:
         with self._store.read() as db:
             row = db.execute(select(prepared_batches).where(prepared_batches.c.id == batch_id)).one_or_none()
         if row is None or row.student_id != student_id:
-            raise Problem(404, "batch_not_found", "There is no such batch.")
+            raise Problem(Code.BATCH_NOT_FOUND)
         if row.expires_at <= now():
-            raise Problem(
-                409, "prepared_expired", "This waited too long for its signature. Please prepare it again."
-            )
+            raise Problem(Code.PREPARED_EXPIRED)
         order = order_of(SimpleNamespace(**row.batch))
         student, tutor, annonce = self._bookings.parties(
             student_id, row.batch["tutor_id"], row.batch["annonce_id"]
         )
         if (student.wallet, tutor.wallet) != (order.student, order.tutor):
-            message = "The wallet of a party has changed meanwhile. Please prepare it again."
-            raise Problem(409, "wallet_changed", message)
+            raise Problem(Code.WALLET_CHANGED)
         snapshot = self._chain.snapshot(order, signed.signature)
         if snapshot.signature is None:
             raise _wrong_signer("signature", order)
@@ -110,8 +106,7 @@ class WalletBookings:
         charged = self._charged(row.batch, order, annonce, snapshot)
         useful = permit is not None and snapshot.permit_nonce == row.permit_nonce
         if snapshot.allowance < charged and permit is None and row.permit_value is not None:
-            message = "The contract may not take the price yet, so the permit has to be signed too."
-            raise Problem.of_field("permit_required", "permitSignature", message)
+            raise Problem.of_field(Code.PERMIT_REQUIRED, "permitSignature")
         self._bookings.can_pay(snapshot, charged, len(order.slots), can_permit=useful)
         publish = self._bookings.publication(order, tutor, snapshot)
         call = abi.create_bookings_data(order, snapshot.signature, permit)
@@ -128,8 +123,7 @@ class WalletBookings:
                 select(prepared_batches).where(mine, prepared_batches.c.expires_at > now())
             ).one_or_none()
         if row is not None and row.request_hash != request_hash:
-            message = "This key was already used for another request."
-            raise Problem.of_field("idempotency_key_reused", "Idempotency-Key", message)
+            raise Problem.of_field(Code.IDEMPOTENCY_KEY_REUSED, "Idempotency-Key")
         return row
 
     def _permit(self, row: Row[Any], order: Order, signed: SubmitData) -> Permit | None:
@@ -150,14 +144,14 @@ class WalletBookings:
             changed = [
                 slots.failure(
                     lesson,
-                    "amount_mismatch",
-                    price=format_edu(lesson_amount(rate, lesson["duration"])),
+                    Code.AMOUNT_MISMATCH,
+                    price=lesson_amount(rate, lesson["duration"]),
                     amount=lesson["amount"],
                 )
                 for lesson in lessons
             ]
-            reason = f"The tutor's rate is {format_edu(rate)} EDU an hour now. Please prepare it again."
-            raise nothing_booked(_with(batch, changed), "rate_mismatch", reason)
+            reason = Code.RATE_MISMATCH.sentence(rate=rate)
+            raise nothing_booked(_with(batch, changed), Code.RATE_MISMATCH, reason)
         failed = slots.refused(lessons, snapshot.codes)
         # The contract leaves out only what is taken, and a signed order can't be changed.
         lost = {*snapshot.codes} - {SlotCode.OK, SlotCode.TAKEN} or len(failed) == len(lessons)
@@ -195,5 +189,4 @@ def _with(batch: dict[str, Any], failed: list[Failure]) -> list[Failure]:
 
 
 def _wrong_signer(field: str, order: Order) -> Problem:
-    message = f"This is not the signature of {order.student} for what was prepared. Nothing was booked."
-    return Problem.of_field("wrong_signer", field, message)
+    return Problem.of_field(Code.WRONG_SIGNER, field, account=order.student)

@@ -13,15 +13,12 @@ from sqlalchemy import Row
 from api.booking.models import Failure
 from api.chain.escrow import Chain
 from api.chain.rpc import Call, RpcError
+from api.errors import Code, code_of
 from api.outbox.models import TransactionKind
 from creneau import abi
 from creneau.errors import (
     ContractError,
-    ERC20InsufficientAllowance,
-    ERC20InsufficientBalance,
-    NotListed,
     OrderExpired,
-    RateMismatch,
     decode_revert,
 )
 
@@ -35,13 +32,6 @@ ANYONES = frozenset(TransactionKind) - {TransactionKind.RESOLVE}
 Receipt = dict[str, Any]
 Revert = tuple[Row[Any], ContractError | None]
 """A send that the contract refused, with its error; None if the node can't tell it any more."""
-
-_CODES: dict[type[ContractError], str] = {
-    ERC20InsufficientBalance: "insufficient_balance",
-    ERC20InsufficientAllowance: "insufficient_allowance",
-    NotListed: "not_published",
-    RateMismatch: "rate_mismatch",
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class Prepared:
 class Rejection:
     """Why a send came to nothing. Without a code, what a batch has `left_out` says it."""
 
-    code: str | None = None
+    code: Code | None = None
     detail: str | None = None
     left_out: Sequence[Failure] = ()
 
@@ -110,11 +100,11 @@ class Handler:
         refusals: dict[str, Outcome] = {}
         for row, error in reverted:
             if error is None:
-                refusals[row.id] = Rejection("reverted", "The contract refused the transaction.")
+                refusals[row.id] = Rejection(Code.REVERTED, Code.REVERTED.sentence())
             elif isinstance(error, OrderExpired):
-                refusals[row.id] = Rejection("expired", "It could not be sent in time. Please book again.")
+                refusals[row.id] = Rejection(Code.EXPIRED, Code.EXPIRED.sentence())
             else:
-                refusals[row.id] = Rejection(_CODES.get(type(error), "refused"), str(error))
+                refusals[row.id] = Rejection(code_of(error), str(error))
         return refusals
 
     def booked(self, row: Row[Any], receipt: Receipt | None, refusal: Rejection | None) -> dict[str, Any]:  # noqa: ARG002

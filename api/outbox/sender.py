@@ -42,6 +42,7 @@ from api.chain.escrow import Chain, final_block
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.store import Store
 from api.db.tables import attempts, batches, now, transactions
+from api.errors import Code
 from api.outbox import fees, locks
 from api.outbox import handlers as submissions
 from api.outbox.fees import Budget
@@ -334,7 +335,7 @@ class Sender(Worker):
             for row, own, outcome in ends:
                 refusal = outcome if isinstance(outcome, Rejection) else None
                 receipt = own if isinstance(outcome, Rejection) else outcome
-                state = State.EXPIRED if refusal and refusal.code == "expired" else State.REJECTED
+                state = State.EXPIRED if refusal and refusal.code is Code.EXPIRED else State.REJECTED
                 values: dict[str, Any] = {"code": None, "detail": None}
                 if refusal:
                     values = {"code": refusal.code, "detail": refusal.detail}
@@ -374,7 +375,7 @@ class Sender(Worker):
             for row in db.execute(
                 select(transactions).where(mined, transactions.c.block_hash.in_(final))
             ).all():
-                late = State.EXPIRED if row.code == "expired" else State.FAILED
+                late = State.EXPIRED if row.code == Code.EXPIRED else State.FAILED
                 self._move(db, row, State.FINAL if row.succeeded else late)
             for row in db.execute(
                 select(transactions).where(mined, transactions.c.block_hash.in_(gone))

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from api.db import decimal_json as exact
+from api.errors import Code, Problem
 from api.people.directory import Annonce, TableDirectory, User
 from api.people.schedule import Schedule
-from api.refusals import Problem
 from api.schemas.requests import ID_PATTERN, Id, TimeZone
 from api.settings import Settings
 from creneau.amounts import to_wei
@@ -151,8 +151,7 @@ class HttpDirectory:
                 return status, body
             reason = f"status {status}"
         log.warning("the user service does not answer", reason=reason)
-        message = "The user service does not answer just now. Nothing was done; please try again."
-        raise Problem(503, "directory_unavailable", message, headers={"Retry-After": "5"})
+        raise Problem(Code.DIRECTORY_UNAVAILABLE)
 
     def _ask(self, path: str) -> tuple[int, bytes]:
         until, body = time.monotonic() + self._seconds, bytearray()
@@ -168,5 +167,4 @@ class HttpDirectory:
 
 def _odd(reason: str) -> Problem:
     log.warning("the user service answers oddly", reason=reason)
-    message = "The user service answered something that can't be read. Nothing was done."
-    return Problem(502, "directory_invalid", message)
+    return Problem(Code.DIRECTORY_INVALID)

@@ -17,15 +17,15 @@ from api.chain import signatures
 from api.chain.escrow import Chain
 from api.db.store import Store
 from api.db.tables import bookings, challenges, now
+from api.errors import Code, Problem
 from api.people.directory import Directory, TableDirectory, User
-from api.refusals import Problem
 from api.schemas.build import rfc3339
 from api.settings import Settings
 
 _LIFETIME_SECONDS = 600
 _SECOND = 1_000_000
 _AHEAD = ("PENDING", "CONFIRMED")
-_CODES = {0: "wrong_domain", 1: "wrong_address", 8: "wrong_nonce"}  # By the line that differs.
+_CODES = {0: Code.WRONG_DOMAIN, 1: Code.WRONG_ADDRESS, 8: Code.WRONG_NONCE}  # By the line that differs.
 
 
 class WalletLinks:
@@ -80,16 +80,15 @@ class WalletLinks:
         with self._store.read() as db:
             row = db.execute(newest.order_by(challenges.c.expires_at.desc()).limit(1)).one_or_none()
         if row is None:
-            raise Problem(409, "no_challenge", "Please ask for a message to sign first.")
+            raise Problem(Code.NO_CHALLENGE)
         if row.expires_at <= now():
-            raise Problem(409, "challenge_expired", "This took too long. Please ask for another message.")
+            raise Problem(Code.CHALLENGE_EXPIRED)
         if message != row.message:
             raise _differs(message, row.message)
         digest = signatures.digest(encode_defunct(text=message))
         calls = signatures.calls(row.wallet, digest, signature)
         if signatures.judge(row.wallet, digest, signature, *self._chain.node.call_many(calls)) is None:
-            said = f"This is not the signature of {row.wallet} for this message."
-            raise Problem.of_field("wrong_signer", "signature", said)
+            raise Problem.of_field(Code.WRONG_SIGNER, "signature", account=row.wallet)
         return self._change(user, row.wallet, row.nonce)
 
     def unlink(self, user_id: str) -> dict[str, Any]:
@@ -105,19 +104,18 @@ class WalletLinks:
             with self._store.write() as db:
                 used = nonce and db.execute(delete(challenges).where(challenges.c.nonce == nonce)).rowcount
                 if nonce and not used:
-                    raise Problem(409, "no_challenge", "Please ask for a message to sign first.")
+                    raise Problem(Code.NO_CHALLENGE)
                 if wallet != user.wallet and db.execute(select(bookings.c.id).where(ahead).limit(1)).first():
-                    message = "You have lessons ahead in your present account. Give or cancel them first."
-                    raise Problem(409, "lessons_ahead", message)
+                    raise Problem(Code.LESSONS_AHEAD)
                 self._accounts.set_wallet(db, user, wallet)
         except IntegrityError:
-            raise Problem(409, "wallet_taken", "This wallet is another user's already.") from None
+            raise Problem(Code.WALLET_TAKEN) from None
         return _answer(self._user(user.id))
 
     def _user(self, user_id: str) -> User:
         user = self._directory.user(user_id)
         if user is None:
-            raise Problem(403, "unknown_user", "Nobody is known by the id of your session.")
+            raise Problem(Code.UNKNOWN_USER)
         return user
 
 
@@ -131,5 +129,4 @@ def _differs(message: str, issued: str) -> Problem:
     """Which line is not the one that was issued."""
     lines = zip_longest(message.split("\n"), issued.split("\n"))
     place = next(place for place, (given, right) in enumerate(lines) if given != right)
-    found = f"line {place + 1} is not as it was issued; sign it as it is"
-    return Problem.of_field(_CODES.get(place, "wrong_message"), "message", f"In this message {found}.")
+    return Problem.of_field(_CODES.get(place, Code.WRONG_MESSAGE), "message", line=place + 1)

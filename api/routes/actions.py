@@ -4,20 +4,21 @@ import functools
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Query
 from starlette.responses import Response
 
-from api.auth import CurrentUser
-from api.booking.actions import DONE, LessonAction
+from api.booking.actions import LessonAction
 from api.booking.signed_calls import failed
+from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
-from api.refusals import Problem
-from api.routes.bookings import Prefer
+from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
 from api.schemas.requests import ActData, BatchActData, BatchShare, Lessons, Share
+from api.services import Services
+from api.words import DONE
 from creneau.lifecycle import Action
 
 router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
@@ -40,47 +41,42 @@ _METHODS = {Action.CONFIRM: "PATCH", Action.CANCEL: "PATCH", Action.COMPLETE: "P
 
 def _add(act: Action, method: str) -> None:
     """Adds the routes of an act that is signed: on a lesson, on lessons of a batch, and what to sign."""
-    name, done = act.capitalize(), DONE[act]
+    name, done = act.capitalize(), DONE["en"][act]
 
     async def of_booking(
-        request: Request,
+        services: ServicesDep,
         user: CurrentUser,
+        request_id: RequestId,
         booking_id: BookingId,
         data: OneBody,
         prefer: Prefer = None,
     ) -> Response:
-        actions = request.app.state.shim.actions
-        signature = data.signature
-        return await _do(request, user, lambda: actions.of_booking(act, booking_id, user), signature, prefer)
+        action = functools.partial(services.actions.of_booking, act, booking_id, user)
+        return await _do(services, user, request_id, action, data.signature, prefer)
 
     async def of_batch(
-        request: Request,
+        services: ServicesDep,
         user: CurrentUser,
+        request_id: RequestId,
         batch_id: BatchId,
         data: ManyBody,
         prefer: Prefer = None,
     ) -> Response:
-        actions, named = request.app.state.shim.actions, data.lessons
-        signature = data.signature
-        return await _do(
-            request, user, lambda: actions.of_batch(act, batch_id, named, user), signature, prefer
-        )
+        action = functools.partial(services.actions.of_batch, act, batch_id, data.lessons, user)
+        return await _do(services, user, request_id, action, data.signature, prefer)
 
-    async def prepare_of_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
-        shim = request.app.state.shim
-        action = await shim.waiting.in_thread(shim.actions.of_booking, act, booking_id, user)
-        return ExactResponse(await shim.waiting.in_thread(shim.actions.prepared, action))
+    def prepare_of_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
+        actions = services.actions
+        return ExactResponse(actions.prepared(actions.of_booking(act, booking_id, user)))
 
-    async def prepare_of_batch(
-        request: Request,
+    def prepare_of_batch(
+        services: ServicesDep,
         user: CurrentUser,
         batch_id: BatchId,
         data: Annotated[Lessons, Body(default_factory=Lessons)],
     ) -> Response:
-        shim = request.app.state.shim
-        named = data.lessons
-        action = await shim.waiting.in_thread(shim.actions.of_batch, act, batch_id, named, user)
-        return ExactResponse(await shim.waiting.in_thread(shim.actions.prepared, action))
+        actions = services.actions
+        return ExactResponse(actions.prepared(actions.of_batch(act, batch_id, data.lessons, user)))
 
     one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
     for path, of, endpoint, prepare, what in (
@@ -129,17 +125,17 @@ for _act, _method in _METHODS.items():
     responses=_SENT,
 )
 async def resolve_batch(
-    request: Request, user: CurrentUser, batch_id: BatchId, data: BatchShare, prefer: Prefer = None
+    services: ServicesDep,
+    user: CurrentUser,
+    request_id: RequestId,
+    batch_id: BatchId,
+    data: BatchShare,
+    prefer: Prefer = None,
 ) -> Response:
     """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
-    actions, share = request.app.state.shim.actions, data.tutor_share_bps
-    return await _do(
-        request,
-        user,
-        lambda: actions.of_batch(Action.RESOLVE, batch_id, data.lessons, user, share),
-        None,
-        prefer,
-    )
+    share = data.tutor_share_bps
+    action = functools.partial(services.actions.of_batch, Action.RESOLVE, batch_id, data.lessons, user, share)
+    return await _do(services, user, request_id, action, None, prefer)
 
 
 @router.post(
@@ -149,13 +145,18 @@ async def resolve_batch(
     responses=_SENT,
 )
 async def resolve_booking(
-    request: Request, user: CurrentUser, booking_id: BookingId, data: Share, prefer: Prefer = None
+    services: ServicesDep,
+    user: CurrentUser,
+    request_id: RequestId,
+    booking_id: BookingId,
+    data: Share,
+    prefer: Prefer = None,
 ) -> Response:
     """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
-    actions, share = request.app.state.shim.actions, data.tutor_share_bps
-    return await _do(
-        request, user, lambda: actions.of_booking(Action.RESOLVE, booking_id, user, share), None, prefer
+    action = functools.partial(
+        services.actions.of_booking, Action.RESOLVE, booking_id, user, data.tutor_share_bps
     )
+    return await _do(services, user, request_id, action, None, prefer)
 
 
 @router.post(
@@ -165,8 +166,9 @@ async def resolve_booking(
     responses=_SENT,
 )
 async def confirm_outcome(
-    request: Request,
+    services: ServicesDep,
     user: CurrentUser,
+    request_id: RequestId,
     booking_id: BookingId,
     course_held: Annotated[bool, Query()],
     data: OneBody,
@@ -176,44 +178,43 @@ async def confirm_outcome(
 
     Not held: the student disputes it, or cancels it if it was never confirmed; the tutor cancels it.
     """
-    actions = request.app.state.shim.actions
-    action = functools.partial(actions.of_outcome, booking_id, user, course_held)
-    return await _do(request, user, action, data.signature, prefer)
+    action = functools.partial(services.actions.of_outcome, booking_id, user, course_held)
+    return await _do(services, user, request_id, action, data.signature, prefer)
 
 
 async def _do(
-    request: Request,
+    services: Services,
     user: str,
+    request_id: str,
     action_of: Callable[[], LessonAction],
     signature: bytes | None,
     prefer: str | None,
 ) -> Response:
-    actions = request.app.state.shim.actions
+    actions = services.actions
 
     def begin() -> tuple[Any, str | None]:
         action = action_of()
-        return action, actions.do(action, user, signature, request.state.request_id)
+        return action, actions.do(action, user, signature, request_id)
 
-    return await settled(request, begin, actions.answer, prefer)
+    return await settled(services, begin, actions.answer, prefer)
 
 
 async def settled(
-    request: Request,
+    services: Services,
     begin: Callable[[], tuple[Any, str | None]],
     answer: Callable[[Any, Any], dict[str, Any]],
     prefer: str | None,
 ) -> Response:
     """Begins something, and answers when it is in a block; or that it is on its way."""
-    shim = request.app.state.shim
-    seconds = 0 if "respond-async" in (prefer or "").lower() else shim.settings.wait_seconds
+    seconds = 0 if "respond-async" in (prefer or "").lower() else services.settings.wait_seconds
     for _ in range(_TRIES):
-        subject, submission_id = await shim.waiting.in_thread(begin)
+        subject, submission_id = await services.waiting.in_thread(begin)
         if submission_id is None:
-            return ExactResponse(await shim.waiting.in_thread(answer, subject, None))
-        send = await shim.waiting.wait(submission_id, seconds)
+            return ExactResponse(await services.waiting.in_thread(answer, subject, None))
+        send = await services.waiting.wait(submission_id, seconds)
         if not failed(send):
-            body = await shim.waiting.in_thread(answer, subject, send)
+            body = await services.waiting.in_thread(answer, subject, send)
             if send.state in UNSETTLED:
                 return ExactResponse(body, 202, headers={"Retry-After": "1"})
             return ExactResponse(body)
-    raise Problem(409, send.code or "refused", send.detail or "The contract refused it.")
+    raise Problem(Code(send.code or Code.REFUSED), message=send.detail or Code.REFUSED.sentence())

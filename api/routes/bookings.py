@@ -3,21 +3,19 @@
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Body, Header, HTTPException, Request
+from fastapi import APIRouter, Body, HTTPException, Request
 from starlette.responses import Response
 
-from api.auth import CurrentUser
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
+from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
 from api.schemas.build import answer, refusal
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
+from api.services import Services
 
 router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
 
-_KEY = "The same key and body are the same batch, however often they are sent."
-Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
-Prefer = Annotated[str | None, Header(description="`respond-async`: do not wait for the block.")]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     200: {"model": models.BatchAnswer, "description": "In a block"},
     202: {
@@ -40,48 +38,56 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 )
 async def create_batch_bookings(
     request: Request,
+    services: ServicesDep,
     student: CurrentUser,
+    request_id: RequestId,
     data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:
     """Books every lesson that can be booked, and answers when they are in a block."""
-    return await _book(request, student, data, idempotency_key, prefer)
+    return await _book(request, services, student, request_id, data, idempotency_key, prefer)
 
 
 @router.post("/booking", operation_id="createBooking", summary="Book one lesson", responses=ACCEPTED)
 async def create_booking(
     request: Request,
+    services: ServicesDep,
     student: CurrentUser,
+    request_id: RequestId,
     data: Annotated[CreateBookingData, Body(openapi_examples=models.BOOKING_EXAMPLES)],
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:
     """A batch of one."""
-    return await _book(request, student, data.as_batch(), idempotency_key, prefer)
+    return await _book(request, services, student, request_id, data.as_batch(), idempotency_key, prefer)
 
 
 async def _book(
-    request: Request, student: str, data: CreateBatchBookingData, key: str | None, prefer: str | None
+    request: Request,
+    services: Services,
+    student: str,
+    request_id: str,
+    data: CreateBatchBookingData,
+    key: str | None,
+    prefer: str | None,
 ) -> Response:
-    shim = request.app.state.shim
-    create, request_id = shim.bookings.create, request.state.request_id
-    batch_id = await shim.waiting.in_thread(create, student, data, key, request_id)
+    create = services.bookings.create
+    batch_id = await services.waiting.in_thread(create, student, data, key, request_id)
     structlog.contextvars.bind_contextvars(batch_id=batch_id)
-    return await outcome(request, batch_id, prefer)
+    return await outcome(request, services, batch_id, prefer)
 
 
-async def outcome(request: Request, batch_id: str, prefer: str | None) -> Response:
+async def outcome(request: Request, services: Services, batch_id: str, prefer: str | None) -> Response:
     """What became of a batch that was accepted, once that is known or it took too long."""
-    shim = request.app.state.shim
     asynchronous = "respond-async" in (prefer or "").lower()
-    row = await shim.waiting.wait(batch_id, 0 if asynchronous else shim.settings.wait_seconds)
+    row = await services.waiting.wait(batch_id, 0 if asynchronous else services.settings.wait_seconds)
     if row.state in UNSETTLED:
         headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
-        return ExactResponse(answer(row, shim.chain.periods), 202, headers=headers)
+        return ExactResponse(answer(row, services.chain.periods), 202, headers=headers)
     if not row.booked:
         raise refusal(row)
-    return ExactResponse(answer(row, shim.chain.periods))
+    return ExactResponse(answer(row, services.chain.periods))
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001

@@ -14,12 +14,13 @@ from starlette.responses import Response
 from api import metrics
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db.tables import now, transactions, users
+from api.errors import Code, Problem
 from api.json_io import ExactResponse
 from api.outbox.fees import GWEI, left_today
 from api.outbox.models import UNSETTLED
-from api.refusals import Problem
+from api.routes.deps import ServicesDep
 from api.schemas import responses as models
-from api.services import Shim
+from api.services import Services
 from creneau.amounts import format_edu
 
 router = APIRouter(tags=["operation"])
@@ -42,9 +43,9 @@ async def livez() -> Response:
     response_model=models.Readiness,
     responses={503: {"model": models.Readiness, "description": "They can't; `checks` says why"}},
 )
-async def readyz(request: Request) -> Response:
+async def readyz(services: ServicesDep) -> Response:
     """Asks database and node, and says of each what is right or wrong."""
-    checks = await anyio.to_thread.run_sync(readiness, request.app.state.shim)
+    checks = await anyio.to_thread.run_sync(readiness, services, limiter=services.spare)
     ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
     return ExactResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503
@@ -61,12 +62,11 @@ async def readyz(request: Request) -> Response:
         **models.problems(403),
     },
 )
-async def read_metrics(request: Request) -> Response:
+async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """For programs on the same machine; with `CRENEAU_METRICS_TOKEN`, for who sends it as bearer."""
-    shim: Shim = request.app.state.shim
-    if not _may_read(request, request.headers.get("authorization", ""), shim.settings.metrics_bearer):
-        raise Problem(403, "metrics_private", "Metrics are for this machine, or for who shows the token.")
-    page = await anyio.to_thread.run_sync(metrics.page, shim.shared)
+    if not _may_read(request, request.headers.get("authorization", ""), services.settings.metrics_bearer):
+        raise Problem(Code.METRICS_PRIVATE)
+    page = await anyio.to_thread.run_sync(metrics.page, services.shared, limiter=services.spare)
     return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -81,27 +81,27 @@ def _may_read(request: Request, shown: str, wanted: str) -> bool:
     return near and not {"x-forwarded-for", "forwarded", "via"} & set(request.headers)
 
 
-def readiness(shim: Shim) -> dict[str, Check]:
+def readiness(services: Services) -> dict[str, Check]:
     """What has to be right before requests can be served."""
-    return {**_database(shim), **_node(shim)}
+    return {**_database(services), **_node(services)}
 
 
 def _check(ok: bool, right: str, wrong: str, **more: object) -> Check:
     return {"ok": ok, "message": right if ok else wrong, **more}
 
 
-def _database(shim: Shim) -> dict[str, Check]:
+def _database(services: Services) -> dict[str, Check]:
     try:
-        with shim.store.write() as db:
+        with services.store.write() as db:
             db.execute(update(users).where(users.c.id == "").values(role=""))
-            left = left_today(db, shim.settings)
+            left = left_today(db, services.settings)
             oldest = db.scalar(
                 select(func.min(transactions.c.created_at)).where(transactions.c.state.in_(UNSETTLED))
             )
     except SQLAlchemyError as error:
         return {"database": _check(False, "", f"The database can't be written ({type(error).__name__}).")}
     age = 0 if oldest is None else (now() - oldest) // 1_000_000
-    most = shim.settings.max_pending_seconds
+    most = services.settings.max_pending_seconds
     waits = f"The oldest batch that is in no block has waited {age} seconds"
     return {
         "database": _check(True, "The database can be written.", "", feesLeftTodayWei=str(left * GWEI)),
@@ -109,10 +109,10 @@ def _database(shim: Shim) -> dict[str, Check]:
     }
 
 
-def _node(shim: Shim) -> dict[str, Check]:
-    settings, relayer, escrow = shim.settings, shim.relayer, shim.chain.escrow
+def _node(services: Services) -> dict[str, Check]:
+    settings, relayer, escrow = services.settings, services.relayer, services.chain.escrow
     try:
-        chain_id, code, head, balance = shim.chain.node.call_many(
+        chain_id, code, head, balance = services.chain.node.call_many(
             [
                 ("eth_chainId", []),
                 ("eth_getCode", [escrow, "latest"]),
@@ -122,7 +122,7 @@ def _node(shim: Shim) -> dict[str, Check]:
         )
         served, wei = int(chain_id, 16), int(balance, 16)
         age = now() // 1_000_000 - int(head["timestamp"], 16)
-        lag = abs(int(head["number"], 16) - shim.view.position().number)
+        lag = abs(int(head["number"], 16) - services.view.position().number)
     except SQLAlchemyError:
         return {}  # That is said already.
     except (NodeUnavailable, TypeError) as error:
@@ -130,7 +130,7 @@ def _node(shim: Shim) -> dict[str, Check]:
     # A local node mines on demand, so its head may be of any age.
     fresh = settings.is_local or age <= settings.max_head_age_seconds
     least, has = settings.min_relayer_balance_wei, f"The relayer has {format_edu(wei)} for gas"
-    runs = all(each.is_alive() for each in shim.relayers)
+    runs = all(each.is_alive() for each in services.relayers)
     return {
         "node": _check(
             served == settings.chain_id,
@@ -151,10 +151,10 @@ def _node(shim: Shim) -> dict[str, Check]:
             ageSeconds=age,
         ),
         "view": _check(
-            shim.follower.is_alive() and lag <= settings.max_view_lag_blocks,
+            services.follower.is_alive() and lag <= settings.max_view_lag_blocks,
             f"The view is {lag} blocks behind the chain.",
             f"The view is {lag} blocks behind the chain, more than {settings.max_view_lag_blocks}."
-            if shim.follower.is_alive()
+            if services.follower.is_alive()
             else "The follower's thread has ended.",
             lagBlocks=lag,
         ),

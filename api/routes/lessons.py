@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from api.auth import CurrentUser
 from api.json_io import ExactResponse, ExactRoute
+from api.routes.deps import CurrentUser, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
@@ -31,10 +31,9 @@ _LISTED: dict[int | str, dict[str, Any]] = {
         **models.problems(401, 404, 422),
     },
 )
-async def get_batch(request: Request, user: CurrentUser, batch_id: BatchId) -> Response:
+def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Response:
     """State, transaction, bookings as they stand, and failures."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.lessons.batch_answer, batch_id, user))
+    return ExactResponse(services.lessons.batch_answer(batch_id, user))
 
 
 @router.get(
@@ -43,11 +42,11 @@ async def get_batch(request: Request, user: CurrentUser, batch_id: BatchId) -> R
     summary="A student's lessons",
     responses=_LISTED,
 )
-async def get_bookings_of_user(
-    request: Request, user: CurrentUser, user_id: UserId, selection: Selected
+def get_bookings_of_user(
+    services: ServicesDep, user: CurrentUser, user_id: UserId, selection: Selected
 ) -> Response:
     """In order of time, a page at a time."""
-    return await _page(request, user, user_id, "student", selection)
+    return _page(services, user, user_id, "student", selection)
 
 
 @router.get(
@@ -56,11 +55,14 @@ async def get_bookings_of_user(
     summary="A tutor's lessons",
     responses=_LISTED,
 )
-async def get_bookings_of_tutor(
-    request: Request, user: CurrentUser, tutor_id: Annotated[Id, Path(alias="tutorId")], selection: Selected
+def get_bookings_of_tutor(
+    services: ServicesDep,
+    user: CurrentUser,
+    tutor_id: Annotated[Id, Path(alias="tutorId")],
+    selection: Selected,
 ) -> Response:
     """In order of time, a page at a time. The id is that of the user, or of the tutor's profile."""
-    return await _page(request, user, tutor_id, "tutor", selection)
+    return _page(services, user, tutor_id, "tutor", selection)
 
 
 @router.get(
@@ -72,10 +74,9 @@ async def get_bookings_of_tutor(
         **models.problems(401, 403, 404, 422, 502, 503),
     },
 )
-async def get_stats(request: Request, user: CurrentUser, user_id: UserId) -> Response:
+def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
     """A tutor's as a tutor, anybody else's as a student."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.lessons.stats, user, user_id))
+    return ExactResponse(services.lessons.stats(user, user_id))
 
 
 @router.get(
@@ -90,14 +91,12 @@ async def get_stats(request: Request, user: CurrentUser, user_id: UserId) -> Res
         **models.problems(401, 404, 422),
     },
 )
-async def get_booking(request: Request, user: CurrentUser, booking_id: BookingId) -> Response:
+def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
     """By the frontend's id, or by the one on the chain."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.lessons.booking_answer, booking_id, user))
+    return ExactResponse(services.lessons.booking_answer(booking_id, user))
 
 
-async def _page(
-    request: Request, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
+def _page(
+    services: ServicesDep, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
 ) -> Response:
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.lessons.page, user, of, side, selection))
+    return ExactResponse(services.lessons.page(user, of, side, selection))

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
-from api.auth import CurrentUser
 from api.json_io import ExactResponse, ExactRoute
 from api.routes.actions import settled
-from api.routes.bookings import Prefer
+from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import Id, Moment, PublishData
@@ -28,15 +27,14 @@ Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
         **models.problems(404, 422, 502, 503),
     },
 )
-async def get_calendar(
-    request: Request,
+def get_calendar(
+    services: ServicesDep,
     tutor_id: Annotated[Id, Path(alias="tutorId", examples=[models.TUTOR])],
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
 ) -> Response:
     """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.listings.calendar, tutor_id, from_, to))
+    return ExactResponse(services.listings.calendar(tutor_id, from_, to))
 
 
 @router.get(
@@ -48,10 +46,9 @@ async def get_calendar(
         **models.problems(404, 422, 502, 503),
     },
 )
-async def get_annonce(request: Request, annonce_id: AnnonceId) -> Response:
+def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
     """Title, rate, time zone, tutor, and what of it is on the chain."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.listings.annonce, annonce_id))
+    return ExactResponse(services.listings.annonce(annonce_id))
 
 
 @router.post(
@@ -65,16 +62,21 @@ async def get_annonce(request: Request, annonce_id: AnnonceId) -> Response:
     },
 )
 async def publish_annonce(
-    request: Request, user: CurrentUser, annonce_id: AnnonceId, data: Wanted, prefer: Prefer = None
+    services: ServicesDep,
+    user: CurrentUser,
+    request_id: RequestId,
+    annonce_id: AnnonceId,
+    data: Wanted,
+    prefer: Prefer = None,
 ) -> Response:
     """By its tutor. Lessons that are booked already keep their terms."""
-    listings = request.app.state.shim.listings
+    listings = services.listings
 
     def begin() -> tuple[Any, str | None]:
         publication = listings.publication(annonce_id, user, data)
-        return publication, listings.publish(publication, data.signature, request.state.request_id)
+        return publication, listings.publish(publication, data.signature, request_id)
 
-    return await settled(request, begin, listings.answer, prefer)
+    return await settled(services, begin, listings.answer, prefer)
 
 
 @router.post(
@@ -86,10 +88,9 @@ async def publish_annonce(
         **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
     },
 )
-async def prepare_publish(
-    request: Request, user: CurrentUser, annonce_id: AnnonceId, data: Wanted
+def prepare_publish(
+    services: ServicesDep, user: CurrentUser, annonce_id: AnnonceId, data: Wanted
 ) -> Response:
     """The signature is good until the annonce is published again."""
-    shim = request.app.state.shim
-    publication = await shim.waiting.in_thread(shim.listings.publication, annonce_id, user, data)
-    return ExactResponse(shim.listings.prepared(publication))
+    publication = services.listings.publication(annonce_id, user, data)
+    return ExactResponse(services.listings.prepared(publication))

@@ -11,14 +11,14 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from api.auth import CurrentUser, mint
+from api.auth import mint
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
+from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
-from api.refusals import Problem
+from api.routes.deps import CurrentUser, ServicesDep, services_of
 from api.schemas import requests
 from api.schemas import responses as models
 from api.schemas.requests import Model
-from api.settings import Settings
 from creneau import abi
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
@@ -56,22 +56,17 @@ class AccountAnswer(Model):
         **models.problems(401, 403, 503),
     },
 )
-async def get_account(request: Request, user: CurrentUser) -> Response:
+def get_account(services: ServicesDep, user: CurrentUser) -> Response:
     """Role, wallet, and its balance of EDU."""
-    shim = request.app.state.shim
-
-    def account() -> dict[str, Any]:
-        found = shim.directory.user(user)
-        if found is None:
-            raise Problem(403, "unknown_user", "Nobody is known by the id of your session.")
-        [balance] = shim.chain.node.call_many([eth_call(shim.chain.token, abi.balance_of_data(found.wallet))])
-        if isinstance(balance, RpcError):
-            raise NodeUnavailable(balance.message)
-        data = {"id": found.id, "role": found.role, "wallet": found.wallet}
-        data |= {"custodial": found.custody_index is not None, "balanceWei": str(int(balance, 16))}
-        return {"success": True, "message": "You are signed in.", "data": data}
-
-    return ExactResponse(await shim.waiting.in_thread(account))
+    found, chain = services.directory.user(user), services.chain
+    if found is None:
+        raise Problem(Code.UNKNOWN_USER)
+    [balance] = chain.node.call_many([eth_call(chain.token, abi.balance_of_data(found.wallet))])
+    if isinstance(balance, RpcError):
+        raise NodeUnavailable(balance.message)
+    data: dict[str, Any] = {"id": found.id, "role": found.role, "wallet": found.wallet}
+    data |= {"custodial": found.custody_index is not None, "balanceWei": str(int(balance, 16))}
+    return ExactResponse({"success": True, "message": "You are signed in.", "data": data})
 
 
 class _Files(StaticFiles):
@@ -100,14 +95,14 @@ def install(app: FastAPI) -> None:
 
 async def _about(request: Request) -> Response:
     """What the page has to know before anybody signs in; on the demonstration's network also as whom to."""
-    shim: Any = request.app.state.shim
-    settings: Settings = shim.settings
+    services = services_of(request)
+    settings, chain = services.settings, services.chain
     people = [(requests.STUDENT, "student"), (requests.TUTOR, "tutor")] if settings.demo else []
     about = {
         "chainId": settings.chain_id,
-        "escrow": shim.chain.escrow,
-        "token": shim.chain.token,
-        "cancelSeconds": int(shim.chain.periods.cancel_window.total_seconds()),
+        "escrow": chain.escrow,
+        "token": chain.token,
+        "cancelSeconds": int(chain.periods.cancel_window.total_seconds()),
         "explorer": settings.explorer_url or None,
         "signIn": settings.sign_in_url or None,
         "annonceId": requests.ANNONCE if settings.demo else None,

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from starlette.responses import Response
 
-from api.auth import CurrentUser
 from api.json_io import ExactResponse, ExactRoute
-from api.routes.bookings import ACCEPTED, Key, Prefer, outcome
+from api.routes.bookings import ACCEPTED, outcome
+from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
@@ -24,16 +24,14 @@ router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactR
         **models.problems(401, 403, 409, 413, 422, 502, 503),
     },
 )
-async def prepare_batch_bookings(
-    request: Request,
+def prepare_batch_bookings(
+    services: ServicesDep,
     student: CurrentUser,
     data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
     idempotency_key: Key = None,
 ) -> Response:
     """Sends nothing. The same key and body get the same typed data again, until they expire."""
-    shim = request.app.state.shim
-    prepare = shim.prepared.prepare
-    return ExactResponse(await shim.waiting.in_thread(prepare, student, data, idempotency_key))
+    return ExactResponse(services.prepared.prepare(student, data, idempotency_key))
 
 
 @router.post(
@@ -43,13 +41,18 @@ async def prepare_batch_bookings(
     responses=ACCEPTED | models.problems(404),
 )
 async def submit_batch_bookings(
-    request: Request, student: CurrentUser, batch_id: BatchId, data: SubmitData, prefer: Prefer = None
+    request: Request,
+    services: ServicesDep,
+    student: CurrentUser,
+    request_id: RequestId,
+    batch_id: BatchId,
+    data: SubmitData,
+    prefer: Prefer = None,
 ) -> Response:
     """Books exactly what was prepared, and answers when it is in a block. Repeated it is the same batch."""
-    shim = request.app.state.shim
-    submit = shim.prepared.submit
-    batch = await shim.waiting.in_thread(submit, student, batch_id, data, request.state.request_id)
-    return await outcome(request, batch, prefer)
+    submit = services.prepared.submit
+    batch = await services.waiting.in_thread(submit, student, batch_id, data, request_id)
+    return await outcome(request, services, batch, prefer)
 
 
 _WALLET: dict[int | str, dict[str, Any]] = {
@@ -61,10 +64,9 @@ _WALLET: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/wallet", operation_id="getWallet", summary="The account that pays or is paid", responses=_WALLET
 )
-async def get_wallet(request: Request, user: CurrentUser) -> Response:
+def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
     """Kept for the user, or a wallet of his own."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.linking.wallet, user))
+    return ExactResponse(services.linking.wallet(user))
 
 
 @router.post(
@@ -76,10 +78,9 @@ async def get_wallet(request: Request, user: CurrentUser) -> Response:
         **models.problems(401, 403, 413, 422, 502, 503),
     },
 )
-async def challenge_wallet(request: Request, user: CurrentUser, data: ChallengeData) -> Response:
+def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeData) -> Response:
     """EIP-4361, good once and for ten minutes, in place of any message before it."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.linking.challenge, user, data.address))
+    return ExactResponse(services.linking.challenge(user, data.address))
 
 
 @router.put(
@@ -88,11 +89,9 @@ async def challenge_wallet(request: Request, user: CurrentUser, data: ChallengeD
     summary="Link a wallet",
     responses=_WALLET | models.problems(409, 413, 422),
 )
-async def link_wallet(request: Request, user: CurrentUser, data: LinkData) -> Response:
+def link_wallet(services: ServicesDep, user: CurrentUser, data: LinkData) -> Response:
     """Later bookings are the wallet's; earlier ones stay with the account that they name."""
-    shim = request.app.state.shim
-    link = shim.linking.link
-    return ExactResponse(await shim.waiting.in_thread(link, user, data.message, data.signature))
+    return ExactResponse(services.linking.link(user, data.message, data.signature))
 
 
 @router.delete(
@@ -101,7 +100,6 @@ async def link_wallet(request: Request, user: CurrentUser, data: LinkData) -> Re
     summary="Go back to the account that is kept for the user",
     responses=_WALLET | models.problems(409),
 )
-async def unlink_wallet(request: Request, user: CurrentUser) -> Response:
+def unlink_wallet(services: ServicesDep, user: CurrentUser) -> Response:
     """With the money that it still has."""
-    shim = request.app.state.shim
-    return ExactResponse(await shim.waiting.in_thread(shim.linking.unlink, user))
+    return ExactResponse(services.linking.unlink(user))

@@ -2,15 +2,16 @@
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
 from api.booking.models import Failure, Lesson
+from api.errors import Code, Problem
 from api.outbox.models import UNSETTLED, State
-from api.refusals import Problem
+from api.words import lessons, utc
 from creneau.amounts import format_edu, from_wei, lesson_amount
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, windows
 from creneau.order import Slot, booking_id, index_of
@@ -108,7 +109,8 @@ def nothing_booked(
 ) -> Problem:
     """A refusal that names its first reason and carries every failure."""
     code, reason = code or failed[0]["code"], reason or failed[0]["error"]
-    return Problem(409, code, f"Nothing was booked. {reason}", failures=failed, **details)
+    more = {"failures": failed, **details}
+    return Problem(Code(code), message=f"Nothing was booked. {reason}", details=more)
 
 
 def booking_data(
@@ -143,13 +145,13 @@ def booking_data(
         "studentNotes": row.student_notes,
         "createdAt": rfc3339(row.created_at),
         "updatedAt": rfc3339(max(row.created_at, row.updated_at, now.updated_at * 1_000_000)),
-        "cancellableUntil": cancellable and moment(cancellable),
+        "cancellableUntil": cancellable and utc(cancellable),
         "may": [
             {
                 "act": window.action,
                 "by": window.by,
-                "from": None if not to_unix(window.since) else moment(window.since),
-                "until": None if window.until == FOREVER else moment(window.until),
+                "from": None if not to_unix(window.since) else utc(window.since),
+                "until": None if window.until == FOREVER else utc(window.until),
             }
             for window in may
             if booked
@@ -174,16 +176,6 @@ def _message(row: Row[Any], data: dict[str, Any]) -> str:
     else:
         message = f"{number} booked for {price} EDU in one transaction."
     return f"{message} {failed[0]['error']}" if failed else message
-
-
-def lessons(count: int) -> str:
-    """So many lessons, in words."""
-    return "1 lesson" if count == 1 else f"{count} lessons"
-
-
-def moment(time: datetime) -> str:
-    """A time of whole seconds in UTC, as RFC 3339 has it."""
-    return time.isoformat().replace("+00:00", "Z")
 
 
 def rfc3339(microseconds: int) -> str:

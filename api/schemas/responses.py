@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import codes
+from api.errors import LESSON_CODES, Code
 from api.schemas.requests import ANNONCE, TUTOR, BookingStatus, Model, Number
 
 
@@ -56,7 +56,7 @@ class Failure(Model):
 
     index: int
     slot: SlotEcho
-    code: str = Field(json_schema_extra={"enum": [*codes.LESSON]})
+    code: str = Field(json_schema_extra={"enum": [code.value for code in LESSON_CODES]})
     error: str
 
 
@@ -177,7 +177,7 @@ class ProblemAnswer(Model):
     title: str
     status: int
     detail: str
-    code: str = Field(json_schema_extra={"enum": [*codes.every()]})
+    code: str = Field(json_schema_extra={"enum": [code.value for code in sorted(Code)]})
     success: Literal[False] = Field(description="Nothing was booked.")
     message: str
     errors: list[FieldError] | None = None

@@ -17,8 +17,8 @@ from desk import Desk
 from dev_stack import DevStack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
-from api import codes
 from api.chain.signers import MnemonicCustodian, index_of, relayer_account
+from api.errors import Code
 from api.people.directory import User
 from api.schemas.requests import STUDENT, TUTOR
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
@@ -85,7 +85,7 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
     here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
     config = request.config
     if here <= {item.path.name for item in request.session.items} and not config.option.keyword:
-        missing = set(codes.every()) - ELSEWHERE - traffic.codes
+        missing = set(Code) - ELSEWHERE - traffic.codes
         if hasattr(config, "workeroutput"):  # One process of several: tests/conftest.py adds them up.
             config.workeroutput["unreached codes"] = sorted(missing)
         else:

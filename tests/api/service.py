@@ -15,7 +15,7 @@ import uvicorn
 from dev_stack import DevStack, free_port
 
 from api.app import create_app
-from api.services import Shim
+from api.services import Services
 
 
 @dataclass
@@ -89,12 +89,12 @@ def service() -> Iterator[Service]:
 
 
 @contextmanager
-def serving(stack: DevStack, folder: Path, key: int, **settings: Any) -> Iterator[Shim]:
+def serving(stack: DevStack, folder: Path, key: int, **settings: Any) -> Iterator[Services]:
     """A shim in this process, with a database and a relayer's key of its own."""
     stack.rpc("anvil_setBalance", stack.account(key).address, hex(10**21))
     own: dict[str, Any] = {"relayer_mnemonic_index": key, "port": free_port()}
     own["database_url"] = f"sqlite:///{folder / 'own.db'}"
-    shim = Shim(stack.settings.model_copy(update=own | settings))
+    shim = Services.build(stack.settings.model_copy(update=own | settings))
     server = uvicorn.Server(uvicorn.Config(create_app(shim), port=shim.settings.port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

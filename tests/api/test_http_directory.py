@@ -28,11 +28,11 @@ from postgres import PostgreSQL, postgres
 
 from api.chain.signers import MnemonicCustodian
 from api.db.store import Store
+from api.errors import Problem
 from api.people import http_directory
 from api.people.directory import TableDirectory, User
 from api.people.schedule import SCHEDULE, covers, hours
-from api.refusals import Problem
-from api.services import Shim
+from api.services import Services
 from api.settings import DEVELOPMENT_CUSTODY, Settings
 
 __all__ = ["postgres"]
@@ -80,7 +80,9 @@ def people(users: Service) -> People:
 
 
 @pytest.fixture
-def shim(stack: DevStack, users: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shim]:
+def shim(
+    stack: DevStack, users: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Services]:
     monkeypatch.setattr(http_directory, "_PAUSE_SECONDS", 0.001)
     more: dict[str, Any] = {"directory_url": HttpUrl(users.url), "directory_token": SecretStr(TOKEN)}
     more["mnemonic"] = SecretStr(generate_mnemonic(12, Language.ENGLISH))  # Its accounts are nobody else's.
@@ -88,12 +90,12 @@ def shim(stack: DevStack, users: Service, tmp_path: Path, monkeypatch: pytest.Mo
         yield shim
 
 
-def book(stack: DevStack, shim: Shim, people: People, *slots: Any, **more: Any) -> httpx.Response:
+def book(stack: DevStack, shim: Services, people: People, *slots: Any, **more: Any) -> httpx.Response:
     client = stack.client(people.student, url=f"http://127.0.0.1:{shim.settings.port}")
     return client.post(BATCH, json=people.body(*slots, **more))
 
 
-def fund(stack: DevStack, shim: Shim, people: People) -> User:
+def fund(stack: DevStack, shim: Services, people: People) -> User:
     student = shim.directory.user(people.student)
     assert student is not None
     stack.mint(student.wallet, 1000 * EDU)
@@ -101,7 +103,7 @@ def fund(stack: DevStack, shim: Shim, people: People) -> User:
     return student
 
 
-def test_a_batch_asks_for_each_party_once(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_batch_asks_for_each_party_once(stack: DevStack, shim: Services, people: People) -> None:
     student = fund(stack, shim, people)
     answer = book(stack, shim, people, *(slot(f"{hour}:00") for hour in range(9, 19)))
     assert answer.status_code == 200
@@ -116,7 +118,7 @@ def test_a_batch_asks_for_each_party_once(stack: DevStack, shim: Shim, people: P
     assert TOKEN not in log
 
 
-def test_the_tutor_may_be_named_by_his_users_id(stack: DevStack, shim: Shim, people: People) -> None:
+def test_the_tutor_may_be_named_by_his_users_id(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     assert book(stack, shim, people, slot("09:00"), tutorId=people.tutor).status_code == 200
     assert people.asked()[people.paths[people.profile]] == 1  # With his schedule.
@@ -129,7 +131,7 @@ def test_the_tutor_may_be_named_by_his_users_id(stack: DevStack, shim: Shim, peo
     assert len(people.asked()) == 3
 
 
-def test_roles_are_the_services_and_accounts_are_the_shims(shim: Shim, people: People) -> None:
+def test_roles_are_the_services_and_accounts_are_the_shims(shim: Services, people: People) -> None:
     first, again = shim.directory.user(people.student), shim.directory.user(people.student)
     assert first == again
     assert first is not None
@@ -169,7 +171,7 @@ def test_many_new_users_at_once_get_an_account_each(
     store.close()
 
 
-def test_who_is_not_there_is_not_found(stack: DevStack, shim: Shim, people: People) -> None:
+def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     for changed, code in (
         ({"tutorId": "nobody"}, "tutor_not_found"),
@@ -204,7 +206,7 @@ ODD: dict[str, Answer] = {
 
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_answers_are_told_and_nothing_is_done(
-    stack: DevStack, shim: Shim, people: People, odd: str
+    stack: DevStack, shim: Services, people: People, odd: str
 ) -> None:
     fund(stack, shim, people)
     for entry in (people.student, people.profile, people.annonce):
@@ -239,7 +241,7 @@ def test_odd_answers_are_told_and_nothing_is_done(
     ],
 )
 def test_wrong_fields_are_odd(
-    stack: DevStack, shim: Shim, people: People, entry: str, wrong: dict[str, Any]
+    stack: DevStack, shim: Services, people: People, entry: str, wrong: dict[str, Any]
 ) -> None:
     path = people.paths[getattr(people, entry)]
     answer = people.service.answers[path]
@@ -249,13 +251,13 @@ def test_wrong_fields_are_odd(
     assert (refused.status_code, refused.json()["code"]) == (502, "directory_invalid")
 
 
-def test_a_profile_of_somebody_else_is_odd(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_profile_of_somebody_else_is_odd(stack: DevStack, shim: Services, people: People) -> None:
     people.give(people.profile, id=people.profile, userId="another")
     answer = book(stack, shim, people, slot("09:00"), tutorId=people.tutor)
     assert (answer.status_code, answer.json()["code"]) == (502, "directory_invalid")
 
 
-def test_a_service_that_is_down_and_comes_back(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_service_that_is_down_and_comes_back(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     people.service.stop()
     answer = book(stack, shim, people, slot("09:00"))
@@ -265,7 +267,9 @@ def test_a_service_that_is_down_and_comes_back(stack: DevStack, shim: Shim, peop
     assert book(stack, shim, people, slot("09:00")).status_code == 200
 
 
-def test_a_busy_service_is_asked_three_times_and_no_more(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_busy_service_is_asked_three_times_and_no_more(
+    stack: DevStack, shim: Services, people: People
+) -> None:
     fund(stack, shim, people)
     path = people.paths[people.annonce]
     right = people.service.answers[path]
@@ -279,7 +283,7 @@ def test_a_busy_service_is_asked_three_times_and_no_more(stack: DevStack, shim: 
     assert people.asked()[path] == 6
 
 
-def test_a_service_that_hangs_is_not_waited_for(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_service_that_hangs_is_not_waited_for(stack: DevStack, shim: Services, people: People) -> None:
     released = threading.Event()
     people.service.answers[people.paths[people.student]] = Answer({}, waits_for=released)
     refused = book(stack, shim, people, slot("09:00"))
@@ -302,7 +306,7 @@ def day(*spans: str, on: str = DAY, **more: Any) -> dict[str, Any]:
     return {"date": on, "timeSlots": [*times, *([more] if more else [])]}
 
 
-def test_a_tutors_schedule_limits_what_can_be_booked(stack: DevStack, shim: Shim, people: People) -> None:
+def test_a_tutors_schedule_limits_what_can_be_booked(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     slots = [slot("08:30"), slot("09:30"), slot("11:30"), slot("14:00")]
     data = {"id": people.profile, "userId": people.tutor}

@@ -22,10 +22,9 @@ from pydantic import HttpUrl, ValidationError
 from service import Answer, Service, service, serving
 
 from api import auth, problems
-from api.auth import Operator
 from api.logs import RequestLog
-from api.middleware import Limits
-from api.services import Shim
+from api.routes import deps
+from api.services import Services
 from api.settings import DEVELOPMENT_SECRET, Settings
 
 PATH = "/.well-known/jwks.json"
@@ -54,7 +53,7 @@ def issuer() -> Iterator[Service]:
 
 
 @pytest.fixture
-def shim(stack: DevStack, issuer: Service, tmp_path: Path) -> Iterator[Shim]:
+def shim(stack: DevStack, issuer: Service, tmp_path: Path) -> Iterator[Services]:
     url = HttpUrl(issuer.url + PATH)
     with serving(
         stack, tmp_path, 41, jwt_jwks_url=url, jwks_pause_seconds=0, operators="boss, deputy"
@@ -62,7 +61,7 @@ def shim(stack: DevStack, issuer: Service, tmp_path: Path) -> Iterator[Shim]:
         yield shim
 
 
-def ask(shim: Shim, token: str) -> tuple[int, str]:
+def ask(shim: Services, token: str) -> tuple[int, str]:
     """Status and code of a request that goes no further than who is asking."""
     answer = httpx.get(
         f"http://127.0.0.1:{shim.settings.port}{BATCH}/0x{'0' * 64}",
@@ -76,7 +75,7 @@ REFUSED = (401, "invalid_token")
 
 
 def test_a_token_of_the_issuer_is_who_it_says_and_the_keys_are_fetched_once(
-    shim: Shim, issuer: Service
+    shim: Services, issuer: Service
 ) -> None:
     assert [ask(shim, token("one")) for _ in range(5)] == [VALID] * 5
     assert issuer.asked[PATH] == 1
@@ -84,14 +83,14 @@ def test_a_token_of_the_issuer_is_who_it_says_and_the_keys_are_fetched_once(
     assert ask(shim, token("one", OTHER)) == REFUSED
 
 
-def test_the_shared_secret_no_longer_counts(stack: DevStack, shim: Shim) -> None:
+def test_the_shared_secret_no_longer_counts(stack: DevStack, shim: Services) -> None:
     assert ask(shim, stack.token("nobody")) == REFUSED  # Names no key.
     assert ask(shim, token("one", DEVELOPMENT_SECRET, "HS256")) == REFUSED
     with pytest.raises(ValueError, match="for its secret"):
         auth.mint("nobody", shim.settings)
 
 
-def test_only_the_settings_algorithms_count(shim: Shim, issuer: Service) -> None:
+def test_only_the_settings_algorithms_count(shim: Services, issuer: Service) -> None:
     secret = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ", "kid": "oct", "alg": "HS256"}
     known = [jwk("one"), jwk("ec", EC), jwk("ed", ED), jwk("enc", use="enc"), secret]
     issuer.answers[PATH] = Answer({"keys": [*known, {"kty": "?"}, 7]})
@@ -112,7 +111,7 @@ def test_only_the_settings_algorithms_count(shim: Shim, issuer: Service) -> None
 
 @pytest.mark.parametrize("strange", ["x", "a.b.c", "....", "é", "eyJhbGciOiJSUzI1NiIsImtpZCI6N30.e30.AA"])
 def test_what_is_no_token_is_refused_without_asking_anybody(
-    shim: Shim, issuer: Service, strange: str
+    shim: Services, issuer: Service, strange: str
 ) -> None:
     headers = {"Authorization": f"Bearer {strange}".encode()}
     url = f"http://127.0.0.1:{shim.settings.port}{BATCH}/0x{'0' * 64}"
@@ -120,7 +119,7 @@ def test_what_is_no_token_is_refused_without_asking_anybody(
     assert issuer.asked[PATH] == 0
 
 
-def test_rotation(shim: Shim, issuer: Service) -> None:
+def test_rotation(shim: Services, issuer: Service) -> None:
     assert ask(shim, token("one")) == VALID
     issuer.answers[PATH] = Answer({"keys": [jwk("one"), jwk("two", OTHER)]})
     assert ask(shim, token("two", OTHER)) == VALID  # An unknown id fetches.
@@ -133,7 +132,7 @@ def test_rotation(shim: Shim, issuer: Service) -> None:
     assert ask(shim, token("two", OTHER)) == VALID
 
 
-def test_unknown_ids_do_not_hammer_the_issuer(shim: Shim, issuer: Service) -> None:
+def test_unknown_ids_do_not_hammer_the_issuer(shim: Services, issuer: Service) -> None:
     assert shim.keys is not None
     shim.keys._pause = 3600
     assert ask(shim, token("one")) == VALID
@@ -144,7 +143,7 @@ def test_unknown_ids_do_not_hammer_the_issuer(shim: Shim, issuer: Service) -> No
     assert issuer.asked[PATH] == 2
 
 
-def test_known_keys_go_on_while_the_issuer_is_down(shim: Shim, issuer: Service) -> None:
+def test_known_keys_go_on_while_the_issuer_is_down(shim: Services, issuer: Service) -> None:
     assert shim.keys is not None
     assert ask(shim, token("one")) == VALID
     issuer.stop()
@@ -175,7 +174,7 @@ def test_known_keys_go_on_while_the_issuer_is_down(shim: Shim, issuer: Service) 
     ids=lambda answer: f"{answer.status} {str(answer.body)[:20]}",
 )
 def test_an_issuer_that_answers_oddly_is_like_one_that_is_down(
-    shim: Shim, issuer: Service, odd: Answer
+    shim: Services, issuer: Service, odd: Answer
 ) -> None:
     issuer.answers["/elsewhere"] = Answer({"keys": [jwk("one")]})
     issuer.answers[PATH] = odd
@@ -187,7 +186,7 @@ def test_an_issuer_that_answers_oddly_is_like_one_that_is_down(
     assert ask(shim, token("one")) == VALID
 
 
-def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Shim, issuer: Service) -> None:
+def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Services, issuer: Service) -> None:
     assert shim.keys is not None
     assert ask(shim, token("one")) == VALID
     shim.keys._client.timeout = 1
@@ -206,14 +205,14 @@ def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Shim, iss
     released.set()
 
 
-def test_operators_are_named_by_the_settings(shim: Shim) -> None:
+def test_operators_are_named_by_the_settings(shim: Services) -> None:
     app = FastAPI()
-    app.state.shim, app.state.limits = shim, Limits(shim.settings)
+    deps.install(app, shim)
     app.add_middleware(RequestLog)
     problems.install(app)
 
     @app.get("/")
-    async def act(operator: Operator) -> str:
+    async def act(operator: deps.Operator) -> str:
         return operator
 
     async def statuses() -> list[tuple[int, str]]:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from api.db.tables import bookings, transactions
 from api.outbox.models import UNSETTLED, TransactionKind
-from api.services import Shim
+from api.services import Services
 
 FINALITY = 4
 AMOUNTS = (RATE, RATE * 45 // 60, RATE // 2)
@@ -42,7 +42,7 @@ class Keeping:
     def __init__(self, stack: DevStack, database_url: str, **settings: Any) -> None:
         own = {"database_url": database_url, "relayer_mnemonic_index": "2,3", "keeper_seconds": 1e-6}
         self.stack = stack
-        self.shim = Shim(stack.settings.model_copy(update=own | settings))
+        self.shim = Services.build(stack.settings.model_copy(update=own | settings))
         self.shim.relayer.start()
 
     def look(self) -> list[Any]:

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 from dev_stack import DevStack
 from eth_account import Account
 
-from api import codes
+from api import openapi
 from api.app import create_app
-from api.outbox import handlers as kinds
+from api.errors import Code, placeholders
+from api.outbox.handlers import Handler, Rejection
 from api.schemas.requests import STUDENT
+from creneau import errors
+from creneau.errors import ContractError
 
 ROOT = Path(__file__).parents[2]
 COMMITTED: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
@@ -47,7 +51,7 @@ def validator(schema: dict[str, Any]) -> Any:
 def test_the_committed_documentation_is_what_the_shim_serves(stack: DevStack) -> None:
     assert stack.client().get("/openapi.json").json() == COMMITTED, "stale: make openapi"
     assert create_app().openapi() == COMMITTED
-    assert codes.page() == (ROOT / "docs" / "errors.md").read_text(), "stale: make openapi"
+    assert openapi.errors_page() == (ROOT / "docs" / "errors.md").read_text(), "stale: make openapi"
 
 
 def test_every_operation_is_described_and_has_a_stable_name() -> None:
@@ -135,37 +139,74 @@ def test_a_wrong_answer_would_not_pass() -> None:
 
 # --- Codes ---
 
-LAYERS = ("api",)
-_TAKE_CODES = {"Problem", "of_field", "Rejection", "_refused", "failure", "nothing_booked"}
+SPEAKERS = {"Problem", "of_field", "failure", "sentence"}
 
 
-def written() -> set[str]:
-    """The codes in the source, where refusals are made."""
-    found: set[str] = set()
-    for file in [file for layer in LAYERS for file in (ROOT / layer).rglob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            texts = [
-                a.value for a in node.args[:3] if isinstance(a, ast.Constant) and isinstance(a.value, str)
-            ]
-            if name in _TAKE_CODES and texts and re.fullmatch(r"[a-z0-9_]+", texts[0]):
-                found.add(texts[0])
-    return found
+def named(node: ast.AST) -> Code | None:
+    """The code that an expression names."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Code":
+        return Code[node.attr]
+    return None
 
 
-def test_every_code_in_the_source_is_documented_and_no_other() -> None:
-    found = written() - {"message"}  # A field's name.
-    of_linking = {"wrong_domain", "wrong_address", "wrong_nonce", "wrong_message"}
-    of_acts = {"too_early", "too_late"}
-    of_http = {"bad_request", "not_found", "method_not_allowed", "too_large"}
-    of_contract = set(kinds._CODES.values()) | {"refused"}
-    known = set(codes.every())
-    assert found - known == set()
-    assert known - found - of_linking - of_acts - of_http - of_contract - set(codes.LESSON) == set()
-    assert kinds._CODES.items() <= codes.CONTRACT.items()
-    shown = set(
-        re.findall(r"^\| \d+ \| `([a-z_]+)`", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+SOURCES = [ast.parse(file.read_text()) for file in (ROOT / "api").rglob("*.py")]
+
+
+def test_every_code_is_used_and_only_codes_of_the_registry_are() -> None:
+    used = [code for tree in SOURCES for node in ast.walk(tree) if (code := named(node)) is not None]
+    assert set(used) == set(Code)
+    shown = re.findall(r"^\| (\d+) \| `([a-z_]+)`", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted((str(status), str(code)) for code in Code for status in code.statuses)
+
+
+def test_every_sentence_is_given_its_parameters() -> None:
+    calls = 0
+    for node in [node for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg for keyword in node.keywords} - {"details", "headers"}
+        if name not in SPEAKERS or None in given or "message" in given:
+            continue
+        owner = node.func.value if name == "sentence" and isinstance(node.func, ast.Attribute) else None
+        about = {"date", "time"} if name == "failure" else set()
+        for each in [*node.args, *([owner] if owner else [])]:
+            if code := named(each):
+                code.template({str(parameter) for parameter in given} | about)  # Raises if there is none.
+                assert name != "of_field" or 422 in code.statuses, code
+                calls += 1
+    assert calls > 40
+
+
+def test_a_sentence_says_the_same_in_both_languages() -> None:
+    for code in Code:
+        for english, french in zip(code.sentences["en"], code.sentences["fr"], strict=True):
+            assert placeholders(english) == placeholders(french), code
+            assert english != french or code is Code.INVALID_REQUEST
+
+
+def test_a_sentence_without_its_parameters_is_an_error() -> None:
+    assert Code.TAKEN.sentence(date="2035-03-05", time="09:00") == (
+        "The lesson of 2035-03-05 at 09:00 is already taken."
     )
-    assert shown == known
+    assert Code.TAKEN.sentence("fr", date="2035-03-05", time="09:00") == (
+        "Le cours du 2035-03-05 à 09:00 est déjà pris."
+    )
+    with pytest.raises(LookupError, match=r"^taken says nothing of date$"):
+        Code.TAKEN.sentence(date="2035-03-05")
+    with pytest.raises(LookupError, match=r"^token_missing says nothing of date$"):
+        Code.TOKEN_MISSING.sentence(date="2035-03-05")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.TooLate(0, 1, 2), "too_late"),
+        (errors.TooEarly(0, 2, 1), "too_early"),
+        (errors.WrongStatus(0, 4, 2), "wrong_status"),
+        (errors.ERC20InsufficientBalance("0x0", 1, 2), "insufficient_balance"),
+        (errors.Reverted("paused"), "refused"),
+    ],
+)
+def test_what_the_outbox_stores_of_a_refusal_is_the_registrys(error: ContractError, code: str) -> None:
+    send = namedtuple("send", "id")("0x01")
+    [stored] = Handler().explain([(send, error)]).values()  # type: ignore[list-item]
+    assert stored == Rejection(Code(code), str(error))

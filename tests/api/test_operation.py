@@ -24,7 +24,7 @@ from api.app import create_app
 from api.chain.signers import relayer_account
 from api.people.directory import Annonce, Directory, User
 from api.schemas.requests import TUTOR
-from api.services import Shim
+from api.services import Services
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 
 ESCROW = "0x" + "11" * 20
@@ -60,7 +60,7 @@ def counted(stack: DevStack, tmp_path: Path) -> Iterator[tuple[str, CountingDire
         "port": free_port(),
     }
     settings = stack.settings.model_copy(update=own)
-    app = create_app(Shim(settings, directory))
+    app = create_app(Services.build(settings, directory))
     server = uvicorn.Server(uvicorn.Config(app, port=settings.port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

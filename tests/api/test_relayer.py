@@ -16,7 +16,7 @@ from api.chain.rpc import Call
 from api.db.tables import transactions
 from api.outbox.models import State, TransactionKind
 from api.schemas.requests import CreateBatchBookingData
-from api.services import Shim
+from api.services import Services
 from creneau import abi
 from creneau.order import Order, Slot, listing_id
 
@@ -152,20 +152,20 @@ def test_a_relayer_without_gas_money_keeps_what_it_signed(stack: DevStack, desk:
 
 
 @pytest.fixture
-def shim(stack: DevStack, tmp_path: Path) -> Iterator[Shim]:
+def shim(stack: DevStack, tmp_path: Path) -> Iterator[Services]:
     """A shim of the test's own, whose relayer has not started yet."""
     own = {"database_url": f"sqlite:///{tmp_path / 'own.db'}", "relayer_mnemonic_index": 2}
-    shim = Shim(stack.settings.model_copy(update=own), stack.directory)
+    shim = Services.build(stack.settings.model_copy(update=own), stack.directory)
     yield shim
     shim.close()
 
 
-def place(shim: Shim, desk: Desk, *slots: dict[str, Any], **more: Any) -> str:
+def place(shim: Services, desk: Desk, *slots: dict[str, Any], **more: Any) -> str:
     request = CreateBatchBookingData.model_validate(desk.body(*slots, **more))
     return shim.bookings.create(desk.student.id, request, None, "test")
 
 
-def settle(shim: Shim, *batch_ids: str) -> list[Any]:
+def settle(shim: Services, *batch_ids: str) -> list[Any]:
     """Starts the relayer, and gives the rows once they are settled."""
     shim.relayer.start()
     while True:
@@ -174,7 +174,7 @@ def settle(shim: Shim, *batch_ids: str) -> list[Any]:
             return rows
 
 
-def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, shim: Services) -> None:
     expired, fresh = place(shim, desk, slot("09:00")), place(shim, desk, slot("10:00"))
     with shim.store.write() as db:
         db.execute(update(transactions).where(transactions.c.id == expired).values(expires=1_600_000_000))
@@ -186,7 +186,7 @@ def test_an_order_that_waited_too_long_is_not_sent(stack: DevStack, desk: Desk, 
 
 
 def test_what_no_longer_fits_is_rejected_without_a_transaction(
-    stack: DevStack, desk: Desk, shim: Shim
+    stack: DevStack, desk: Desk, shim: Services
 ) -> None:
     other = Desk(stack, stack.create_user("student", balance=70), desk.tutor, desk.annonce)
     assert other.book(slot("09:00")).status_code == 200  # Publishes, too.
@@ -204,7 +204,7 @@ def test_what_no_longer_fits_is_rejected_without_a_transaction(
 
 @pytest.mark.parametrize(("rate", "state"), [(35, State.MINED), (36, State.REJECTED)])
 def test_a_listing_that_is_published_meanwhile(
-    stack: DevStack, desk: Desk, shim: Shim, rate: int, state: State
+    stack: DevStack, desk: Desk, shim: Services, rate: int, state: State
 ) -> None:
     batch_id = place(shim, desk, slot("09:00"))
     tutor, listing = desk.tutor.wallet, listing_id(desk.annonce.id)
@@ -217,7 +217,7 @@ def test_a_listing_that_is_published_meanwhile(
 
 @pytest.mark.parametrize(("rate", "state"), [(35, State.MINED), (36, State.REJECTED)])
 def test_a_listing_that_is_published_just_before_the_preflight(
-    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch, rate: int, state: State
+    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch, rate: int, state: State
 ) -> None:
     """As another process does: what was read of the listing is outdated, and is read again."""
     batch_id = place(shim, desk, slot("09:00"))
@@ -240,7 +240,7 @@ def test_a_listing_that_is_published_just_before_the_preflight(
     assert preflights == (2 if state == State.MINED else 1)
 
 
-def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk, shim: Shim) -> None:
+def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk, shim: Services) -> None:
     batch_id, minute = place(shim, desk, slot("09:00")), 60_000_000
 
     def taken(own: set[str], left: int) -> list[str]:
@@ -255,7 +255,7 @@ def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk,
     assert taken(set(), minute) == [batch_id]
 
 
-def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Services) -> None:
     ids = [place(shim, desk, slot(f"{hour}:00")) for hour in range(10, 16)]
     first = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "latest"), 16)
     rows = settle(shim, *ids)

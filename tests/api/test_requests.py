@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.auth import mint, user_of
-from api.refusals import Problem
+from api.errors import Problem
 from api.schemas import responses as models
 from api.settings import DEVELOPMENT_SECRET
 

@@ -31,6 +31,7 @@ from postgres import PostgreSQL, postgres
 from api.chain.rpc import NodeUnavailable
 from api.db.store import Store
 from api.db.tables import annonces, attempts, leases, transactions
+from api.errors import Problem
 from api.outbox import fees
 from api.outbox import sender as relayer
 from api.outbox.fees import FeeBid
@@ -38,9 +39,8 @@ from api.outbox.handlers import TAG, Prepared
 from api.outbox.leases import LeaseLost
 from api.outbox.locks import calendar_locks
 from api.outbox.models import State, TransactionKind
-from api.refusals import Problem
 from api.schemas.requests import CreateBatchBookingData
-from api.services import Shim
+from api.services import Services
 from api.settings import Settings
 from creneau import abi
 
@@ -49,21 +49,21 @@ __all__ = ["postgres"]
 GWEI = 10**9
 _KEYS = itertools.count(100)  # Each shim's own.
 
-ShimMaker = Callable[..., Shim]
+ShimMaker = Callable[..., Services]
 
 
 @pytest.fixture
 def make_shim(stack: DevStack, tmp_path: Path) -> Iterator[ShimMaker]:
     """Shims of the test's own; settings may be given."""
-    made: list[Shim] = []
+    made: list[Services] = []
 
-    def make(keys: str | None = None, **more: Any) -> Shim:
+    def make(keys: str | None = None, **more: Any) -> Services:
         indices = keys or str(next(_KEYS))
         for index in indices.split(","):
             stack.rpc("anvil_setBalance", stack.account(int(index)).address, hex(10**20))
         own = {"database_url": f"sqlite:///{tmp_path / 'own.db'}", "relayer_mnemonic_index": indices}
         quick = {"resend_seconds": 0.001, "lease_seconds": 0.5}
-        made.append(Shim(stack.settings.model_copy(update=own | quick | more), stack.directory))
+        made.append(Services.build(stack.settings.model_copy(update=own | quick | more), stack.directory))
         return made[-1]
 
     yield make
@@ -72,21 +72,21 @@ def make_shim(stack: DevStack, tmp_path: Path) -> Iterator[ShimMaker]:
 
 
 @pytest.fixture
-def shim(make_shim: ShimMaker) -> Shim:
+def shim(make_shim: ShimMaker) -> Services:
     return make_shim()
 
 
-def place(shim: Shim, desk: Desk, *times: str, key: str | None = None) -> str:
+def place(shim: Services, desk: Desk, *times: str, key: str | None = None) -> str:
     request = CreateBatchBookingData.model_validate(desk.body(*map(slot, times)))
     return shim.bookings.create(desk.student.id, request, key, "test")
 
 
-def row_of(shim: Shim, submission_id: str) -> Any:
+def row_of(shim: Services, submission_id: str) -> Any:
     [row] = shim.store.submissions([submission_id])
     return row
 
 
-def work(shim: Shim, submission_id: str, *states: State) -> Any:
+def work(shim: Services, submission_id: str, *states: State) -> Any:
     """Rounds until the send is in one of these states."""
     until = time.monotonic() + 15
     while time.monotonic() < until:
@@ -96,13 +96,13 @@ def work(shim: Shim, submission_id: str, *states: State) -> Any:
     raise AssertionError(f"still {row.state}")
 
 
-def attempts_of(shim: Shim, submission_id: str) -> list[Any]:
+def attempts_of(shim: Services, submission_id: str) -> list[Any]:
     query = select(attempts).where(attempts.c.transaction_id == submission_id).order_by(attempts.c.created_at)
     with shim.store.read() as db:
         return [*db.execute(query)]
 
 
-def change(shim: Shim, submission_id: str, **values: Any) -> None:
+def change(shim: Services, submission_id: str, **values: Any) -> None:
     with shim.store.write() as db:
         db.execute(update(transactions).where(transactions.c.id == submission_id).values(values))
 
@@ -111,7 +111,7 @@ def no_sending(_: Any) -> set[str]:
     return set()
 
 
-def again(shim: Shim) -> None:
+def again(shim: Services) -> None:
     """Forgets when it sent what and saw what: it does not wait for the next time."""
     shim.relayer._nonces.in_flight.clear()
     shim.relayer._looked_at = ""
@@ -132,7 +132,7 @@ def test_the_states_are_drawn_as_they_are() -> None:
     assert {state for pair in drawn for state in pair} == {*State}
 
 
-def test_1_what_was_created_is_never_created_again(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_1_what_was_created_is_never_created_again(stack: DevStack, desk: Desk, shim: Services) -> None:
     """Not even by a database that has forgotten it."""
     batch_id = place(shim, desk, "09:00")
     first = work(shim, batch_id, State.MINED)
@@ -265,7 +265,7 @@ def test_1_what_came_too_late_here_may_have_been_created_elsewhere(
 
 
 def test_2_what_is_signed_is_stored_before_it_is_sent(
-    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = place(shim, desk, "09:00")
 
@@ -290,7 +290,7 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
 
 
 def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
-    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = place(shim, desk, "09:00")
     with monkeypatch.context() as patch:
@@ -315,7 +315,7 @@ def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
 
 
 def test_3_an_error_of_the_node_moves_nothing(
-    desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = place(shim, desk, "09:00")
 
@@ -334,7 +334,7 @@ def test_3_an_error_of_the_node_moves_nothing(
 
 
 def test_3_already_known_is_success(
-    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node took it, and nobody heard so."""
     batch_id = place(shim, desk, "09:00")
@@ -358,7 +358,7 @@ def test_3_already_known_is_success(
     assert work(shim, batch_id, State.MINED).transaction_hash == sent.transaction_hash
 
 
-def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim: Services) -> None:
     stack.rpc("anvil_setBalance", shim.relayer.address, "0x0")
     batch_id = place(shim, desk, "09:00")
     signed = work(shim, batch_id, State.SIGNED)
@@ -370,7 +370,7 @@ def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim
 
 
 def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
-    stack: DevStack, desk: Desk, shim: Shim, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desk.book(slot("08:00")).status_code == 200  # Publishes.
     count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
@@ -482,7 +482,7 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
     assert work(shim, second, State.MINED).booked == 1
 
 
-def left(shim: Shim) -> int:
+def left(shim: Services) -> int:
     head = shim.chain.node.call("eth_getBlockByNumber", "latest", False)
     with shim.store.read() as db:
         return fees.Budget.of(db, shim.settings, int(head["timestamp"], 16) * 10**6).left
@@ -535,7 +535,7 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     assert filled == [count, count + 1]
 
 
-def gaps(shim: Shim) -> list[int]:
+def gaps(shim: Services) -> list[int]:
     query = (
         select(transactions.c.nonce)
         .where(transactions.c.kind == TransactionKind.NOOP)
@@ -545,7 +545,7 @@ def gaps(shim: Shim) -> list[int]:
         return [*db.scalars(query)]
 
 
-def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: Desk, shim: Services) -> None:
     batch_id = place(shim, desk, "09:00")
     first = work(shim, batch_id, State.MINED)
     with paused(stack):
@@ -569,7 +569,7 @@ def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: De
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
-    stack: DevStack, desk: Desk, shim: Shim, depth: int
+    stack: DevStack, desk: Desk, shim: Services, depth: int
 ) -> None:
     """Of those whose blocks are gone the first is in a new one; three blocks would be final."""
     # Each in a block of its own.
@@ -616,7 +616,7 @@ def test_7_whoever_starts_finds_the_work(stack: DevStack, desk: Desk, make_shim:
     assert rows[0].transaction_hash == hash_
 
 
-def test_8_what_would_revert_costs_no_gas(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_8_what_would_revert_costs_no_gas(stack: DevStack, desk: Desk, shim: Services) -> None:
     taken = place(shim, desk, "09:00")
     assert desk.book(slot("09:00")).status_code == 200
     free = place(shim, desk, "10:00")
@@ -626,7 +626,7 @@ def test_8_what_would_revert_costs_no_gas(stack: DevStack, desk: Desk, shim: Shi
     assert [each["hash"] for each in seen.transactions] == [booked.transaction_hash]
 
 
-def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Services) -> None:
     assert desk.book(slot("08:00")).status_code == 200  # Publishes.
     ids = [place(shim, desk, f"{hour:02}:00") for hour in range(9, 19)]
     with paused(stack):
@@ -640,7 +640,7 @@ def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Shim) -> None:
 # --- Other kinds, fees ---
 
 
-def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Shim) -> None:
+def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) -> None:
     publish = abi.publish_data(desk.tutor.wallet, b"\1" * 32, 35 * EDU, instant=False)
     good = abi.multicall_data([])
     with shim.store.write() as db:
@@ -850,7 +850,7 @@ def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim
         db.execute(insert(leases).values(address=None, owner="", renewals=0))
 
 
-def test_what_a_day_cost_is_not_looked_for_in_all_that_was_ever_sent(shim: Shim) -> None:
+def test_what_a_day_cost_is_not_looked_for_in_all_that_was_ever_sent(shim: Services) -> None:
     """By the time of signing and by the state, on SQLite, which would else take the nonces' index."""
     asked: list[tuple[str, Any]] = []
     with shim.store.read() as db:

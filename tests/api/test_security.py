@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -197,8 +196,8 @@ def test_a_fault_of_the_program_is_a_problem_too(
     path: str, desk: Desk, capsys: pytest.CaptureFixture[str], traffic: Any
 ) -> None:
     app = create_app()
-    app.state.shim = SimpleNamespace(settings=desk.stack.settings)
-    security.install(app, desk.stack.settings)
+    settings = desk.stack.settings
+    security.install(app, settings, security.Limits(settings))
 
     @app.get("/fails")
     async def fails() -> None:

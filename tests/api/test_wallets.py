@@ -29,7 +29,7 @@ from sqlalchemy import func, select, update
 from api.booking.wallet import WalletBookings
 from api.chain.escrow import ChainSnapshot, order_of
 from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
-from api.refusals import Problem
+from api.errors import Problem
 from api.schemas import responses as models
 from creneau import abi
 from creneau.abi import decode

@@ -12,7 +12,7 @@ from blocks import PAGES, ROOT, blocks_of, prose_of
 from dev_stack import DevStack
 from prometheus_client.parser import text_string_to_metric_families
 
-from api import codes
+from api.errors import Code
 from api.outbox.models import State
 from api.outbox.sender import TRANSITIONS
 from api.schemas.requests import STUDENT
@@ -138,7 +138,7 @@ def test_addresses_codes_and_methods_of_the_guide_for_frontends_exist() -> None:
     for method, act in re.findall(r"^\| `(PATCH|POST) …/(\w+)`", text, re.MULTILINE):
         for of in ("{id}", "batch/{batchId}"):
             assert (method, f"/api/blockchain/booking/{of}/{act}") in there
-    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) <= set(codes.every())
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) <= set(Code)
     client = (ROOT / "web" / "src" / "blockchainService.ts").read_text()
     methods = set(re.findall(r"^  async (\w+)\(", client, re.MULTILINE))
     table = text[text.index("| method | does |") :].split("\n\n")[0]

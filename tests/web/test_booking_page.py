@@ -551,4 +551,4 @@ def test_who_is_not_signed_in_and_what_is_not_there_are_said(stack: DevStack, vi
     visit.heading("Choose a listing first")
     visit.see("a-nobody")
     visit.open("/?annonce=there-is-none")
-    visit.problem("There is no such annonce.")
+    visit.problem("There is no such listing.")

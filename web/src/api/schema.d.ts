@@ -2328,7 +2328,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2337,7 +2337,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -2495,7 +2495,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2504,7 +2504,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -2646,7 +2646,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2655,7 +2655,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -2826,7 +2826,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2835,7 +2835,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3079,7 +3079,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3088,7 +3088,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3332,7 +3332,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3341,7 +3341,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3452,7 +3452,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3461,7 +3461,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3585,7 +3585,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3594,7 +3594,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3731,7 +3731,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3740,7 +3740,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3864,7 +3864,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3873,7 +3873,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -3984,7 +3984,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3993,7 +3993,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4147,7 +4147,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4156,7 +4156,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4310,7 +4310,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4319,7 +4319,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4486,7 +4486,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4495,7 +4495,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4645,7 +4645,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4654,7 +4654,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4821,7 +4821,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4830,7 +4830,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -4984,7 +4984,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4993,7 +4993,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5160,7 +5160,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5169,7 +5169,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5319,7 +5319,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5328,7 +5328,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5495,7 +5495,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5504,7 +5504,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5658,7 +5658,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5667,7 +5667,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5834,7 +5834,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -5843,7 +5843,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -5993,7 +5993,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6002,7 +6002,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -6169,7 +6169,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6178,7 +6178,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -6332,7 +6332,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6341,7 +6341,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -6508,7 +6508,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6517,7 +6517,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -6667,7 +6667,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6676,7 +6676,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -6843,7 +6843,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -6852,7 +6852,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7019,7 +7019,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7028,7 +7028,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7198,7 +7198,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7207,7 +7207,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7308,7 +7308,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7317,7 +7317,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7413,7 +7413,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7422,7 +7422,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7589,7 +7589,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7598,7 +7598,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };
@@ -7752,7 +7752,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `tutor_not_found` `annonce_not_found` */
+            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
             422: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -7761,7 +7761,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemAnswer"] & {
                         /** @enum {unknown} */
-                        code: "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required" | "tutor_not_found" | "annonce_not_found";
+                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
                     };
                 };
             };

@@ -1,0 +1,73 @@
+"""The dependencies of routes, typed: the service's parts, who asks, and what names the request."""
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.auth import key_of, user_of
+from api.errors import Code, Problem
+from api.services import Services
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token of the user service.")
+
+
+def install(app: FastAPI, services: Services) -> None:
+    """Give the application's routes their services."""
+    app.state.services = services
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that serves the request."""
+    services = request.app.state.services
+    if not isinstance(services, Services):
+        raise TypeError("an application without services")
+    return services
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+RequestId = Annotated[str, Depends(_request_id)]
+"""The name of the request in the log."""
+
+
+async def _current_user(
+    request: Request,
+    services: ServicesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    if credentials is None:
+        raise Problem(Code.TOKEN_MISSING)
+    keys, token = services.keys, credentials.credentials
+    key = None if keys is None else await key_of(token, keys)
+    user = user_of(token, services.settings, key)
+    services.limits.user(request.scope, user)
+    return user
+
+
+CurrentUser = Annotated[str, Depends(_current_user)]
+"""The id of the user whose token was sent."""
+
+
+async def _operator(services: ServicesDep, user: CurrentUser) -> str:
+    if user not in services.settings.operator_ids:
+        raise Problem(Code.NOT_AN_OPERATOR)
+    return user
+
+
+Operator = Annotated[str, Depends(_operator)]
+"""The id of a user whom the settings name as an operator."""
+
+_KEY = "The same key and body are the same batch, however often they are sent."
+Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
+_PREFER = "`respond-async`: do not wait for the block."
+Prefer = Annotated[str | None, Header(description=_PREFER)]
