@@ -3,11 +3,13 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from api.outbox.models import UNSETTLED, State
 from creneau.amounts import lesson_amount
+from creneau.booking import Listing
 from creneau.lifecycle import Status
 from creneau.order import Order, Slot, booking_id, index_of
 from creneau.types import to_bytes32, to_hex
@@ -45,7 +47,7 @@ class LessonState(NamedTuple):
     updated_at: int = 0  # Unix seconds; 0: unchanged since it was booked.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """A batch of bookings: who asked for what, the order, and its outcome on the chain.
 
@@ -56,12 +58,12 @@ class Batch:
     student_id: str  # Or the student's account, if nobody here is known by it.
     tutor_id: str  # Likewise.
     annonce_id: str | None  # None: no annonce here is known to be the listing.
-    idempotency_key: str
-    request_hash: str
-    description: str | None
-    student_notes: str | None
+    idempotency_key: str = ""
+    request_hash: str = ""
+    description: str | None = None
+    student_notes: str | None = None
     lessons: Sequence[Lesson]  # Those of the order, in its order.
-    failures: Sequence[Failure]  # The request's other lessons.
+    failures: Sequence[Failure] = ()  # The request's other lessons.
     # The order
     student: str
     tutor: str
@@ -149,6 +151,113 @@ class Batch:
         bits = int(self.id[2 : 2 + _PREFIX], 16) << 6 | place
         high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
         return str(uuid.UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
+
+
+class BookedLesson(NamedTuple):
+    """A lesson by its batch, and its place in the order."""
+
+    batch: Batch
+    place: int
+
+
+class LessonPage(NamedTuple):
+    """Some lessons of a list; the cursor of the next page is None on the last one."""
+
+    lessons: list[BookedLesson]
+    next_cursor: str | None
+
+
+class Stats(NamedTuple):
+    """The number of a person's lessons by status, and the sums of their prices in base units."""
+
+    user_id: str
+    role: Literal["student", "tutor"]
+    counts: Mapping[Status, int]
+    paid: int  # To tutors.
+    in_escrow: int
+    refunded: int  # To students.
+
+
+class EarlierOrder(NamedTuple):
+    """An order on the chain whose request the database has lost. Times are unix seconds."""
+
+    tutor: str
+    listing: str
+    hourly_rate: int  # Base units.
+    deadline: int
+    slots: list[tuple[int, int]]  # Starts, and minutes.
+    created_at: int
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch that waits for its student's signature, and the permit that has to be signed with it."""
+
+    batch: Batch
+    permit_value: int | None  # Base units; None: the allowance is enough.
+    permit_nonce: int | None
+    expires_at: int  # Microseconds of unix time.
+
+
+class SigningRequest(NamedTuple):
+    """A prepared batch, and what its student signs: the order and perhaps a permit, as typed data."""
+
+    prepared: PreparedBatch
+    order: dict[str, Any]
+    permit: dict[str, Any] | None
+
+
+class PreparedAction(NamedTuple):
+    """An action on lessons, and what its actor signs."""
+
+    action: str
+    word: str  # For the action once it is done.
+    lessons: list[BookedLesson]
+    signer: str
+    typed_data: dict[str, Any]
+
+
+class ActionResult(NamedTuple):
+    """The outcome of an action: its lessons as they stand, and how far its transaction is."""
+
+    action: str  # Or "acknowledge", which changes nothing.
+    word: str  # For the action once it is done.
+    lessons: list[BookedLesson]
+    is_done: bool
+    state: State
+    transaction_hash: str | None  # None if nothing was left to do.
+    gas_used: int | None
+
+
+class ListingDetails(NamedTuple):
+    """A listing as its tutor's directory and the chain have it."""
+
+    id: str
+    tutor_id: str
+    title: str
+    hourly_rate: int  # Base units.
+    time_zone: str
+    hours: Sequence[tuple[datetime, datetime]] | None  # When lessons are given; None: at any time.
+    published: Listing
+
+
+class PublicationResult(NamedTuple):
+    """A listing after its publication, and how far the transaction is."""
+
+    details: ListingDetails
+    is_withdrawal: bool
+    is_done: bool
+    state: State
+    transaction_hash: str | None  # None if nothing was left to do.
+
+
+class TakenTimes(NamedTuple):
+    """The times of a tutor that are taken from one time until another, in order."""
+
+    tutor_id: str
+    since: datetime
+    until: datetime
+    taken: Sequence[tuple[datetime, datetime]]
 
 
 def batch_range(booking: str) -> tuple[str, str, int]:

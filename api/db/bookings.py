@@ -1,0 +1,189 @@
+"""Lessons as the projection has them, as typed records. Each function joins the caller's connection."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Row, func, select, tuple_
+
+from api.booking.models import Batch, EarlierOrder, Lesson, LessonState
+from api.db.tables import batches, bookings, index_position, orders, transactions, users
+from api.outbox.models import State
+from creneau.amounts import from_wei, lesson_amount
+from creneau.lifecycle import FOREVER, Status
+from creneau.types import from_unix, to_hex, to_unix
+
+Side = Literal["student", "tutor"]
+
+LAST_START = to_unix(FOREVER) - 366 * 86_400
+"""No answer could tell the time of later lessons, which the contract takes: they are for a console."""
+
+_AHEAD = (Status.PENDING.name, Status.CONFIRMED.name)
+
+
+class Position(NamedTuple):
+    """The place of a lesson in a list: its start in unix seconds, and its id on the chain."""
+
+    start: int
+    id: str
+
+
+class ListedLesson(NamedTuple):
+    """A lesson by its batch and its place there."""
+
+    position: Position
+    batch_id: str
+    place: int
+    state: LessonState
+
+
+class LessonGroup(NamedTuple):
+    """A number of lessons that have status, price and shares in common; in base units."""
+
+    status: Status
+    amount: int
+    to_tutor: int
+    to_student: int
+    count: int
+
+
+def states(db: Connection, batch_id: str) -> dict[int, LessonState]:
+    """Return a batch's lessons by their places; none that the projection does not have yet."""
+    rows = db.execute(select(bookings).where(bookings.c.batch_id == batch_id))
+    return {row.place: _state(row) for row in rows}
+
+
+def batch_ids(db: Connection, first: str, last: str) -> set[str]:
+    """Return the ids from first to last that batches have, whether they were booked here or elsewhere."""
+    tables = (batches, orders)
+    return {id_ for each in tables for id_ in db.scalars(select(each.c.id).where(each.c.id.between(first, last)))}
+
+
+def earlier_order(db: Connection, student: str, salt: bytes) -> EarlierOrder | None:
+    """Return the order on the chain of a student's account that has this salt."""
+    row = db.execute(select(orders).where(orders.c.salt == to_hex(salt), orders.c.student == student)).first()
+    if row is None:
+        return None
+    slots = [(start, minutes) for start, minutes in row.slots]
+    return EarlierOrder(row.tutor, row.listing, row.hourly_rate, row.deadline, slots, row.created_at)
+
+
+def page(
+    db: Connection,
+    side: Side,
+    accounts: Collection[str],
+    limit: int,
+    *,
+    after: Position | None = None,
+    statuses: Collection[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    descending: bool = False,
+) -> list[ListedLesson]:
+    """Return at most `limit` lessons of these accounts in order of time, those `after` a position."""
+    key = (bookings.c.start, bookings.c.id)
+    query = select(bookings).where(bookings.c[side].in_(accounts), key[0] < LAST_START)
+    if after is not None:
+        place = tuple_(*after)
+        query = query.where(tuple_(*key) < place if descending else tuple_(*key) > place)
+    if statuses:
+        query = query.where(bookings.c.status.in_(statuses))
+    if since:
+        query = query.where(key[0] >= to_unix(since))
+    if until:
+        query = query.where(key[0] < to_unix(until))
+    query = query.order_by(*(part.desc() if descending else part for part in key))
+    return [
+        ListedLesson(Position(row.start, row.id), row.batch_id, row.place, _state(row))
+        for row in db.execute(query.limit(limit))
+    ]
+
+
+def groups(db: Connection, side: Side, accounts: Collection[str]) -> list[LessonGroup]:
+    """Return all lessons of these accounts, those together that have everything in common."""
+    parts = bookings.c["status", "amount", "to_tutor", "to_student"]
+    query = select(*parts, func.count()).where(bookings.c[side].in_(accounts)).group_by(*parts)
+    return [
+        LessonGroup(Status[status], amount, to_tutor or 0, to_student or 0, count)
+        for status, amount, to_tutor, to_student, count in db.execute(query)
+    ]
+
+
+def is_projected(db: Connection, side: Side, accounts: Collection[str]) -> bool:
+    """Return True if the projection has every batch of these accounts that is in a block."""
+    mined = select(func.max(transactions.c.block_number)).join(batches, batches.c.id == transactions.c.id)
+    mine = batches.c[side].in_(accounts)
+    newest = db.scalar(mined.where(transactions.c.state == State.MINED, mine))
+    return newest is None or newest <= (db.scalar(select(index_position.c.number)) or 0)
+
+
+def has_lessons_ahead(db: Connection, tutor: str, moment: int) -> bool:
+    """Return True if the tutor's account still has lessons that end after that time, in unix seconds."""
+    live = (bookings.c.tutor == tutor) & bookings.c.status.in_(_AHEAD)
+    ahead = live & (bookings.c.start + bookings.c.minutes * 60 > moment)
+    return db.execute(select(bookings.c.id).where(ahead).limit(1)).first() is not None
+
+
+# --- Batches that were booked elsewhere ---
+
+
+def batches_elsewhere(db: Connection, batch_ids: Collection[str], zone: ZoneInfo) -> dict[str, Batch]:
+    """Return those of these batches that are on the chain, as their orders tell; days and times in the zone.
+
+    An order has no description and no notes. An account stands for a person whom nobody here knows.
+    """
+    found = db.execute(select(orders).where(orders.c.id.in_(batch_ids))).all()
+    people = {row.student for row in found} | {row.tutor for row in found}
+    wallets = select(users.c.wallet, users.c.id).where(users.c.wallet.in_(people))
+    listings = {row.listing for row in found}
+    known = select(batches.c.listing, batches.c.annonce_id).where(batches.c.listing.in_(listings)).distinct()
+    ids = {row.wallet: row.id for row in db.execute(wallets)}
+    annonces = {row.listing: row.annonce_id for row in db.execute(known)}
+    made = (_elsewhere(row, ids, annonces.get(row.listing), zone) for row in found)
+    return {batch.id: batch for batch in made if batch.booked}
+
+
+def _elsewhere(row: Row[Any], ids: Mapping[str, str], annonce_id: str | None, zone: ZoneInfo) -> Batch:
+    return Batch(
+        id=row.id,
+        student_id=ids.get(row.student, row.student),
+        tutor_id=ids.get(row.tutor, row.tutor),
+        annonce_id=annonce_id,
+        lessons=_lessons(row.slots, row.hourly_rate, zone),
+        student=row.student,
+        tutor=row.tutor,
+        listing=row.listing,
+        hourly_rate=row.hourly_rate,
+        allow_partial=row.allow_partial,
+        deadline=row.deadline,
+        salt=row.salt,
+        instant=row.instant,
+        created_at=row.created_at * 1_000_000,
+        booked=sum(row.booked & 1 << place for place, slot in enumerate(row.slots) if slot[0] < LAST_START),
+        state=State.MINED,
+        transaction_hash=row.transaction_hash,
+        block_number=row.block_number,
+    )
+
+
+def _lessons(slots: Sequence[tuple[int, int]], hourly_rate: int, zone: ZoneInfo) -> list[Lesson]:
+    lessons: list[Lesson] = []
+    for index, (start, minutes) in enumerate(slots, start=1):
+        local = from_unix(min(start, LAST_START)).astimezone(zone)
+        lessons.append(
+            {
+                "index": index,
+                "date": local.date().isoformat(),
+                "time": local.time().isoformat("minutes"),
+                "amount": from_wei(lesson_amount(hourly_rate, minutes)),
+                "duration": minutes,
+                "start": start,
+            }
+        )
+    return lessons
+
+
+def _state(row: Row[Any]) -> LessonState:
+    changed = row.updated_at if row.updated_at > row.created_at else 0
+    return LessonState(Status[row.status], row.to_tutor or 0, row.to_student or 0, changed)
