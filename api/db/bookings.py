@@ -1,6 +1,7 @@
 """Lessons as the projection has them, as typed records. Each function joins the caller's connection."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -38,7 +39,8 @@ class ListedLesson(NamedTuple):
     state: LessonState
 
 
-class LessonGroup(NamedTuple):
+@dataclass(frozen=True)
+class LessonGroup:
     """A number of lessons that have status, price and shares in common; in base units."""
 
     status: Status
@@ -57,7 +59,9 @@ def states(db: Connection, batch_id: str) -> dict[int, LessonState]:
 def batch_ids(db: Connection, first: str, last: str) -> set[str]:
     """Return the ids from first to last that batches have, whether they were booked here or elsewhere."""
     tables = (batches, orders)
-    return {id_ for each in tables for id_ in db.scalars(select(each.c.id).where(each.c.id.between(first, last)))}
+    return {
+        id_ for each in tables for id_ in db.scalars(select(each.c.id).where(each.c.id.between(first, last)))
+    }
 
 
 def earlier_order(db: Connection, student: str, salt: bytes) -> EarlierOrder | None:
@@ -85,8 +89,8 @@ def page(
     key = (bookings.c.start, bookings.c.id)
     query = select(bookings).where(bookings.c[side].in_(accounts), key[0] < LAST_START)
     if after is not None:
-        place = tuple_(*after)
-        query = query.where(tuple_(*key) < place if descending else tuple_(*key) > place)
+        begin, place = tuple_(*after), tuple_(*key)
+        query = query.where(place < begin if descending else place > begin)
     if statuses:
         query = query.where(bookings.c.status.in_(statuses))
     if since:
@@ -102,7 +106,7 @@ def page(
 
 def groups(db: Connection, side: Side, accounts: Collection[str]) -> list[LessonGroup]:
     """Return all lessons of these accounts, those together that have everything in common."""
-    parts = bookings.c["status", "amount", "to_tutor", "to_student"]
+    parts = (bookings.c.status, bookings.c.amount, bookings.c.to_tutor, bookings.c.to_student)
     query = select(*parts, func.count()).where(bookings.c[side].in_(accounts)).group_by(*parts)
     return [
         LessonGroup(Status[status], amount, to_tutor or 0, to_student or 0, count)

@@ -1,9 +1,9 @@
-"""Users and annonces. Embedded: two tables of the shim's database."""
+"""Users and listings. The embedded directory is two tables of the service's own database."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from api.chain.signers import Custodian, index_of
@@ -16,9 +16,9 @@ from creneau.amounts import to_wei
 
 @dataclass(frozen=True)
 class User:
-    """A student or a tutor; `custody_index` is None when the wallet is the user's own.
+    """A student or a tutor; `custody_index` is None if the wallet is the user's own.
 
-    `kept_index` is the account that is kept for him all the same: his former orders and money are its.
+    `kept_index` is the user's custodial account, in force or not: earlier orders and their money are its.
     """
 
     id: str
@@ -33,7 +33,7 @@ class User:
 
 @dataclass(frozen=True)
 class Annonce:
-    """What a tutor offers, with its rate in base units an hour."""
+    """A tutor's listing, with its rate in base units an hour."""
 
     id: str
     tutor_id: str
@@ -43,16 +43,16 @@ class Annonce:
 
 
 class Directory(Protocol):
-    """Where users and annonces are looked up; None for one that does not exist."""
+    """A source of users and listings, with None for those that do not exist."""
 
     def user(self, user_id: str) -> User | None:
-        """A user by id."""
+        """Return a user by id."""
 
     def tutor(self, tutor_id: str) -> User | None:
-        """A user by id, or by the id of the tutor's profile."""
+        """Return a user by id, or by the id of the tutor's profile."""
 
     def annonce(self, annonce_id: str) -> Annonce | None:
-        """An annonce by id."""
+        """Return a listing by id."""
 
 
 class TableDirectory:
@@ -63,18 +63,17 @@ class TableDirectory:
         self._custodian = custodian
 
     def user(self, user_id: str) -> User | None:
-        """A user by id."""
-        return self._user(self._row(select(users).where(users.c.id == user_id)))
+        """Return a user by id."""
+        return self._user(select(users).where(users.c.id == user_id))
 
     def tutor(self, tutor_id: str) -> User | None:
-        """A user by id, or by the id of the tutor's profile."""
-        return self._user(
-            self._row(select(users).where(or_(users.c.id == tutor_id, users.c.profile_id == tutor_id)))
-        )
+        """Return a user by id, or by the id of the tutor's profile."""
+        return self._user(select(users).where(or_(users.c.id == tutor_id, users.c.profile_id == tutor_id)))
 
     def annonce(self, annonce_id: str) -> Annonce | None:
-        """An annonce by id."""
-        row = self._row(select(annonces).where(annonces.c.id == annonce_id))
+        """Return a listing by id."""
+        with self._store.read() as db:
+            row = db.execute(select(annonces).where(annonces.c.id == annonce_id)).one_or_none()
         return None if row is None else Annonce(**row._mapping)
 
     def create_user(
@@ -86,7 +85,7 @@ class TableDirectory:
         wallet: str | None = None,
         schedule: list[dict[str, Any]] | None = None,
     ) -> User:
-        """Adds a user, with a wallet of his own or an account kept for him. A known id stays as it is.
+        """Add a user, with a wallet of their own or a custodial account. A known id stays as it is.
 
         Raises `ValueError` if the account or the profile is somebody else's.
         """
@@ -100,15 +99,15 @@ class TableDirectory:
             with self._store.write() as db:
                 db.execute(insert(users), row | {"schedule": schedule})
         except IntegrityError:
-            if known := self.user(user_id):  # Who came twice at once.
+            if known := self.user(user_id):  # Added twice at once.
                 return known
             raise ValueError(f"{user_id}: the account {address}, or the profile, is another user's") from None
         return user
 
     def set_wallet(self, db: Connection, user: User, wallet: str | None) -> None:
-        """Puts a wallet of his own in force for a user, or (None) the account that is kept for him.
+        """Put a user's own wallet in force or, with None, the user's custodial account.
 
-        Raises `IntegrityError` if it is somebody's already.
+        Raises `IntegrityError` if the wallet is somebody's already.
         """
         values: dict[str, Any] = {"wallet": wallet, "custody_index": None}
         if wallet is None:
@@ -117,24 +116,19 @@ class TableDirectory:
         db.execute(update(users).where(users.c.id == user.id).values(values))
 
     def create_annonce(self, annonce: Annonce) -> None:
-        """Adds an annonce. A known id stays as it is."""
+        """Add a listing. A known id stays as it is."""
         with self._store.write() as db:
             if db.execute(select(annonces.c.id).where(annonces.c.id == annonce.id)).one_or_none() is None:
                 db.execute(insert(annonces).values(**vars(annonce)))
 
-    @staticmethod
-    def _user(row: Row[Any] | None) -> User | None:
-        if row is None:
-            return None
-        return User(**{**row._mapping, "schedule": _schedule(row.schedule)})
-
-    def _row(self, query: Any) -> Row[Any] | None:
+    def _user(self, query: Select[Any]) -> User | None:
         with self._store.read() as db:
-            return db.execute(query).one_or_none()
+            row = db.execute(query).one_or_none()
+        return None if row is None else User(**{**row._mapping, "schedule": _schedule(row.schedule)})
 
 
 def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
-    """The demonstration's student, tutor and annonce, created unless they are there."""
+    """Return the demonstration's student, tutor and listing, which are added unless they are there."""
     student = directory.create_user(requests.STUDENT, "student")
     tutor = directory.create_user(requests.TUTOR, "tutor", profile_id=requests.TUTOR_PROFILE)
     title = "Cours de Deep Learning avancé"

@@ -4,9 +4,8 @@
     GET /api/profile/tutors/{id}   {"data": {"id", "userId", "timeZone"?, "schedule"?}}
     GET /api/annonces/{id}         {"data": {"id", "tutorId", "title", "hourlyRate", "timeZone"?}}
 
-Roles, titles, rates and schedules are the service's. Which account is whose is not: that is in the shim's own
-`users` table, because only a signature tells whose a wallet is. A user gets the next custodial account when
-he is first looked up.
+Roles, titles, rates and schedules are the user service's. Accounts are not: the table `users` has them,
+because only a signature tells whose a wallet is. Users get their custodial account with the first look-up.
 """
 
 import time
@@ -63,7 +62,7 @@ _Model = TypeVar("_Model", bound=_Found)
 
 
 class HttpDirectory:
-    """Looks users and annonces up at the service; threads share it. Raises `Problem` when that fails."""
+    """Looks up users and listings at the user service; threads share it. Raises `Problem` if that fails."""
 
     def __init__(self, settings: Settings, accounts: TableDirectory) -> None:
         self._accounts = accounts
@@ -76,12 +75,12 @@ class HttpDirectory:
         )
 
     def user(self, user_id: str) -> User | None:
-        """A user by id."""
+        """Return a user by id."""
         found = self._get("users", user_id, _User)
         return None if found is None else self._account(found.id, found.role.lower())
 
     def tutor(self, tutor_id: str) -> User | None:
-        """A user by id, or by the id of the tutor's profile. Without a profile he is no tutor."""
+        """Return a user by id, or by the id of the tutor's profile. Nobody is a tutor without a profile."""
         found = self._profile(tutor_id)
         if found is None:
             user = self._get("users", tutor_id, _User)
@@ -96,7 +95,7 @@ class HttpDirectory:
         return self._account(found.user_id, "tutor", **known)
 
     def annonce(self, annonce_id: str) -> Annonce | None:
-        """An annonce by id; its tutor by that of his user or of his profile."""
+        """Return a listing by id, which has the id of the tutor's user or profile."""
         found = self._get("annonces", annonce_id, _Annonce)
         if found is None:
             return None
@@ -104,7 +103,7 @@ class HttpDirectory:
         return Annonce(found.id, found.tutor_id, found.title, rate, found.time_zone)
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def _profile(self, tutor_id: str) -> _Tutor | None:
@@ -138,7 +137,7 @@ class HttpDirectory:
         return found
 
     def _fetch(self, path: str) -> tuple[int, bytes]:
-        """Status and body, asked for again when the service is busy or the connection fails."""
+        """Return status and body. Try again if the service is busy or the connection fails."""
         reason = ""
         for attempt in range(_ATTEMPTS):
             time.sleep(_PAUSE_SECONDS * attempt)

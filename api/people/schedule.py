@@ -1,4 +1,4 @@
-"""When a tutor gives lessons, as his profile has it: days, and the times of each, on his clock."""
+"""Schedules: the days and times at which a tutor gives lessons, as the profile has them, on local clocks."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,7 +16,7 @@ _MIDNIGHT = time()
 
 
 def _day(value: Any) -> Any:
-    """Services that keep a day as a moment say midnight in UTC."""
+    """Return a day from a service that keeps it as a moment: midnight in UTC."""
     return value[:10] if isinstance(value, str) and value[10:] in {"T00:00:00Z", "T00:00:00.000Z"} else value
 
 
@@ -25,7 +25,7 @@ def _clock(value: Any) -> Any:
 
 
 class TimeSlot(BaseModel):
-    """From one time until another, which is the next day's if it is not later; or all day."""
+    """A span from one time until another, which is the next day's if it is not later; or all day."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
@@ -54,7 +54,7 @@ SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 
 
 def hours(schedule: Schedule, zone: ZoneInfo) -> Hours:
-    """The times during which lessons are given, in UTC, in order; what touches is one."""
+    """Return the schedule's spans in UTC, in order; those that touch become one."""
     joined: Hours = []
     for span in sorted(_span(day.date, slot, zone) for day in schedule for slot in day.time_slots):
         if joined and span[0] <= joined[-1][1]:
@@ -66,7 +66,7 @@ def hours(schedule: Schedule, zone: ZoneInfo) -> Hours:
 
 
 def covers(during: Sequence[tuple[datetime, datetime]], start: datetime, minutes: int) -> bool:
-    """Whether a lesson is within them."""
+    """Return True if a lesson is within one of these spans."""
     end = start + timedelta(minutes=minutes)
     return any(begins <= start and end <= ends for begins, ends in during)
 
