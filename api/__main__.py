@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from api import auth, logs, openapi
+from api import auth, logs, reference
 from api.app import create_app
 from api.chain.escrow import WrongChain, connect
 from api.chain.rpc import NodeUnavailable, RpcError
@@ -107,7 +107,7 @@ def main() -> None:
             print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
             return
         if args.command == "errors":
-            print(openapi.errors_page(), end="")
+            print(reference.errors(), end="")
             return
         settings = Settings()
         match args.command:

@@ -1,6 +1,5 @@
 """What the documentation of the routes says beyond their models: fields, refusals, headers, examples."""
 
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -8,12 +7,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api.errors import Code, Parameters, code_of, placeholders
+from api.errors import Code, Parameters, placeholders
 from api.schemas import requests
 from api.schemas.build import frontend_id
-from creneau.errors import ContractError, NothingFree, OrderExists
 from creneau.lifecycle import Action, Role, Status
 
+TAGS = [
+    {"name": "booking", "description": "Book lessons, several in one transaction."},
+    {"name": "wallet", "description": "Book with a wallet of one's own, and link it."},
+    {"name": "lessons", "description": "Read lessons, and act on them once they are booked."},
+    {"name": "annonces", "description": "Read and publish listings, and see when a tutor's time is taken."},
+    {"name": "account", "description": "See who is signed in."},
+    {"name": "operation", "description": "Watch the service."},
+]
 FIELDS = {
     "annonceId": "The annonce's id in the user service.",
     "batchId": "The contract's key of the batch: 0x and 64 hex digits. The last two are 00.",
@@ -98,6 +104,8 @@ _HEADERS = {
     "429": _LATER,
     "503": _LATER,
 }
+_PROBLEM = "#/components/schemas/Problem"
+_SUFFIXES = {"202": "Accepted", "503": "Unavailable"}
 _SLOT = {"date": "2035-03-05", "time": "09:00", "amount": 35, "duration": 60}
 _BATCH = "0x" + "5a" * 31 + "00"
 _HASH = "0x" + "c4" * 32
@@ -176,60 +184,72 @@ def install(app: FastAPI) -> None:
 
 
 def _complete(document: dict[str, Any]) -> None:
-    """Describes fields, and gives each refusal the codes, headers and examples of its status."""
+    """Describe fields, give each refusal the codes and examples of its status, and share what repeats."""
     components = document["components"]
     for schema in components["schemas"].values():
         for name, field in schema.get("properties", {}).items():
             if name in FIELDS:
                 field.setdefault("description", FIELDS[name])
-    components["examples"] = {
-        f"{code}.{status}": {"summary": text, "value": _problem(status, code, text)}
-        for code in Code
-        for status in code.statuses
-        for text in [_example(code)]
-    }
     components["headers"] = {
         "X-Request-ID": {
             "description": "Names the request in the log. A well-formed one of the client's is kept.",
             "schema": {"type": "string"},
         }
     }
+    components["examples"] = {
+        f"{code}.{status}": {"summary": text, "value": _problem(status, code, text)}
+        for code in Code
+        for status in code.statuses
+        for text in [_example(code)]
+    }
+    shared: dict[str, dict[str, Any]] = {}
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] in _PARAMETERS:
                     parameter.setdefault("description", _PARAMETERS[parameter["name"]])
-            answers = operation["responses"]
+            answers: dict[str, dict[str, Any]] = operation["responses"]
             if path.startswith("/api/"):
-                for status in (429, 500, 503):
-                    answers.setdefault(
-                        str(status), {"description": "Refused", "content": {"application/json": {}}}
-                    )
+                answers |= {status: {} for status in ("429", "500", "503") if status not in answers}
             for status, answer in answers.items():
-                _answer(status, answer)
+                name, whole = _answer(status, answer)
+                if shared.setdefault(name, whole) == whole:
+                    whole = {"$ref": f"#/components/responses/{name}"}
+                answers[status] = whole
+    components["responses"] = shared
 
 
-def _answer(status: str, answer: dict[str, Any]) -> None:
-    content, known = answer.get("content", {}), [code for code in Code if int(status) in code.statuses]
-    for name, (kind, text) in _HEADERS.get(status, {}).items():
-        answer.setdefault("headers", {})[name] = {"schema": {"type": kind}, "description": text}
-    answer.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
-    model = (
-        content.get("application/json", {}).get("schema", {}).get("$ref", "/ProblemAnswer").rsplit("/", 1)[1]
-    )
-    if status >= "400" and model == "ProblemAnswer":
-        answer["description"] = " ".join(f"`{code}`" for code in known)
-        content.pop("application/json", None)
-        codes_here = {"properties": {"code": {"enum": known}}, "required": ["code"]}
-        content["application/problem+json"] = {
-            "schema": {"allOf": [{"$ref": "#/components/schemas/ProblemAnswer"}, codes_here]},
-            "examples": {code: {"$ref": f"#/components/examples/{code}.{status}"} for code in known},
+def _answer(status: str, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name under which a response is shared, and the response."""
+    headers = {
+        **answer.get("headers", {}),
+        **{
+            name: {"schema": {"type": kind}, "description": text}
+            for name, (kind, text) in _HEADERS.get(status, {}).items()
+        },
+        "X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"},
+    }
+    content = answer.get("content", {})
+    schema = content.get("application/json", {}).get("schema", {}).get("$ref", _PROBLEM)
+    model = schema.rsplit("/", 1)[1]
+    if status >= "400" and schema == _PROBLEM:
+        known = [code for code in Code if int(status) in code.statuses]
+        content = {
+            "application/problem+json": {
+                "schema": {"$ref": _PROBLEM},
+                "examples": {code: {"$ref": f"#/components/examples/{code}.{status}"} for code in known},
+            }
         }
-    elif examples := _ANSWERS.get((model, status)):
+        description = " ".join(f"`{code}`" for code in known)
+        phrase = HTTPStatus(int(status)).phrase.replace(" ", "")
+        return phrase, {"description": description, "headers": headers, "content": content}
+    if examples := _ANSWERS.get((model, status)):
         content["application/json"]["examples"] = {
             name: {"summary": summary, "value": {"success": True, "message": message, "data": data}}
             for name, (summary, message, data) in examples.items()
         }
+    name = f"{'Metrics' if schema == _PROBLEM else model}{_SUFFIXES.get(status, '')}"
+    return name, {**answer, "headers": headers}
 
 
 _EXAMPLES: Parameters = {
@@ -266,41 +286,6 @@ def _example(code: Code) -> str:
     names = placeholders(code.templates()[0])
     terms: Any = {name: value for name, value in _EXAMPLES.items() if name in names}
     return code.sentence(**terms)
-
-
-def errors_page() -> str:
-    """Return docs/errors.md."""
-    lines = [
-        "# Errors",
-        "",
-        "Made by `make openapi`. Every refusal is `application/problem+json` (RFC 9457) with a stable `code`",
-        "for programs and a `message` for people. Lessons that were not booked have a code each, in",
-        "`failures`. Of several sentences a code says the one that fits.",
-        "",
-        "| status | code | says |",
-        "| --- | --- | --- |",
-    ]
-    for status, code in sorted((status, each) for each in Code for status in each.statuses):
-        said = re.sub(r":\w+}", "}", " ".join([*code.templates(), code.note])).strip()
-        lines.append(f"| {status} | `{code}` | {said} |")
-    lines += ["", "## The contract's errors", ""]
-    lines += ["| error | says | the code |", "| --- | --- | --- |"]
-    for error in sorted(_concrete(ContractError), key=lambda error: error.__name__):
-        said_first = (error.__doc__ or "").splitlines()[0]
-        shown = _WITHOUT.get(error, f"`{code_of(error)}`")
-        lines.append(f"| `{error.__name__}` | {said_first} | {shown} |")
-    return "\n".join(lines) + "\n"
-
-
-_WITHOUT: dict[type[ContractError], str] = {
-    OrderExists: "(booked already: the answer is the batch)",
-    NothingFree: "(the code of each lesson)",
-}
-
-
-def _concrete(base: type[ContractError]) -> list[type[ContractError]]:
-    below = [leaf for child in base.__subclasses__() for leaf in _concrete(child)]
-    return below or [base]
 
 
 def _problem(status: int, code: Code, text: str) -> dict[str, Any]:

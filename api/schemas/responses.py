@@ -170,7 +170,7 @@ class FieldError(Model):
     message: str
 
 
-class ProblemAnswer(Model):
+class Problem(Model):
     """RFC 9457, with the `message` that people read."""
 
     type: str
@@ -209,7 +209,7 @@ class Readiness(Model):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documentation of a route's refusals."""
-    return {status: {"description": "Refused", "model": ProblemAnswer} for status in statuses}
+    return {status: {"description": "Refused", "model": Problem} for status in statuses}
 
 
 def _slot(day: str, clock: str, amount: object, duration: int) -> dict[str, object]:

@@ -106,6 +106,8 @@ def routes() -> set[str]:
 def assert_documented(method: str, path: str, answer: httpx.Response) -> None:
     """The route's documentation has this status, and this body for it."""
     documented = DOCUMENT["paths"][path][method.lower()]["responses"][str(answer.status_code)]
+    if "$ref" in documented:
+        documented = DOCUMENT["components"]["responses"][documented["$ref"].rsplit("/", 1)[1]]
     kind = answer.headers["content-type"].partition(";")[0]
     schema = documented["content"][kind].get("schema", {})
     if kind.endswith("json"):

@@ -61,7 +61,7 @@ def link(client: httpx.Client, key: LocalAccount, address: str | None = None) ->
 
 def assert_refused(answer: httpx.Response, status: int, code: str, field: str | None = None) -> None:
     body = answer.json()
-    models.ProblemAnswer.model_validate(body)
+    models.Problem.model_validate(body)
     assert (answer.status_code, body["code"]) == (status, code)
     if field:
         assert body["errors"][0]["field"] == field

@@ -13,7 +13,7 @@ import pytest
 from dev_stack import DevStack
 from eth_account import Account
 
-from api import openapi
+from api import reference
 from api.app import create_app
 from api.errors import Code, placeholders
 from api.outbox.handlers import Handler, Rejection
@@ -28,13 +28,6 @@ METHODS = {"get", "post", "patch", "put", "delete"}
 Operation = tuple[str, str, dict[str, Any]]
 
 
-def operations() -> Iterator[Operation]:
-    for path, methods in COMMITTED["paths"].items():
-        for method, operation in methods.items():
-            assert method in METHODS
-            yield path, method, operation
-
-
 def resolved(node: Any) -> Any:
     while isinstance(node, dict) and "$ref" in node:
         place: Any = COMMITTED
@@ -44,6 +37,19 @@ def resolved(node: Any) -> Any:
     return node
 
 
+def operations() -> Iterator[Operation]:
+    for path, methods in COMMITTED["paths"].items():
+        for method, operation in methods.items():
+            assert method in METHODS
+            answers = {status: resolved(answer) for status, answer in operation["responses"].items()}
+            yield path, method, operation | {"responses": answers}
+
+
+def answer_of(path: str, method: str, status: str) -> dict[str, Any]:
+    answer: dict[str, Any] = resolved(COMMITTED["paths"][path][method]["responses"][status])
+    return answer
+
+
 def validator(schema: dict[str, Any]) -> Any:
     return jsonschema_rs.Draft202012Validator(schema | {"components": COMMITTED["components"]})
 
@@ -51,7 +57,7 @@ def validator(schema: dict[str, Any]) -> Any:
 def test_the_committed_documentation_is_what_the_shim_serves(stack: DevStack) -> None:
     assert stack.client().get("/openapi.json").json() == COMMITTED, "stale: make openapi"
     assert create_app().openapi() == COMMITTED
-    assert openapi.errors_page() == (ROOT / "docs" / "errors.md").read_text(), "stale: make openapi"
+    assert reference.errors() == (ROOT / "docs" / "errors.md").read_text(), "stale: make openapi"
 
 
 def test_every_operation_is_described_and_has_a_stable_name() -> None:
@@ -64,7 +70,7 @@ def test_every_operation_is_described_and_has_a_stable_name() -> None:
         for parameter in operation.get("parameters", []):
             assert parameter.get("description") or parameter["in"] == "path", (path, parameter["name"])
         for status, answer in operation["responses"].items():
-            assert resolved(answer)["description"], (path, status)
+            assert answer["description"], (path, status)
             assert resolved(answer["headers"]["X-Request-ID"])["description"]
             if path.startswith("/api/") and status >= "400":
                 assert list(answer["content"]) == ["application/problem+json"], (path, status)
@@ -102,15 +108,15 @@ def test_every_example_of_a_request_books(stack: DevStack, path: str, body: dict
         assert prepared.status_code == 200, prepared.text
         preparing = COMMITTED["paths"][f"{path}/prepare"]["post"]
         assert preparing["requestBody"] == COMMITTED["paths"][path]["post"]["requestBody"]
-        schema = preparing["responses"]["200"]["content"]["application/json"]["schema"]
+        schema = answer_of(f"{path}/prepare", "post", "200")["content"]["application/json"]["schema"]
         validator(schema).validate(prepared.json())
     answer = stack.client(STUDENT).post(path, json=body)
     assert answer.status_code == 200, answer.text
-    documented = COMMITTED["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    documented = answer_of(path, "post", "200")["content"]["application/json"]["schema"]
     validator(documented).validate(answer.json())
     asynchronous = stack.client(STUDENT).post(path, json=body, headers={"Prefer": "respond-async"})
     assert asynchronous.status_code == 409  # It is taken now.
-    refused = COMMITTED["paths"][path]["post"]["responses"]["409"]["content"]["application/problem+json"]
+    refused = answer_of(path, "post", "409")["content"]["application/problem+json"]
     validator(refused["schema"]).validate(asynchronous.json())
 
 
@@ -128,12 +134,26 @@ def test_every_example_of_an_answer_is_one() -> None:
     assert seen > 50
 
 
+def test_refusals_of_a_status_are_one_response_and_all_are_one_problem() -> None:
+    for path, methods in COMMITTED["paths"].items():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if path.startswith("/api/") and status >= "400":
+                    assert list(answer) == ["$ref"], (path, status)
+    for name, answer in COMMITTED["components"]["responses"].items():
+        for content_type, content in answer["content"].items():
+            if content_type == "application/problem+json":
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, name
+    codes = COMMITTED["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    assert codes == sorted(Code)
+
+
 def test_a_wrong_answer_would_not_pass() -> None:
-    content = COMMITTED["paths"]["/api/blockchain/booking/batch"]["post"]["responses"]["401"]["content"]
+    content = answer_of("/api/blockchain/booking/batch", "post", "401")["content"]
     schema = validator(content["application/problem+json"]["schema"])
     example = resolved(content["application/problem+json"]["examples"]["token_missing"])["value"]
     schema.validate(example)
-    for wrong in ({"code": "taken"}, {"code": None}, {"message": 1}, {"success": True}):
+    for wrong in ({"code": "unheard_of"}, {"code": None}, {"message": 1}, {"success": True}):
         assert not schema.is_valid(example | wrong)
 
 

@@ -29,7 +29,7 @@ def assert_refused(answer: httpx.Response) -> dict[str, Any]:
     """A problem that says what is wrong, and where."""
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
-    models.ProblemAnswer.model_validate(body)
+    models.Problem.model_validate(body)
     assert body["status"] == answer.status_code
     assert body["success"] is False
     assert body["message"]

@@ -1791,10 +1791,10 @@ export interface components {
             data: components["schemas"]["PreparedListing"];
         };
         /**
-         * ProblemAnswer
+         * Problem
          * @description RFC 9457, with the `message` that people read.
          */
-        ProblemAnswer: {
+        Problem: {
             /**
              * Type
              * @description A URN of the code (RFC 9457).
@@ -2221,7 +2221,330 @@ export interface components {
             custodial: boolean;
         };
     };
-    responses: never;
+    responses: {
+        /** @description In a block */
+        BatchAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BatchAnswer"];
+            };
+        };
+        /** @description On its way */
+        BatchAnswerAccepted: {
+            headers: {
+                /** @description Where to ask for the batch */
+                Location?: string;
+                /** @description In how many seconds */
+                "Retry-After"?: number;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BatchAnswer"];
+            };
+        };
+        /** @description `token_missing` `token_expired` `invalid_token` */
+        Unauthorized: {
+            headers: {
+                /** @description Bearer */
+                "WWW-Authenticate"?: string;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
+        Forbidden: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
+        Conflict: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `too_large` */
+        RequestEntityTooLarge: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        UnprocessableEntity: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `directory_invalid` */
+        BadGateway: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
+        ServiceUnavailable: {
+            headers: {
+                /** @description In how many seconds to come again */
+                "Retry-After"?: number;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `too_many_requests` */
+        TooManyRequests: {
+            headers: {
+                /** @description In how many seconds to come again */
+                "Retry-After"?: number;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `internal_error` */
+        InternalServerError: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description To be signed by the student's wallet */
+        PreparedAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PreparedAnswer"];
+            };
+        };
+        /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
+        NotFound: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account in force */
+        WalletAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["WalletAnswer"];
+            };
+        };
+        /** @description To be signed by `personal_sign` */
+        ChallengeAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ChallengeAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        BookingsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BookingsAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        StatsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["StatsAnswer"];
+            };
+        };
+        /** @description For its student, its tutor, or an operator */
+        BookingAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BookingAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        DoneAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["DoneAnswer"];
+            };
+        };
+        /** @description On its way; asking again is the same act */
+        DoneAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["DoneAnswer"];
+            };
+        };
+        /** @description To be signed; nothing has happened */
+        PreparedActAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PreparedActAnswer"];
+            };
+        };
+        /** @description For anybody */
+        CalendarAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CalendarAnswer"];
+            };
+        };
+        /** @description For anybody */
+        AnnonceAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnnonceAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        PublishedAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PublishedAnswer"];
+            };
+        };
+        /** @description On its way */
+        PublishedAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PublishedAnswer"];
+            };
+        };
+        /** @description To be signed */
+        PreparedListingAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PreparedListingAnswer"];
+            };
+        };
+        /** @description Successful Response */
+        Alive: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Alive"];
+            };
+        };
+        /** @description Successful Response */
+        Readiness: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Readiness"];
+            };
+        };
+        /** @description They can't; `checks` says why */
+        ReadinessUnavailable: {
+            headers: {
+                /** @description In how many seconds to come again */
+                "Retry-After"?: number;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Readiness"];
+            };
+        };
+        /** @description In the text format */
+        Metrics: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "text/plain": string;
+            };
+        };
+        /** @description The user whose token was sent */
+        AccountAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AccountAnswer"];
+            };
+        };
+    };
     parameters: never;
     requestBodies: never;
     headers: {
@@ -2250,153 +2573,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description In a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description On its way */
-            202: {
-                headers: {
-                    /** @description Where to ask for the batch */
-                    Location?: string;
-                    /** @description In how many seconds */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BatchAnswer"];
+            202: components["responses"]["BatchAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     createBooking: {
@@ -2417,153 +2604,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description In a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description On its way */
-            202: {
-                headers: {
-                    /** @description Where to ask for the batch */
-                    Location?: string;
-                    /** @description In how many seconds */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BatchAnswer"];
+            202: components["responses"]["BatchAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareBatchBookings: {
@@ -2582,139 +2633,16 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed by the student's wallet */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     submitBatchBookings: {
@@ -2735,166 +2663,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description In a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description On its way */
-            202: {
-                headers: {
-                    /** @description Where to ask for the batch */
-                    Location?: string;
-                    /** @description In how many seconds */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BatchAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BatchAnswer"];
+            202: components["responses"]["BatchAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getWallet: {
@@ -2906,100 +2686,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The account in force */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["WalletAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["WalletAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     linkWallet: {
@@ -3015,139 +2708,16 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The account in force */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["WalletAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["WalletAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     unlinkWallet: {
@@ -3159,113 +2729,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The account in force */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["WalletAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["WalletAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     challengeWallet: {
@@ -3281,126 +2752,15 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed by `personal_sign` */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChallengeAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["ChallengeAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getBatch: {
@@ -3424,90 +2784,12 @@ export interface operations {
                     "application/json": components["schemas"]["BatchAnswer"];
                 };
             };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getBookingsOfUser: {
@@ -3534,126 +2816,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For this user, or an operator */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BookingsAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BookingsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getBookingsOfTutor: {
@@ -3680,126 +2851,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For this user, or an operator */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BookingsAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BookingsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getStats: {
@@ -3813,126 +2873,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For this user, or an operator */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["StatsAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["StatsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getBooking: {
@@ -3946,100 +2895,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For its student, its tutor, or an operator */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BookingAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["BookingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     confirmBatch: {
@@ -4060,162 +2922,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareConfirmBatch: {
@@ -4233,152 +2951,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     confirmBooking: {
@@ -4399,162 +2982,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareConfirmBooking: {
@@ -4568,152 +3007,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     cancelBatch: {
@@ -4734,162 +3038,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareCancelBatch: {
@@ -4907,152 +3067,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     cancelBooking: {
@@ -5073,162 +3098,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareCancelBooking: {
@@ -5242,152 +3123,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     completeBatch: {
@@ -5408,162 +3154,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareCompleteBatch: {
@@ -5581,152 +3183,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     completeBooking: {
@@ -5747,162 +3214,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareCompleteBooking: {
@@ -5916,152 +3239,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     disputeBatch: {
@@ -6082,162 +3270,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareDisputeBatch: {
@@ -6255,152 +3299,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     disputeBooking: {
@@ -6421,162 +3330,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     prepareDisputeBooking: {
@@ -6590,152 +3355,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To be signed; nothing has happened */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedActAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     resolveBatch: {
@@ -6756,162 +3386,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     resolveBooking: {
@@ -6932,162 +3418,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     confirmOutcome: {
@@ -7111,162 +3453,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description On its way; asking again is the same act */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["DoneAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getCalendar: {
@@ -7285,98 +3483,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For anybody */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["CalendarAnswer"];
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["CalendarAnswer"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getAnnonce: {
@@ -7390,98 +3503,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For anybody */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["AnnonceAnswer"];
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["AnnonceAnswer"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     publishAnnonce: {
@@ -7502,162 +3530,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done, in a block */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PublishedAnswer"];
-                };
-            };
-            /** @description On its way */
-            202: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PublishedAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PublishedAnswer"];
+            202: components["responses"]["PublishedAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     preparePublish: {
@@ -7675,152 +3559,17 @@ export interface operations {
             };
         };
         responses: {
-            /** @description To be signed */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PreparedListingAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
-            404: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_found" | "booking_not_found" | "user_not_found" | "tutor_not_found" | "annonce_not_found" | "batch_not_found";
-                    };
-                };
-            };
-            /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
-            409: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "annonce_not_bookable" | "insufficient_balance" | "insufficient_allowance" | "signature_required" | "custodial_account" | "already_submitted" | "prepared_expired" | "wallet_changed" | "no_challenge" | "challenge_expired" | "lessons_ahead" | "wallet_taken" | "not_booked_yet" | "wrong_status" | "too_early" | "too_late" | "no_arbiter" | "not_published" | "rate_mismatch" | "expired" | "refused" | "reverted";
-                    };
-                };
-            };
-            /** @description `too_large` */
-            413: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_large";
-                    };
-                };
-            };
-            /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
-            422: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "tutor_not_found" | "annonce_not_found" | "rate_mismatch" | "invalid_request" | "idempotency_key_reused" | "invalid_cursor" | "invalid_range" | "other_batch" | "wrong_signer" | "wrong_domain" | "wrong_address" | "wrong_nonce" | "wrong_message" | "permit_required";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_invalid` */
-            502: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_invalid";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["PreparedListingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     livez: {
@@ -7832,16 +3581,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Alive"];
-                };
-            };
+            200: components["responses"]["Alive"];
         };
     };
     readyz: {
@@ -7853,28 +3593,8 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Readiness"];
-                };
-            };
-            /** @description They can't; `checks` says why */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Readiness"];
-                };
-            };
+            200: components["responses"]["Readiness"];
+            503: components["responses"]["ReadinessUnavailable"];
         };
     };
     metrics: {
@@ -7886,29 +3606,8 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description In the text format */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/plain": string;
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
+            200: components["responses"]["Metrics"];
+            403: components["responses"]["Forbidden"];
         };
     };
     getAccount: {
@@ -7920,87 +3619,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The user whose token was sent */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["AccountAnswer"];
-                };
-            };
-            /** @description `token_missing` `token_expired` `invalid_token` */
-            401: {
-                headers: {
-                    /** @description Bearer */
-                    "WWW-Authenticate"?: string;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "token_missing" | "token_expired" | "invalid_token";
-                    };
-                };
-            };
-            /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
-            403: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "not_a_student" | "unknown_user" | "not_an_operator" | "not_yours" | "not_yours_to_do" | "metrics_private";
-                    };
-                };
-            };
-            /** @description `too_many_requests` */
-            429: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "too_many_requests";
-                    };
-                };
-            };
-            /** @description `internal_error` */
-            500: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "internal_error";
-                    };
-                };
-            };
-            /** @description `directory_unavailable` `keys_unavailable` `node_unavailable` `database_unavailable` */
-            503: {
-                headers: {
-                    /** @description In how many seconds to come again */
-                    "Retry-After"?: number;
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemAnswer"] & {
-                        /** @enum {unknown} */
-                        code: "directory_unavailable" | "keys_unavailable" | "node_unavailable" | "database_unavailable";
-                    };
-                };
-            };
+            200: components["responses"]["AccountAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
 }
