@@ -5,7 +5,7 @@ from datetime import datetime
 from string import Formatter
 from typing import Any, Literal
 
-from creneau.amounts import format_edu
+from creneau.amounts import format_amount
 from creneau.lifecycle import Action, Role, Status
 
 Language = Literal["en", "fr"]
@@ -41,7 +41,7 @@ def utc(moment: datetime) -> str:
 
 _FORMATS: dict[str, Callable[[Any, Language], str]] = {
     "done": lambda act, language: DONE[language][act],
-    "edu": lambda wei, _: f"{format_edu(wei)} EDU",
+    "edu": lambda wei, _: f"{format_amount(wei)} EDU",
     "exact": lambda amount, _: f"{amount:f} EDU",
     "lessons": lessons,
     "roles": lambda roles, language: _OR[language].join(sorted(_ROLES[language][role] for role in roles)),

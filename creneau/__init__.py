@@ -15,7 +15,7 @@ without Ape.
 
 from typing import TYPE_CHECKING, Any
 
-from creneau.amounts import DECIMALS, format_edu, from_wei, lesson_amount, to_wei
+from creneau.amounts import DECIMALS, Token, format_amount, from_wei, lesson_amount, to_wei
 from creneau.booking import ActionResult, Batch, BatchState, Booking, Listing
 from creneau.errors import ContractError, CreneauError, LessonError, SlotError, decode_revert
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
@@ -50,12 +50,13 @@ __all__ = [
     "SlotCode",
     "SlotError",
     "Status",
+    "Token",
     "Window",
     "action_typed_data",
     "batch_of",
     "booking_id",
     "decode_revert",
-    "format_edu",
+    "format_amount",
     "from_wei",
     "index_of",
     "lesson_amount",

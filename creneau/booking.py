@@ -1,8 +1,8 @@
-"""What was booked: batches, their lessons, where each lesson stands, and what may be done with it.
+"""Batches and their lessons: the status of each, and the actions that it allows.
 
-`windows` is the table of the contract's rules: which act, by whom, from when, until when. A `Booking` reads
-its dates and its `may` from it, a `Batch` asks its bookings. As text, and on the console, each is a table for
-people (render.py); `repr` shows the values.
+A `Booking` reads its dates and its `may` from the table in lifecycle.py, a `Batch` asks its bookings. As
+text, and on the console, each is a table for people (render.py); `repr` shows the values. Amounts are in
+tokens; `currency` is the token that they are shown in.
 """
 
 from collections.abc import Iterable
@@ -13,22 +13,23 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from creneau import render
-from creneau.amounts import from_wei
+from creneau.amounts import Token, from_wei
 from creneau.lifecycle import Action, Periods, Role, Status, Window, windows
 from creneau.order import MAX_SLOTS, Order, Slot, booking_id
-from creneau.types import Address, Bytes32, Edu, Timestamp
+from creneau.types import Address, Bytes32, Timestamp, TokenAmount
 
 
 class Listing(NamedTuple):
     """A tutor's offer as the contract knows it.
 
-    `hourly_rate` in EDU, zero if it is not offered; `instant` lessons need no confirmation; `nonce` is how
+    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; `nonce` is how
     often it was published, and what the next publication's signature must carry.
     """
 
     hourly_rate: Decimal
     instant: bool
     nonce: int
+    currency: Token = Token()
 
     def __str__(self) -> str:
         return render.listing(self)
@@ -52,11 +53,11 @@ class BatchState(NamedTuple):
 
     @property
     def booked(self) -> int:
-        """Every lesson that was ever booked."""
+        """The set of all lessons that were ever booked."""
         return self.pending | self.confirmed | self.disputed | self.completed | self.cancelled
 
     def status(self, index: int) -> Status:
-        """The status of lesson `index`, from zero; `NONE` if it was never booked."""
+        """Return the status of lesson `index`, from zero; `NONE` if it was never booked."""
         for status, lessons in enumerate(self[1:], start=1):
             if lessons >> index & 1:
                 return Status(status)
@@ -66,15 +67,22 @@ class BatchState(NamedTuple):
 # --- Lessons and batches ---
 
 
-class Booking(BaseModel):
-    """One lesson of a batch.
-
-    `index` is its place in the order, from zero; `amount` is what it cost, in EDU. The dates say what may be
-    done as long as the lesson stands as it does, and are None when its status does not allow it at all: an
-    act is possible in a block whose timestamp is neither before its `_from` nor after its `_until`.
-    """
+class _Shown(BaseModel):
+    """A frozen model that the console shows as its text."""
 
     model_config = ConfigDict(frozen=True)
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        render.pretty(self, printer, cycle)
+
+
+class Booking(_Shown):
+    """One lesson of a batch.
+
+    `index` is its place in the order, from zero; `amount` its price in tokens. The dates hold as long as
+    the lesson keeps its status, and are None when that does not allow the action at all: an action is
+    possible in a block whose timestamp is neither before its `_from` nor after its `_until`.
+    """
 
     id: Bytes32
     batch: Bytes32
@@ -83,18 +91,19 @@ class Booking(BaseModel):
     tutor: Address
     listing: Bytes32
     slot: Slot
-    amount: Edu
+    amount: TokenAmount
     status: Status
     periods: Periods
+    currency: Token = Token()
 
     @property
     def start(self) -> datetime:
-        """When the lesson begins, in UTC."""
+        """The time at which the lesson begins, in UTC."""
         return self.slot.start
 
     @property
     def end(self) -> datetime:
-        """When the lesson is over, in UTC."""
+        """The time at which the lesson is over, in UTC."""
         return self.slot.end
 
     @property
@@ -129,11 +138,11 @@ class Booking(BaseModel):
 
     @property
     def windows(self) -> list[Window]:
-        """All that may be done with the lesson, by whom and when."""
+        """The actions that the lesson allows now or later, each with its role and its times."""
         return windows(self.status, self.slot, self.periods)
 
     def may(self, action: Action, by: Role, now: datetime) -> bool:
-        """Whether `by` may do this in a block of timestamp `now`."""
+        """Return True if `by` may do this in a block of timestamp `now`."""
         return any(
             window.action == action and window.by in {by, Role.ANYONE} and window.since <= now <= window.until
             for window in self.windows
@@ -142,9 +151,6 @@ class Booking(BaseModel):
     def __str__(self) -> str:
         return render.booking(self)
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        render.pretty(self, printer, cycle)
-
     def _since(self, action: Action, by: Role) -> datetime | None:
         return next((window.since for window in self.windows if window[:2] == (action, by)), None)
 
@@ -152,7 +158,7 @@ class Booking(BaseModel):
         return next((window.until for window in self.windows if window[:2] == (action, by)), None)
 
 
-class Batch(BaseModel):
+class Batch(_Shown):
     """Lessons that were booked by one order.
 
     Sets of lessons are bits, bit i standing for the order's slot i. Booked lessons that are in no other set
@@ -160,11 +166,10 @@ class Batch(BaseModel):
     batch, as far as they are known.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     id: Bytes32
     order: Order
     periods: Periods
+    currency: Token = Token()
     booked: int
     confirmed: int = 0
     disputed: int = 0
@@ -191,6 +196,7 @@ class Batch(BaseModel):
                 amount=amount,
                 status=self.status(index),
                 periods=self.periods,
+                currency=self.currency,
             )
             for index, (slot, amount) in enumerate(zip(order.slots, order.amounts, strict=True))
             if self.booked >> index & 1
@@ -203,13 +209,13 @@ class Batch(BaseModel):
 
     @property
     def total(self) -> Decimal:
-        """What the student paid in EDU: the sum of the amounts of the booked lessons."""
+        """The price that the student paid in tokens: the sum of the booked lessons' amounts."""
         return from_wei(
             sum(wei for index, wei in enumerate(self.order.amounts_wei) if self.booked >> index & 1)
         )
 
     def status(self, index: int) -> Status:
-        """The status of lesson `index`, from zero; `NONE` if it was not booked."""
+        """Return the status of lesson `index`, from zero; `NONE` if it was not booked."""
         sets = (self.confirmed, self.disputed, self.completed, self.cancelled)
         for status, lessons in enumerate(sets, start=Status.CONFIRMED):
             if lessons >> index & 1:
@@ -217,13 +223,13 @@ class Batch(BaseModel):
         return Status.PENDING if self.booked >> index & 1 else Status.NONE
 
     def lessons_that_may(self, action: Action, by: Role, now: datetime) -> list[Booking]:
-        """The lessons with which `by` may do this in a block of timestamp `now`."""
+        """Return the lessons with which `by` may do this in a block of timestamp `now`."""
         return [booking for booking in self.bookings if booking.may(action, by, now)]
 
     def set_of(self, lessons: Iterable[int | Booking] | None = None) -> int:
-        """A set of lessons as the contract takes it, bit i for slot i: from indexes or bookings.
+        """Return a set of lessons as the contract takes it, bit i for slot i: from indexes or bookings.
 
-        Without any, all that were booked. Raises `ValueError` for a lesson that is none of this batch's.
+        Without any, the set of all that were booked. Raises `ValueError` for a lesson of another batch.
         """
         if lessons is None:
             return self.booked
@@ -240,34 +246,26 @@ class Batch(BaseModel):
     def __str__(self) -> str:
         return render.batch(self)
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        render.pretty(self, printer, cycle)
 
-
-class ActionResult(BaseModel):
-    """What an act did: to which lessons, and who got how much of their money, in EDU.
+class ActionResult(_Shown):
+    """The result of an action: its lessons, and the tokens that the student and the tutor got for them.
 
     `lessons` are bits, bit i standing for the order's slot i. `batch` is the whole batch as it stands now.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     action: Action
     batch: Batch
     lessons: int
-    to_student: Edu = Decimal(0)
-    to_tutor: Edu = Decimal(0)
+    to_student: TokenAmount = Decimal(0)
+    to_tutor: TokenAmount = Decimal(0)
     transaction_hash: Bytes32
     block_number: int
     gas_used: int
 
     @property
     def bookings(self) -> list[Booking]:
-        """The lessons that it was done to, as they stand now."""
+        """The lessons of the action, as they stand now."""
         return [booking for booking in self.batch.bookings if self.lessons >> booking.index & 1]
 
     def __str__(self) -> str:
         return render.result(self)
-
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        render.pretty(self, printer, cycle)

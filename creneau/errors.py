@@ -45,7 +45,7 @@ from eth_utils.abi import get_abi_input_types
 from eth_utils.crypto import keccak
 
 from creneau.abi import decode, entries
-from creneau.amounts import format_edu
+from creneau.amounts import Token
 from creneau.lifecycle import Status
 from creneau.types import from_unix, to_address, to_hex
 
@@ -95,10 +95,11 @@ class ContractError(CreneauError):
     """The contract, or the token behind it, refused.
 
     The fields of a subclass are the error's arguments in the ABI's order; `sentence` is its text, formatted
-    with them.
+    with them, and with amounts of the `currency`.
     """
 
     sentence: ClassVar[str]
+    currency = Token()
 
     def __init_subclass__(cls) -> None:
         """Make the class a dataclass."""
@@ -108,15 +109,18 @@ class ContractError(CreneauError):
         self.args = tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return _Words().format(self.sentence, **vars(self))
+        return _Words(self.currency).format(self.sentence, **vars(self))
 
 
 class _Words(Formatter):
-    """Formats a sentence's arguments: the specs are those of `_FORMATS`, and Python's."""
+    """Formats a sentence's arguments: the specs are those of `_FORMATS`, "amount", and Python's."""
+
+    def __init__(self, token: Token) -> None:
+        self._formats = _FORMATS | {"amount": token.text}
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        if format_spec in _FORMATS:
-            return _FORMATS[format_spec](value)
+        if format_spec in self._formats:
+            return self._formats[format_spec](value)
         return str(super().format_field(value, format_spec))
 
 
@@ -139,7 +143,6 @@ def _status(status: int) -> str:
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
     "time": _time,
-    "amount": lambda wei: f"{format_edu(wei)} EDU",
     "nth": _nth,
     "status": _status,
     "statuses": lambda bits: " or ".join(_status(bit) for bit in range(bits.bit_length()) if bits >> bit & 1),
@@ -415,18 +418,25 @@ for _name, _entry in _ABI.items():
     _BY_SELECTOR[_selector] = globals()[_name], _types
 
 
-def decode_revert(data: bytes) -> ContractError:
-    """Return the exception for the data that a call reverted with.
+def decode_revert(data: bytes, token: Token | None = None) -> ContractError:
+    """Return the exception for the data that a call reverted with; its text names amounts of the token.
 
     Never raises: data that can't be read is an `UnknownRevert`.
     """
+    error = _decoded(data) or UnknownRevert(data)
+    if token is not None:
+        error.currency = token
+    return error
+
+
+def _decoded(data: bytes) -> ContractError | None:
     if data[:4] not in _BY_SELECTOR:
-        return UnknownRevert(data)
+        return None
     error, types = _BY_SELECTOR[data[:4]]
     try:
         values = decode(types, data[4:])
     except (DecodingError, OverflowError, UnicodeDecodeError):
-        return UnknownRevert(data)
+        return None
     return error(
         *(
             to_address(value) if type_ == "address" else value

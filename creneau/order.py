@@ -1,9 +1,9 @@
-"""The order: what a student asks for, and its EIP-712 hash.
+"""The order: the terms of a student's lessons, and its EIP-712 hash.
 
-Outside, times are aware datetimes, lengths are timedeltas and money is Decimal EDU; inside the hash and the
-ABI they are unix seconds, minutes and base units. A model refuses what the contract's types can't hold. It
-does not refuse what the contract's rules refuse (a slot in the past, one that is not aligned, a wrong rate):
-the contract says that, with its reason, through `check` or an error.
+Outside, times are aware datetimes, lengths are timedeltas and money is Decimal; inside the hash and the ABI
+they are unix seconds, minutes and base units. A model refuses values that the contract's types can't hold. It
+does not refuse values that the contract's rules refuse (a slot in the past, one that is not aligned, a wrong
+rate): the contract does that, with its reason, through `check` or an error.
 """
 
 import secrets
@@ -120,7 +120,7 @@ class Slot(BaseModel):
 class Order(BaseModel):
     """The terms of one batch of lessons: the contract's `Order`.
 
-    `hourly_rate` is in EDU, and must equal what the tutor published. With `allow_partial` slots that were
+    `hourly_rate` is in tokens, and must equal what the tutor published. With `allow_partial` slots that were
     taken meanwhile are left out; without, it is all or nothing. `deadline` is the last second at which the
     order may be created. The same terms with the same `salt` are the same order, which the contract creates
     once.
@@ -165,12 +165,12 @@ class Order(BaseModel):
 
     @property
     def amounts(self) -> list[Decimal]:
-        """The price of each slot in EDU."""
+        """The price of each slot in tokens."""
         return [from_wei(wei) for wei in self.amounts_wei]
 
     @property
     def total(self) -> Decimal:
-        """The price in EDU if every slot is booked: the sum of the amounts."""
+        """The price in tokens if every slot is booked: the sum of the amounts."""
         return from_wei(sum(self.amounts_wei))
 
     def as_abi(self) -> tuple[Any, ...]:

@@ -1,15 +1,16 @@
-"""What was booked, as tables for people: on the console, and for the scripts.
+"""Tables of batches and lessons for people: on the console, and for the scripts.
 
-Amounts are in EDU and times in UTC, and both say so. Addresses and keys are shortened unless they are asked
-for whole; what a table is about keeps its own key whole, to be copied. A lesson is numbered from zero, as
-everything takes it.
+Amounts name their token and times are in UTC. Addresses and keys are shortened unless they are asked for
+whole; the subject of a table keeps its own key whole, to be copied. Lessons are numbered from zero, as every
+function takes them.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from creneau.amounts import format_edu, to_wei
+from creneau.amounts import Token, format_amount, to_wei
 from creneau.lifecycle import ACTIONS, Window
 from creneau.types import to_hex
 
@@ -24,29 +25,29 @@ _WEEK = 7 * _DAY
 
 
 def short(key: bytes | str) -> str:
-    """An address, key or hash as people compare it: both ends."""
+    """Return both ends of an address, key or hash, which people compare."""
     text = key if isinstance(key, str) else to_hex(key)
     return f"{text[:6]}…{text[-4:]}"
 
 
 def moment(when: datetime) -> str:
-    """A time in UTC, with seconds where there are some."""
+    """Return a time in UTC, with seconds where there are some."""
     when = when.astimezone(UTC)
     return f"{when:%Y-%m-%d %H:%M:%S}" if when.second else f"{when:%Y-%m-%d %H:%M}"
 
 
-def edu(amount: object) -> str:
-    """An amount with its currency."""
-    return f"{format_edu(to_wei(amount))} EDU"  # type: ignore[arg-type]  # to_wei says what it takes
+def money(amount: Decimal | int | str, currency: Token) -> str:
+    """Return an amount of tokens with the token's symbol."""
+    return currency.text(to_wei(amount, currency.decimals))
 
 
 def hours(period: timedelta) -> str:
-    """A period of the escrow's."""
+    """Return a period in hours."""
     return f"{period / timedelta(hours=1):g} hours"
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
-    """Lines whose cells stand below each other."""
+    """Return lines whose cells stand below each other."""
     table = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
@@ -57,15 +58,15 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
 
 
 def batch(of: "Batch", *, whole: bool = False) -> str:
-    """A batch and its lessons, with the times until when or from when something may be done."""
+    """Return a batch and its lessons, each with the actions that time limits."""
     order = of.order
     name = str if whole else short
     facts = [
         ("batch", to_hex(of.id)),
         ("student", name(order.student)),
         ("tutor", name(order.tutor)),
-        ("listing", f"{name(to_hex(order.listing))}, {edu(order.hourly_rate)} an hour"),
-        ("booked", f"{len(of.bookings)} of {len(order.slots)} lessons, {edu(of.total)}"),
+        ("listing", f"{name(to_hex(order.listing))}, {money(order.hourly_rate, of.currency)} an hour"),
+        ("booked", f"{len(of.bookings)} of {len(order.slots)} lessons, {money(of.total, of.currency)}"),
     ]
     if of.created_at is not None:
         facts.append(("created", f"{moment(of.created_at)} UTC"))
@@ -73,7 +74,9 @@ def batch(of: "Batch", *, whole: bool = False) -> str:
         block = "" if of.block_number is None else f", block {of.block_number}"
         gas = "" if of.gas_used is None else f", {of.gas_used:,} gas"
         facts.append(("transaction", f"{name(to_hex(of.transaction_hash))}{block}{gas}"))
-    lessons: list[tuple[str, ...]] = [("lesson", "starts (UTC)", "minutes", "EDU", "status", "may be")]
+    lessons: list[tuple[str, ...]] = [
+        ("lesson", "starts (UTC)", "minutes", of.currency.symbol or "amount", "status", "may be")
+    ]
     lessons += [_lesson(lesson) for lesson in of.bookings]
     lessons += [
         (str(index), _start(order.slots[index].start), str(order.slots[index].minutes), "-", "left out", "-")
@@ -83,7 +86,7 @@ def batch(of: "Batch", *, whole: bool = False) -> str:
 
 
 def booking(of: "Booking", *, whole: bool = False) -> str:
-    """A lesson, and all that may be done with it, by whom and when."""
+    """Return a lesson and its actions, each with its role and its times."""
     name = str if whole else short
     facts = [
         ("booking", to_hex(of.id)),
@@ -92,44 +95,44 @@ def booking(of: "Booking", *, whole: bool = False) -> str:
         ("tutor", name(of.tutor)),
         ("listing", name(to_hex(of.listing))),
         ("starts", f"{_start(of.start)} UTC, {of.slot.minutes} minutes"),
-        ("amount", edu(of.amount)),
+        ("amount", money(of.amount, of.currency)),
         ("status", of.status.name),
     ]
     if not of.windows:
         return columns(facts)
-    acts = [("may be", "by", "from (UTC)", "until (UTC)")]
-    acts += [(ACTIONS[window.action].done, window.by.value, *_limits(window)) for window in of.windows]
-    return f"{columns(facts)}\n\n{columns(acts)}"
+    actions = [("may be", "by", "from (UTC)", "until (UTC)")]
+    actions += [(ACTIONS[window.action].done, window.by.value, *_limits(window)) for window in of.windows]
+    return f"{columns(facts)}\n\n{columns(actions)}"
 
 
 def result(of: "ActionResult") -> str:
-    """What an act did, and how the batch stands since."""
+    """Return the result of an action, and the batch as it stands since."""
     lessons = ", ".join(str(lesson.index) for lesson in of.bookings)
     facts = [
         ("action", f"{of.action.value}, lesson{'s' * (len(of.bookings) != 1)} {lessons}"),
-        ("to student", edu(of.to_student)),
-        ("to tutor", edu(of.to_tutor)),
+        ("to student", money(of.to_student, of.batch.currency)),
+        ("to tutor", money(of.to_tutor, of.batch.currency)),
         ("transaction", f"{short(of.transaction_hash)}, block {of.block_number}, {of.gas_used:,} gas"),
     ]
     return f"{columns(facts)}\n\n{batch(of.batch)}"
 
 
 def listing(of: "Listing") -> str:
-    """The terms of a listing in one line."""
+    """Return the terms of a listing in one line."""
     if not of.hourly_rate:
         return f"not offered, published {_times(of.nonce)}"
     how = "confirmed at once" if of.instant else "to be confirmed by the tutor"
-    return f"{edu(of.hourly_rate)} an hour, lessons {how}, published {_times(of.nonce)}"
+    return f"{money(of.hourly_rate, of.currency)} an hour, lessons {how}, published {_times(of.nonce)}"
 
 
 def _lesson(of: "Booking") -> tuple[str, ...]:
-    # What can be done at any time, by the student or the tutor, would fill the screen.
+    # Actions that the student or the tutor can do at any time would fill the screen.
     told = [window for window in of.windows if any(_limits(window)) or window.by.value == "arbiter"]
     return (
         str(of.index),
         _start(of.start),
         str(of.slot.minutes),
-        format_edu(to_wei(of.amount)),
+        format_amount(to_wei(of.amount)),
         of.status.name,
         "; ".join(map(_sentence, told)) or "-",
     )
@@ -146,7 +149,7 @@ def _sentence(window: Window) -> str:
 
 
 def _limits(window: Window) -> tuple[str, str]:
-    """From when until when, empty where nothing limits it."""
+    """Return the beginning and the end of a window, empty where nothing limits it."""
     unlimited = window._field_defaults
     since = "" if window.since == unlimited["since"] else moment(window.since)
     return since, "" if window.until == unlimited["until"] else moment(window.until)
@@ -193,7 +196,7 @@ class Week(NamedTuple):
 
 
 def week_of(day: date | datetime) -> tuple[datetime, datetime]:
-    """The week, in UTC, that a day is in: its beginning and its end."""
+    """Return the beginning and the end, in UTC, of the week that a day is in."""
     if isinstance(day, datetime):
         day = day.astimezone(UTC).date()
     begin = datetime.combine(day - day.weekday() * _DAY, time(), UTC)
@@ -204,5 +207,5 @@ def week_of(day: date | datetime) -> tuple[datetime, datetime]:
 
 
 def pretty(value: object, printer: object, cycle: bool) -> None:
-    """What the classes' `_repr_pretty_` does: IPython, and so Ape's console, shows their tables."""
+    """Show the table of a value in IPython, and so on Ape's console; for the classes' `_repr_pretty_`."""
     printer.text(repr(value) if cycle else str(value))  # type: ignore[attr-defined]  # IPython's

@@ -62,7 +62,7 @@ def to_bytes32(value: object) -> bytes:
     raise ValueError("a bytes32 is 32 bytes, or 0x and 64 hex digits")
 
 
-def _edu(value: object) -> Decimal:
+def _amount(value: object) -> Decimal:
     try:
         return from_wei(to_wei(value))  # type: ignore[arg-type]  # to_wei raises TypeError for other types
     except TypeError as error:
@@ -103,10 +103,10 @@ Address = Annotated[str, BeforeValidator(to_address)]
 """A checksummed address; takes any case, or 20 bytes."""
 Bytes32 = Annotated[bytes, BeforeValidator(to_bytes32), PlainSerializer(to_hex, str, when_used="json")]
 """32 bytes; takes 0x hex too, and is 0x hex in JSON."""
-Edu = Annotated[Decimal, BeforeValidator(_edu)]
-"""An exact amount of EDU; takes an int or a str too, never a float."""
-Rate = Annotated[Edu, AfterValidator(_uint96)]
-"""An amount of EDU that fits the contract's uint96."""
+TokenAmount = Annotated[Decimal, BeforeValidator(_amount)]
+"""An exact amount of the token; takes an int or a str too, never a float."""
+Rate = Annotated[TokenAmount, AfterValidator(_uint96)]
+"""An amount of the token that fits the contract's uint96."""
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_timestamp)]
 """An aware datetime of whole seconds, in UTC once validated."""
 Minutes = Annotated[timedelta, BeforeValidator(_no_number), AfterValidator(_minutes)]

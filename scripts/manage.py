@@ -48,7 +48,7 @@ def cli() -> None:
       ape run manage publish deep-learning 35 --network edu-chain:codex --account tutor
       ape run manage batch 0x9f3a…00 --network edu-chain:codex
 
-    Amounts are in EDU, exact; times are in UTC; lessons are numbered from 0. What is sent is shown first, and
+    Amounts are in tokens, exact; times are in UTC; lessons are numbered from 0. What is sent is shown first, and
     on a live network confirmed. Each command has more help of its own.
     """  # noqa: D301  # click's mark for what is not to be wrapped
 
@@ -140,7 +140,7 @@ def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> No
                     ("network", f"{place.network.name}, chain id {place.web3.eth.chain_id}"),
                     ("escrow", f"{escrow.address}, from block {escrow.deployment_block}"),
                     ("token", escrow.token),
-                    ("holds", render.edu(escrow.balance(escrow.address))),
+                    ("holds", render.money(escrow.balance(escrow.address), escrow.currency)),
                     ("arbiter", escrow.arbiter),
                     ("handed over to", escrow.pending_arbiter or "nobody"),
                     ("cancel", f"until {render.hours(cancel)} before the start"),
@@ -218,16 +218,16 @@ def publish(
 ) -> None:
     """Publishes a listing of the account's, the tutor's, at a rate; a rate of 0 withdraws it.
 
-    LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in EDU an hour: 35, 52.5.
+    LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in tokens an hour: 35, 52.5.
     """
     name, key = listing
-    terms = f"{render.edu(rate)} an hour, " + ("confirmed at once" if instant else "to be confirmed")
-    facts = {"listing": f"{name}, key {to_hex(key)}", "rate": terms if rate else "withdrawn"}
-    with (
-        _at(provider, address, block) as place,
-        place.sends(account, does="publishes", yes=yes, **facts) as sender,
-    ):
-        click.echo(f"listing: {place.escrow.publish(key, rate, instant=instant, sender=sender)}")
+    with _at(provider, address, block) as place:
+        terms = f"{render.money(rate, place.escrow.currency)} an hour, "
+        terms += "confirmed at once" if instant else "to be confirmed"
+        facts = {"listing": f"{name}, key {to_hex(key)}", "rate": terms if rate else "withdrawn"}
+        with place.sends(account, does="publishes", yes=yes, **facts) as sender:
+            listed = place.escrow.publish(key, rate, instant=instant, sender=sender)
+            click.echo(f"listing: {listed}")
 
 
 @cli.command(cls=ConnectedProviderCommand, short_help="Decide disputed lessons, as the arbiter")

@@ -22,7 +22,7 @@ from old_way import OldWay
 from web3 import Web3
 
 from api.people.directory import Annonce, User
-from creneau.amounts import format_edu
+from creneau.amounts import format_amount
 from creneau.types import to_hex
 
 WIDTH = 78
@@ -79,7 +79,7 @@ class Story:
             "transactions",
             f"{transactions}, with {transfers} transfer{'s' * (transfers != 1)} from the student",
         )
-        _row("debited", f"{format_edu(debited)} EDU")
+        _row("debited", f"{format_amount(debited)} EDU")
         for booking in data["bookings"]:
             _row("booking", f"{booking['date']} {booking['time']}  {booking['id']}")
         for failure in data["failures"] or []:
@@ -130,8 +130,8 @@ def main() -> None:
     with DevStack() as stack:
         student, tutor, annonce = stack.seed()
         print(f"  ready after {time.monotonic() - began:.1f} s; escrow {stack.escrow}, shim {stack.url}")
-        print(f"  {annonce.title}, {format_edu(annonce.hourly_rate)} EDU an hour, {annonce.time_zone}")
-        print(f"  student {student.id}, {format_edu(stack.balance(student.wallet))} EDU")
+        print(f"  {annonce.title}, {format_amount(annonce.hourly_rate)} EDU an hour, {annonce.time_zone}")
+        print(f"  student {student.id}, {format_amount(stack.balance(student.wallet))} EDU")
         story = Story(stack, student, tutor, annonce)
         first = datetime.now(ZoneInfo("Europe/Paris")).date() + timedelta(days=3)
         days = [first + timedelta(days=n) for n in range(5)]

@@ -21,7 +21,7 @@ from api.outbox.sender import Sender
 from api.schemas.build import LessonState, frontend_id, is_booked, payment
 from api.words import DONE, lessons, utc
 from creneau import abi
-from creneau.amounts import format_edu, lesson_amount
+from creneau.amounts import format_amount, lesson_amount
 from creneau.booking import BatchState
 from creneau.errors import ContractError, NotActor, TooEarly, TooLate, WrongStatus
 from creneau.lifecycle import Action, Role, Status, windows
@@ -247,7 +247,7 @@ class Actions:
         bookings = [self._lessons.shown(action.row, place, action.role, seen) for place in action.places]
         got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in action.places) for role in _PARTIES}
         ids = {"student": action.row.student_id, "tutor": action.row.tutor_id}
-        sums = [f"{format_edu(wei)} EDU to the {role}" for role, wei in got.items() if wei]
+        sums = [f"{format_amount(wei)} EDU to the {role}" for role, wei in got.items() if wei]
         message = f"{lessons(len(bookings))} {action.done}{'' if done else ', on the way'}"
         return {
             "success": True,

@@ -32,7 +32,7 @@ from api.people.schedule import hours
 from api.schemas.build import nothing_booked
 from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
-from creneau.amounts import UINT96_MAX, format_edu, from_wei, to_wei
+from creneau.amounts import UINT96_MAX, format_amount, from_wei, to_wei
 from creneau.order import Order, Slot, SlotCode, listing_id
 from creneau.types import from_unix, to_hex, to_unix
 
@@ -170,7 +170,7 @@ class Bookings:
         fitting_slots = tuple(Slot.of(*slot) for slot in order_slots(fitting))
         order = order.model_copy(update={"deadline": from_unix(deadline), "slots": fitting_slots})
         total = sum(order.amounts_wei)
-        log.info(f"{TAG} Montant total: {format_edu(total)} EDU pour {len(fitting)} réservations")
+        log.info(f"{TAG} Montant total: {format_amount(total)} EDU pour {len(fitting)} réservations")
         log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
         if found is None:
             self.can_pay(snapshot, total, len(fitting), can_permit=snapshot.permit_nonce is not None)

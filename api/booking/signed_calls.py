@@ -66,7 +66,7 @@ class SignedCalls:
             return None
         if not answer.is_revert:
             raise NodeUnavailable(answer.message)
-        return decode_revert(answer.data or b"")
+        return decode_revert(answer.data or b"", self._chain.currency)
 
     def enqueue(
         self,

@@ -25,7 +25,7 @@ from api.schemas.build import nothing_booked, rfc3339
 from api.schemas.requests import CreateBatchBookingData, SubmitData
 from api.settings import Settings
 from creneau import abi
-from creneau.amounts import format_edu, from_wei, lesson_amount
+from creneau.amounts import format_amount, from_wei, lesson_amount
 from creneau.order import Order, Permit, SlotCode
 
 _SECOND = 1_000_000
@@ -178,7 +178,7 @@ class WalletBookings:
             "order": order.typed_data(self._chain.domain),
             "permit": permit,
         }
-        message = f"Sign to book for {format_edu(total)} EDU. Nothing is booked yet."
+        message = f"Sign to book for {format_amount(total)} EDU. Nothing is booked yet."
         return {"success": True, "message": message, "data": data}
 
 

@@ -13,7 +13,7 @@ from api.chain.rpc import Call, Node, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.settings import Settings
 from creneau import abi
-from creneau.amounts import from_wei
+from creneau.amounts import Token, from_wei
 from creneau.booking import Listing
 from creneau.lifecycle import Periods
 from creneau.order import Order, Permit, Slot, SlotCode
@@ -61,6 +61,7 @@ class Chain:
             raise WrongChain(f"the contract at {escrow} is no BookingEscrow") from None
         self.token = to_address(token)
         self._token_name, self._token_version = self._token_domain()
+        self.currency = self._currency()
         self.periods = Periods(
             *(
                 timedelta(seconds=abi.decode_uint(self._view(escrow, "BookingEscrow", name)))
@@ -180,6 +181,17 @@ class Chain:
         except (RpcError, ValueError):
             return "", ""
         return name, version
+
+    def _currency(self) -> Token:
+        """Return the token's symbol and decimal places, without a symbol if it names none (EIP-20)."""
+        try:
+            [symbol], [decimals] = (
+                abi.decode_result("EduToken", name, self._view(self.token, "EduToken", name))
+                for name in ("symbol", "decimals")
+            )
+        except (RpcError, ValueError):
+            return Token()
+        return Token(symbol, decimals)
 
     def _view(self, address: str, contract: abi.ContractName, function: str) -> bytes:
         method, params = eth_call(address, abi.call_data(contract, function))

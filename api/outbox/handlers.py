@@ -148,6 +148,11 @@ class Handlers:
             call = self._chain.transaction(row.signer, call_of(row, publishes=row.publishes))
             calls.append(("eth_call", [call, receipt["blockNumber"]]))
         return [
-            (row, decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None)
+            (
+                row,
+                decode_revert(answer.data or b"", self._chain.currency)
+                if isinstance(answer, RpcError)
+                else None,
+            )
             for (row, _), answer in zip(reverted, self._chain.node.call_many(calls), strict=True)
         ]

@@ -199,7 +199,7 @@ class Sender(Worker):
                 # A calendar word that is emptied meanwhile costs more to write than the estimate says.
                 passed.append((each, int(estimate, 16) * 5 // 4 + 25_000))
             elif estimate.is_revert:
-                reverted.append((each.row, decode_revert(estimate.data or b"")))
+                reverted.append((each.row, decode_revert(estimate.data or b"", self._chain.currency)))
             else:
                 log.warning("preflight failed", submission_id=each.row.id, reason=estimate.message)
         outcomes |= self._handlers.explain(reverted)

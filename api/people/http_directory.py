@@ -24,7 +24,7 @@ from api.people.schedule import Schedule
 from api.schemas.requests import ID_PATTERN, Id, TimeZone
 from api.settings import Settings
 from creneau.amounts import to_wei
-from creneau.types import Edu
+from creneau.types import TokenAmount
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class _Tutor(_Found):
 class _Annonce(_Found):
     tutor_id: Id
     title: str
-    hourly_rate: Edu
+    hourly_rate: TokenAmount
     time_zone: TimeZone | None = None
 
 

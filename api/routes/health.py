@@ -21,7 +21,7 @@ from api.outbox.models import UNSETTLED
 from api.routes.deps import ServicesDep
 from api.schemas import responses as models
 from api.services import Services
-from creneau.amounts import format_edu
+from creneau.amounts import format_amount
 
 router = APIRouter(tags=["operation"])
 
@@ -129,7 +129,7 @@ def _node(services: Services) -> dict[str, Check]:
         return {"node": _check(False, "", f"The node does not answer ({type(error).__name__}).")}
     # A local node mines on demand, so its head may be of any age.
     fresh = settings.is_local or age <= settings.max_head_age_seconds
-    least, has = settings.min_relayer_balance_wei, f"The relayer has {format_edu(wei)} for gas"
+    least, has = settings.min_relayer_balance_wei, f"The relayer has {format_amount(wei)} for gas"
     runs = all(each.is_alive() for each in services.relayers)
     return {
         "node": _check(
@@ -161,7 +161,7 @@ def _node(services: Services) -> dict[str, Check]:
         "relayer": _check(
             runs and wei >= least,
             f"{has}.",
-            f"{has}, less than {format_edu(least)}." if runs else "The relayer's thread has ended.",
+            f"{has}, less than {format_amount(least)}." if runs else "The relayer's thread has ended.",
             address=relayer.address,
             balanceWei=str(wei),
             keys=len(relayer.addresses),  # So many processes can send at once; the others wait.

@@ -12,7 +12,7 @@ from api.booking.models import Failure, Lesson
 from api.errors import Code, Problem
 from api.outbox.models import UNSETTLED, State
 from api.words import lessons, utc
-from creneau.amounts import format_edu, from_wei, lesson_amount
+from creneau.amounts import format_amount, from_wei, lesson_amount
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, windows
 from creneau.order import Slot, booking_id, index_of
 from creneau.types import from_unix, to_bytes32, to_hex, to_unix
@@ -170,7 +170,7 @@ def _message(row: Row[Any], data: dict[str, Any]) -> str:
     if not count:
         return str(refusal(row))
     number = f"{count} of {count + len(failed)} lessons" if failed else lessons(count)
-    price = format_edu(int(data["totalAmountWei"]))
+    price = format_amount(int(data["totalAmountWei"]))
     if row.booked is None:
         message = f"{number} for {price} EDU on the way; the transaction is not in a block yet."
     else:

@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from api.settings import TIME_ZONES
 from creneau.order import MAX_SLOTS
-from creneau.types import Address, Edu
+from creneau.types import Address, TokenAmount
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -83,7 +83,7 @@ Id = Annotated[
     str, AfterValidator(_id), WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 ]
 Amount = Annotated[
-    Edu,
+    TokenAmount,
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
 ]
 Text = Annotated[str, AfterValidator(_text)]
@@ -254,7 +254,7 @@ class Selection(Model):
 class PublishData(Model):
     """What is published of an annonce: its rate, which is the annonce's own, or nothing at all."""
 
-    hourly_rate: Edu | None = Field(
+    hourly_rate: TokenAmount | None = Field(
         default=None, description="Without it the annonce's; 0 withdraws it; nothing else is taken."
     )
     instant: StrictBool | None = Field(

@@ -23,10 +23,10 @@ from web3 import Web3
 from web3.types import LogReceipt
 
 from creneau import abi, events
-from creneau.amounts import from_wei
-from creneau.ape.node import call
+from creneau.amounts import Token, from_wei
+from creneau.ape.node import call, token_of
 from creneau.booking import ActionResult, Batch, BatchState, Listing
-from creneau.errors import BatchNotFound, TransactionFailed
+from creneau.errors import BatchNotFound, ContractError, TransactionFailed
 from creneau.events import BookingsCreated, LessonEvent, ListingPublished, Transfer
 from creneau.lifecycle import Periods
 from creneau.typed_data import Domain
@@ -62,6 +62,11 @@ class Connection:
     def token(self) -> str:
         """The address of the ERC-20 that lessons are paid in."""
         return to_address(self._ask("token")[0])
+
+    @cached_property
+    def currency(self) -> Token:
+        """The symbol and the decimal places of the token, which amounts are shown with."""
+        return token_of(self._web3, self.token)
 
     @cached_property
     def periods(self) -> Periods:
@@ -123,8 +128,12 @@ class Connection:
     def _web3(self) -> Web3:
         return cast(Web3Provider, chain.provider).web3
 
-    def _call(self, data: bytes) -> bytes:
-        return call(self._web3, self.address, data)
+    def _call(self, data: bytes, *, to: str | None = None, sender: str | None = None) -> bytes:
+        try:
+            return call(self._web3, to or self.address, data, sender=sender)
+        except ContractError as error:
+            error.currency = self.currency
+            raise
 
     def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
         data = abi.call_data("BookingEscrow", function, *args)
@@ -136,13 +145,13 @@ class Connection:
 
     def _send(self, data: bytes, sender: AccountAPI, *, to: str | None = None) -> ReceiptAPI:
         to = to or self.address
-        call(self._web3, to, data, sender=sender.address)
+        self._call(data, to=to, sender=sender.address)
         ecosystem = chain.provider.network.ecosystem
         transaction = ecosystem.create_transaction(sender=sender.address, receiver=to, data=data)
         try:
             return sender.call(transaction)
         except ContractLogicError as error:
-            call(self._web3, to, data, sender=sender.address)
+            self._call(data, to=to, sender=sender.address)
             raise TransactionFailed(str(error)) from error
 
     # --- What a receipt tells ---
@@ -163,7 +172,7 @@ class Connection:
     ) -> Result:
         transaction_hash = to_bytes32(receipt.txn_hash)
         if isinstance(event, ListingPublished):
-            return Listing(from_wei(event.hourly_rate), event.instant, event.nonce)
+            return Listing(from_wei(event.hourly_rate), event.instant, event.nonce, self.currency)
         if isinstance(event, BookingsCreated):
             return self._batch(event, transaction_hash, receipt.block_number, receipt.gas_used)
         return ActionResult(
@@ -184,6 +193,7 @@ class Connection:
             id=event.batch,
             order=event.order,
             periods=self.periods,
+            currency=self.currency,
             booked=event.booked,
             transaction_hash=transaction_hash,
             block_number=block_number,

@@ -1,8 +1,10 @@
-"""What `ape console` knows from the start: `escrow`, `edu`, `me`, `book`, `batch`, `booking`, `calendar`.
+"""Names for `ape console`: `escrow`, `token`, `me`, `book`, `batch`, `booking`, `calendar`.
 
-On a local network `escrow` is deployed when it is first used, and `me` then has EDU to book with. Elsewhere
-it is the one that CRENEAU_ESCROW names, else the last one that ape-config.yaml records. What is missing is
-said when it is used, and not before: a console without an escrow is better than none.
+On a local network `escrow` is deployed when it is first used, and `me` then has tokens to book with.
+Elsewhere it is the one that CRENEAU_ESCROW names, else the last one that ape-config.yaml records. A name that
+can't be resolved says so when it is used, and not before: a console without an escrow is better than none.
+
+The token has its symbol in lower case as a second name; a local network's EduToken is `edu`.
 """
 
 import os
@@ -29,46 +31,47 @@ from creneau.ape.networks import network_of
 from creneau.booking import Batch, Booking
 from creneau.errors import BatchNotFound, NoAccount, NotDeployed
 from creneau.order import Slot, batch_of, index_of
-from creneau.render import Week, edu, week_of
+from creneau.render import Week, money, week_of
 from creneau.types import to_bytes32, to_hex
 
 FUNDS = 10_000
-"""EDU that `me` gets on a local network along with the escrow."""
+"""Tokens that `me` gets on a local network along with the escrow."""
 
 _PLACE = ("CRENEAU_ESCROW", "CRENEAU_DEPLOYMENT_BLOCK")
-_SDK = ("Action", "BookingEscrow", "Order", "Role", "Slot", "Status", "format_edu", "listing_id")
+_SDK = ("Action", "BookingEscrow", "Order", "Role", "Slot", "Status", "format_amount", "listing_id")
 
 
 def names(project: Path) -> dict[str, Any]:
-    """Everything by its name, for Ape's console in this project. Raises nothing."""
-    desk = Desk(project / "ape-config.yaml")
+    """Return all values by their names, for Ape's console in this project. Never raises."""
+    console = Console(project / "ape-config.yaml")
+    token = _now_or_later(ContractInstance, lambda: token_of(console.found), lambda: token_of(console.escrow))
     return {
         "UTC": UTC,
         "Decimal": Decimal,
         "datetime": datetime,
         "timedelta": timedelta,
         **{name: getattr(creneau, name) for name in _SDK},
-        "escrow": _now_or_later(BookingEscrow, lambda: desk.found, lambda: desk.escrow),
-        "edu": _now_or_later(ContractInstance, lambda: desk.edu_of(desk.found), lambda: desk.edu),
-        "me": _now_or_later(AccountAPI, lambda: desk.me, lambda: desk.me),
-        "book": desk.book,
-        "batch": desk.batch,
-        "booking": desk.booking,
-        "calendar": desk.calendar,
+        "escrow": _now_or_later(BookingEscrow, lambda: console.found, lambda: console.escrow),
+        **dict.fromkeys(("token", console.symbol), token),
+        "me": _now_or_later(AccountAPI, lambda: console.me, lambda: console.me),
+        "book": console.book,
+        "batch": console.batch,
+        "booking": console.booking,
+        "calendar": console.calendar,
     }
 
 
-class Desk:
-    """What stands behind the console's names."""
+class Console:
+    """The values behind the console's names."""
 
     def __init__(self, config: Path) -> None:
         self._config = config
 
-    # --- What there is ---
+    # --- Values ---
 
     @cached_property
     def found(self) -> BookingEscrow:
-        """The escrow, if it is there already. Raises `NotDeployed`."""
+        """The escrow, if it is deployed already. Raises `NotDeployed`."""
         address, block = (os.environ.get(name) or None for name in _PLACE)
         if block is not None and not block.isdecimal():
             raise NotDeployed(f"{_PLACE[1]} is a block number, not {block!r}.")
@@ -90,7 +93,7 @@ class Desk:
 
     @cached_property
     def escrow(self) -> BookingEscrow:
-        """The escrow; on a local network that has none, a new one."""
+        """The escrow, deployed if a local network has none."""
         try:
             return self.found
         except NotDeployed:
@@ -100,27 +103,25 @@ class Desk:
         send = send_by_web3(self._web3, Account.from_key(key))
         deployment = deploy(self._web3, send, owner=self._developer.address)
         send(deployment.token, abi.call_data("EduToken", "mint", self.me.address, to_wei(FUNDS)))
+        escrow = BookingEscrow(deployment.escrow.address, deployment.escrow.block_number)
         print(
             f"Deployed on this local network: escrow {deployment.escrow.address}, token {deployment.token}; "
-            f"{edu(FUNDS)} for {self.me.address} (me)"
+            f"{money(FUNDS, escrow.currency)} for {self.me.address} (me)"
         )
-        return BookingEscrow(deployment.escrow.address, deployment.escrow.block_number)
+        return escrow
 
-    @cached_property
-    def edu(self) -> ContractInstance:
-        """The escrow's token as a contract of Ape's."""
-        return self.edu_of(self.escrow)
-
-    @staticmethod
-    def edu_of(escrow: BookingEscrow) -> ContractInstance:
-        """The token of an escrow as a contract of Ape's."""
-        return chain.contracts.instance_at(
-            escrow.token, abi=abi.contract_abi("EduToken"), fetch_from_explorer=False
-        )
+    @property
+    def symbol(self) -> str:
+        """The token's symbol as a name, or that of the EduToken which a local network will have."""
+        try:
+            symbol = self.found.currency.symbol.lower()
+        except Exception:  # noqa: BLE001  # whatever it was, the console starts
+            symbol = ""
+        return symbol if symbol.isidentifier() else "edu"
 
     @cached_property
     def me(self) -> AccountAPI:
-        """Who sends: the account that CRENEAU_ACCOUNT names, or the only one. Raises `NoAccount`.
+        """The account that sends: the one that CRENEAU_ACCOUNT names, or the only one. Raises `NoAccount`.
 
         On a local network the first development account.
         """
@@ -157,7 +158,7 @@ class Desk:
         network = network_of(self._web3.eth.chain_id)
         return network is not None and network.local
 
-    # --- What is done with it ---
+    # --- Commands ---
 
     def book(
         self,
@@ -167,7 +168,7 @@ class Desk:
         minutes: int = 60,
         sender: AccountAPI | None = None,
     ) -> Batch:
-        """Books lessons with a tutor for `me`, or for the `sender`, in one transaction.
+        """Book lessons with a tutor for `me`, or for the `sender`, in one transaction.
 
             book(tutor, "deep-learning", "2030-01-07 09:00", "2030-01-07 10:00")
 
@@ -186,11 +187,11 @@ class Desk:
         return self.escrow.create(order, sender=student, permit=permit)
 
     def batch(self, key: bytes | str | Batch) -> Batch:
-        """A batch as it stands now: by its key, by the id of one of its bookings, or by itself."""
+        """Return a batch as it stands now: by its key, by the id of one of its bookings, or by itself."""
         return self.escrow.batch(key.id if isinstance(key, Batch) else batch_of(to_bytes32(key)))
 
     def booking(self, key: bytes | str | Booking) -> Booking:
-        """A booking as it stands now: by its id, or by itself."""
+        """Return a booking as it stands now: by its id, or by itself."""
         key = key.id if isinstance(key, Booking) else to_bytes32(key)
         for booking in self.batch(key).bookings:
             if booking.index == index_of(key):
@@ -198,7 +199,7 @@ class Desk:
         raise BatchNotFound(f"There is no booking {to_hex(key)} in {self.escrow.address}.")
 
     def calendar(self, tutor: Who | None = None, day: date | str | None = None) -> Week:
-        """The taken times of a tutor, or of `me`, in the week of a day, or in this week."""
+        """Return the taken times of a tutor, or of `me`, in the week of a day, or in this week."""
         tutor = address_of(self.me if tutor is None else tutor)
         if day is None:
             day = self.escrow.now()
@@ -208,8 +209,15 @@ class Desk:
         return Week(tutor, begin.date(), self.escrow.calendar(tutor, begin, end))
 
 
+def token_of(escrow: BookingEscrow) -> ContractInstance:
+    """Return the token of an escrow as a contract of Ape's."""
+    return chain.contracts.instance_at(
+        escrow.token, abi=abi.contract_abi("EduToken"), fetch_from_explorer=False
+    )
+
+
 def when(moment: datetime | str) -> datetime:
-    """A time: text without a zone is UTC. Raises `ValueError` for a datetime without one."""
+    """Return a time: text without a zone is UTC. Raises `ValueError` for a datetime without one."""
     if isinstance(moment, str):
         parsed = datetime.fromisoformat(moment)
         return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
@@ -222,11 +230,11 @@ def _list(known: dict[str | None, AccountAPI]) -> str:
     return "no account" if not known else f"the account{'s' * (len(known) > 1)} {', '.join(map(str, known))}"
 
 
-# --- What is missing ---
+# --- Missing values ---
 
 
 class Later:
-    """Stands for something that is found, or made, when it is first used; looking at it does neither."""
+    """Stand-in for a value that is found, or made, when it is first used; looking at it does neither."""
 
     def __init__(self, kind: type, look: Callable[[], Any], find: Callable[[], Any]) -> None:
         self.__kind = kind
@@ -247,7 +255,7 @@ class Later:
     def __repr__(self) -> str:
         try:
             return repr(self.__look())
-        except Exception as error:  # noqa: BLE001  # what it says is what there is to see
+        except Exception as error:  # noqa: BLE001  # its text is all there is to see
             return f"<{self.__kind.__name__}: {error}>"
 
 

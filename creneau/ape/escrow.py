@@ -281,7 +281,8 @@ class BookingEscrow(Connection):
 
     def listing(self, tutor: Who, listing: bytes | str) -> Listing:
         """The terms of a tutor's listing; a rate of zero if it is not offered."""
-        return abi.decode_listing(self._call(abi.listings_data(address_of(tutor), _key(listing))))
+        data = self._call(abi.listings_data(address_of(tutor), _key(listing)))
+        return abi.decode_listing(data)._replace(currency=self.currency)
 
     def calendar(self, tutor: Who, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
         """The tutor's taken times from `start` until `end`, as intervals in order."""

@@ -23,6 +23,7 @@ from creneau import (
     Role,
     Slot,
     Status,
+    Token,
     abi,
     errors,
 )
@@ -324,7 +325,7 @@ def test_multicall(
         ],
         sender=relayer,
     )
-    assert published == Listing(Decimal(20), True, 1)
+    assert published == Listing(Decimal(20), True, 1, Token("EDU", 18))
     assert isinstance(created, Batch)
     assert (created.order, statuses(created)) == (order, [Status.COMPLETED])
     for outcome, action, lessons, money, of in (

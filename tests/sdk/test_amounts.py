@@ -1,4 +1,4 @@
-"""EDU to base units and back, exactly."""
+"""Amounts of a token to base units and back, exactly."""
 
 from decimal import Decimal, localcontext
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creneau import format_edu, from_wei, lesson_amount, to_wei
+from creneau import Token, format_amount, from_wei, lesson_amount, to_wei
 
 
 @given(st.integers(0, 2**256 - 1))
 def test_there_and_back(wei: int) -> None:
     assert to_wei(from_wei(wei)) == wei
-    assert to_wei(format_edu(wei)) == wei
+    assert to_wei(format_amount(wei)) == wei
 
 
 @given(st.integers(0, 2**256 - 1))
@@ -75,8 +75,8 @@ def test_to_wei_refuses_other_values(amount: Decimal | int | str, reason: str) -
     ("wei", "text"),
     [(0, "0"), (1, "0.000000000000000001"), (70 * 10**18, "70"), (525 * 10**17, "52.5"), (10**21, "1000")],
 )
-def test_format_edu(wei: int, text: str) -> None:
-    assert format_edu(wei) == text
+def test_format_amount(wei: int, text: str) -> None:
+    assert format_amount(wei) == text
     assert str(from_wei(wei)) == text or wei == 1  # Decimal writes 1E-18.
 
 
@@ -86,7 +86,7 @@ def test_from_wei_refuses_what_is_no_number_of_base_units() -> None:
     with pytest.raises(TypeError, match="base units are an int, not float"):
         from_wei(1.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="base units are an int, not bool"):
-        format_edu(True)
+        format_amount(True)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,16 @@ def test_from_wei_refuses_what_is_no_number_of_base_units() -> None:
 )
 def test_lesson_amount_is_rounded_down(rate: int, minutes: int, wei: int) -> None:
     assert lesson_amount(rate, minutes) == wei
+
+
+@given(st.integers(0, 2**256 - 1), st.integers(0, 36))
+def test_a_token_of_other_decimal_places(wei: int, decimals: int) -> None:
+    assert to_wei(from_wei(wei, decimals), decimals) == wei
+    assert Token("USDC", decimals).text(wei) == f"{format_amount(wei, decimals)} USDC"
+
+
+def test_a_token_of_six_decimal_places() -> None:
+    assert to_wei("52.5", 6) == 52_500_000
+    assert from_wei(1, 6) == Decimal("0.000001")
+    with pytest.raises(ValueError, match="6 decimal places"):
+        to_wei("0.0000001", 6)

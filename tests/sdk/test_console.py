@@ -16,13 +16,14 @@ import pytest
 from strategies import ANNONCE
 
 from creneau import BookingEscrow, Slot, Status, booking_id
-from creneau.ape.console import Desk, Later
+from creneau.amounts import Token
+from creneau.ape.console import Console, Later
 from creneau.ape.networks import CODEX
 from creneau.errors import BatchNotFound, NoAccount, NotDeployed
 from creneau.types import to_hex
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("escrow", "edu", "me", "book", "batch", "booking", "calendar")
+NAMES = ("escrow", "token", "edu", "me", "book", "batch", "booking", "calendar")
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_console_that_lacks_everything_starts_and_says_what() -> None:
     assert "Out[3]: <AccountAPI: CRENEAU_ACCOUNT names 'nobody'; there is no account" in told
 
 
-# --- escrow, edu, me ---
+# --- escrow, token, me ---
 
 
 def test_the_escrow_that_is_named(listed: BookingEscrow, extras: Any, tutor: Any) -> None:
@@ -109,8 +110,18 @@ def test_the_escrow_that_is_named(listed: BookingEscrow, extras: Any, tutor: Any
     assert isinstance(names["escrow"], BookingEscrow)
     assert names["escrow"].deployment_block == 1
     assert names["escrow"].listing(tutor, ANNONCE) == listed.listing(tutor, ANNONCE)
-    assert names["edu"].address == listed.token
-    assert names["edu"].symbol() == "EDU"
+    for name in ("token", "edu"):
+        assert names[name].address == listed.token
+        assert names[name].symbol() == "EDU"
+
+
+def test_the_token_has_its_symbol_as_a_name(
+    listed: BookingEscrow, extras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BookingEscrow, "currency", Token("USDC", 18))
+    names = extras(CRENEAU_ESCROW=listed.address)
+    assert names["usdc"].address == listed.token
+    assert "edu" not in names
 
 
 @pytest.mark.usefixtures("live")
@@ -230,18 +241,20 @@ class _Accounts(list[Any]):
 
 
 @pytest.fixture
-def desk(listed: BookingEscrow, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def console(listed: BookingEscrow, monkeypatch: pytest.MonkeyPatch) -> Console:
     monkeypatch.setenv("CRENEAU_ESCROW", listed.address)
-    return Desk(ROOT / "ape-config.yaml")
+    return Console(ROOT / "ape-config.yaml")
 
 
-def test_book_takes_times_in_every_form(desk: Desk, tutor: Any, student: Any, tomorrow: datetime) -> None:
+def test_book_takes_times_in_every_form(
+    console: Console, tutor: Any, student: Any, tomorrow: datetime
+) -> None:
     text = f"{tomorrow:%Y-%m-%d %H:%M}"
     hour = timedelta(hours=1)
     later = (tomorrow + 2 * hour).astimezone(timezone(hour))
     slot = Slot(start=tomorrow + 4 * hour, duration=timedelta(minutes=90))
 
-    batch = desk.book(tutor, ANNONCE, text, later, slot, minutes=30, sender=student)
+    batch = console.book(tutor, ANNONCE, text, later, slot, minutes=30, sender=student)
 
     assert [(each.start, each.slot.minutes) for each in batch.bookings] == [
         (tomorrow, 30),
@@ -249,40 +262,43 @@ def test_book_takes_times_in_every_form(desk: Desk, tutor: Any, student: Any, to
         (tomorrow + 4 * hour, 90),
     ]
     with pytest.raises(ValueError, match="is in no time zone"):
-        desk.book(tutor, ANNONCE, tomorrow.replace(tzinfo=None), sender=student)
+        console.book(tutor, ANNONCE, tomorrow.replace(tzinfo=None), sender=student)
 
 
 def test_book_asks_for_no_more_than_the_sum(
-    desk: Desk, token: Any, tutor: Any, student: Any, stranger: Any, deployer: Any, tomorrow: datetime
+    console: Console, token: Any, tutor: Any, student: Any, stranger: Any, deployer: Any, tomorrow: datetime
 ) -> None:
     token.mint(stranger, 70 * 10**18, sender=deployer)
-    desk.book(tutor, ANNONCE, tomorrow, tomorrow + timedelta(hours=1), sender=stranger)
-    assert (desk.escrow.balance(stranger), desk.escrow.allowance(stranger)) == (0, 0)
+    console.book(tutor, ANNONCE, tomorrow, tomorrow + timedelta(hours=1), sender=stranger)
+    assert (console.escrow.balance(stranger), console.escrow.allowance(stranger)) == (0, 0)
     # Who approved before needs no permit.
     nonce = token.nonces(student)
-    desk.book(tutor, ANNONCE, tomorrow + timedelta(hours=2), sender=student)
+    console.book(tutor, ANNONCE, tomorrow + timedelta(hours=2), sender=student)
     assert token.nonces(student) == nonce
 
 
 def test_batch_and_booking_by_what_names_them(
-    desk: Desk, tutor: Any, student: Any, tomorrow: datetime
+    console: Console, tutor: Any, student: Any, tomorrow: datetime
 ) -> None:
-    booked = desk.book(tutor, ANNONCE, tomorrow, tomorrow + timedelta(hours=1), sender=student)
-    confirmed = desk.escrow.confirm(booked, [1], sender=tutor).batch
+    booked = console.book(tutor, ANNONCE, tomorrow, tomorrow + timedelta(hours=1), sender=student)
+    confirmed = console.escrow.confirm(booked, [1], sender=tutor).batch
     first, second = confirmed.bookings
     for name in (booked, booked.id, to_hex(booked.id), second.id):
-        assert [lesson.status for lesson in desk.batch(name).bookings] == [Status.PENDING, Status.CONFIRMED]
-    assert desk.booking(to_hex(second.id)) == desk.booking(second) == second
-    assert desk.booking(first.id) == first
+        assert [lesson.status for lesson in console.batch(name).bookings] == [
+            Status.PENDING,
+            Status.CONFIRMED,
+        ]
+    assert console.booking(to_hex(second.id)) == console.booking(second) == second
+    assert console.booking(first.id) == first
     with pytest.raises(BatchNotFound, match="There is no booking"):
-        desk.booking(booking_id(booked.id, 2))
+        console.booking(booking_id(booked.id, 2))
 
 
-def test_calendar(desk: Desk, tutor: Any, student: Any, tomorrow: datetime) -> None:
-    desk.book(tutor, ANNONCE, tomorrow, sender=student)
+def test_calendar(console: Console, tutor: Any, student: Any, tomorrow: datetime) -> None:
+    console.book(tutor, ANNONCE, tomorrow, sender=student)
     monday = tomorrow.date() - timedelta(days=tomorrow.weekday())
     taken = [(tomorrow, tomorrow + timedelta(hours=1))]
     for day in (tomorrow, tomorrow.date(), f"{tomorrow:%Y-%m-%d}"):
-        assert desk.calendar(tutor, day) == (tutor.address, monday, taken)
-    assert desk.calendar(day="2031-01-01") == (desk.me.address, date(2030, 12, 30), [])
-    assert desk.calendar().monday <= desk.escrow.now().date()
+        assert console.calendar(tutor, day) == (tutor.address, monday, taken)
+    assert console.calendar(day="2031-01-01") == (console.me.address, date(2030, 12, 30), [])
+    assert console.calendar().monday <= console.escrow.now().date()

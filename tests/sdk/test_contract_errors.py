@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from creneau import errors
 from creneau.abi import contract_abi
+from creneau.amounts import Token
 from creneau.errors import (
     ContractError,
     LessonError,
@@ -125,7 +126,7 @@ def snake(name: str) -> str:
 
 @pytest.mark.parametrize(("name", "values", "sentence"), CASES)
 def test_error(name: str, values: list[Any], sentence: str) -> None:
-    error = decode_revert(revert_data(DECLARED[name], values))
+    error = decode_revert(revert_data(DECLARED[name], values), Token("EDU"))
     assert type(error) is getattr(errors, name)
     assert error.args == tuple(values)
     assert str(error) == sentence
@@ -146,6 +147,11 @@ def test_attributes() -> None:
     error = decode_revert(revert_data(DECLARED["SlotDuration"], [2, 50, 15, 480]))
     assert isinstance(error, errors.SlotDuration)
     assert (error.index, error.duration, error.step, error.max) == (2, 50, 15, 480)
+
+
+def test_without_a_token_an_amount_has_no_symbol() -> None:
+    error = decode_revert(revert_data(DECLARED["ERC20InsufficientAllowance"], [ONE, 5 * EDU // 2, 70 * EDU]))
+    assert str(error) == f"{ONE} is allowed to take 2.5 and needs 70."
 
 
 def test_families() -> None:

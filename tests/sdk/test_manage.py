@@ -72,7 +72,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_suffices(cli: Any) -> None:
     told = CliRunner().invoke(cli, ["--help"]).output
-    assert "Amounts are in EDU" in told
+    assert "Amounts are in tokens" in told
     for name, command in cli.commands.items():
         assert re.search(rf"^  {name} +\w", told, re.MULTILINE)
         own = CliRunner().invoke(cli, [name, "--help"]).output

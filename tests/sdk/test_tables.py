@@ -1,4 +1,4 @@
-"""What is booked, as people read it."""
+"""Bookings as people read them."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from creneau import Action, ActionResult, Batch, Listing, Order, Periods, Slot
-from creneau.render import Week, columns, edu, hours, moment, pretty, short, week_of
+from creneau.amounts import Token
+from creneau.render import Week, columns, hours, moment, money, pretty, short, week_of
 
 STUDENT, TUTOR = "0x" + "11" * 20, "0x" + "22" * 20
 NINE = datetime(2030, 1, 7, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+TOKEN = Token("EDU")
 
 ORDER = Order(
     student=STUDENT,
@@ -25,6 +27,7 @@ BATCH = Batch(
     id=b"\x44" * 31 + b"\0",
     order=ORDER,
     periods=Periods(DAY, 2 * DAY, 14 * DAY),
+    currency=TOKEN,
     booked=0b011111,
     confirmed=0b000010,
     disputed=0b000100,
@@ -84,7 +87,7 @@ def test_a_booking() -> None:
 
 def test_an_outcome() -> None:
     split = ActionResult(
-        act=Action.RESOLVE,
+        action=Action.RESOLVE,
         batch=BATCH,
         lessons=0b1010,
         to_student=Decimal("17.75"),
@@ -94,7 +97,7 @@ def test_an_outcome() -> None:
         gas_used=65736,
     )
     assert str(split) == (
-        "act          resolve, lessons 1, 3\n"
+        "action       resolve, lessons 1, 3\n"
         "to student   17.75 EDU\n"
         "to tutor     53.25 EDU\n"
         f"transaction  0x6666…6666, block 9, 65,736 gas\n\n{BATCH}"
@@ -102,10 +105,10 @@ def test_an_outcome() -> None:
 
 
 def test_a_listing() -> None:
-    assert str(Listing(Decimal(35), False, 1)) == (
+    assert str(Listing(Decimal(35), False, 1, TOKEN)) == (
         "35 EDU an hour, lessons to be confirmed by the tutor, published once"
     )
-    assert str(Listing(Decimal("0.5"), True, 2)) == (
+    assert str(Listing(Decimal("0.5"), True, 2, TOKEN)) == (
         "0.5 EDU an hour, lessons confirmed at once, published 2 times"
     )
     assert str(Listing(Decimal(0), False, 0)) == "not offered, published 0 times"
@@ -138,7 +141,9 @@ def test_the_week_of_a_day() -> None:
 def test_words() -> None:
     assert short(b"\xab" * 32) == "0xabab…abab"
     assert moment(datetime.fromisoformat("2030-01-07T10:00:01+01:00")) == "2030-01-07 09:00:01"
-    assert edu("0.000000000000000001") == "0.000000000000000001 EDU"
+    assert money("0.000000000000000001", TOKEN) == "0.000000000000000001 EDU"
+    assert money("52.50", Token("USDC", 6)) == "52.5 USDC"
+    assert money(35, Token()) == "35"
     assert hours(timedelta(minutes=90)) == "1.5 hours"
     assert columns([("a", "b"), ("long", "")]) == "a     b\nlong"
 
