@@ -48,8 +48,8 @@ def cli() -> None:
       ape run manage publish deep-learning 35 --network edu-chain:codex --account tutor
       ape run manage batch 0x9f3a…00 --network edu-chain:codex
 
-    Amounts are in tokens, exact; times are in UTC; lessons are numbered from 0. What is sent is shown first, and
-    on a live network confirmed. Each command has more help of its own.
+    Amounts are in tokens, exact; times are in UTC; lessons are numbered from 0. A transaction is shown first,
+    and on a live network confirmed. Each command has more help of its own.
     """  # noqa: D301  # click's mark for what is not to be wrapped
 
 
@@ -218,7 +218,8 @@ def publish(
 ) -> None:
     """Publishes a listing of the account's, the tutor's, at a rate; a rate of 0 withdraws it.
 
-    LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in tokens an hour: 35, 52.5.
+    LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in tokens an hour: 35,
+    52.5.
     """
     name, key = listing
     with _at(provider, address, block) as place:
