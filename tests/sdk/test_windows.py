@@ -193,7 +193,9 @@ def test_the_contract_accepts_what_may_be_done(
         call = data[act](1 << index, by)
         times = {slot.start - cancel_window, slot.start, slot.end, reviewed, reviewed + arbitration_period}
         allowed = windows(batch.status(index), slot, escrow.periods)
-        window = next((each for each in allowed if each.action == act and each.by in {role, Role.ANYONE}), None)
+        window = next(
+            (each for each in allowed if each.action == act and each.by in {role, Role.ANYONE}), None
+        )
         if window is not None:
             acceptable.add((index, act, role))
         for now in (
