@@ -5,7 +5,6 @@ many batches there are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from prometheus_client import (
     REGISTRY,
@@ -17,11 +16,11 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection, Row, Select, func, select
 
+from api.db import repository
 from api.db.store import Store
-from api.db.tables import now, transactions, webhooks
-from api.outbox.models import UNSETTLED, State
+from api.db.tables import now
+from api.outbox.models import UNSETTLED, InFlight, State, Submission
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -47,20 +46,20 @@ for outcome in ("delivered", "failed", "dead"):
     WEBHOOKS.labels(outcome)
 
 
-def moved(row: Row[Any], state: State) -> None:
-    """A send, as it was, is in this state now."""
-    SENDS.labels(row.kind, state).inc()
+def moved(before: Submission | InFlight, state: State) -> None:
+    """Count a change of state; the submission is as it was before."""
+    SENDS.labels(before.kind, state).inc()
     if state is State.MINED:
-        TO_BLOCK.labels(row.kind).observe((now() - row.created_at) / 1e6)
+        TO_BLOCK.labels(before.kind).observe((now() - before.created_at) / 1e6)
     elif state is State.FINAL:
-        TO_FINAL.labels(row.kind).observe((now() - row.created_at) / 1e6)
-    if row.state != State.MINED:
+        TO_FINAL.labels(before.kind).observe((now() - before.created_at) / 1e6)
+    if before.state is not State.MINED or not isinstance(before, Submission):
         return
     if state in {State.SUBMITTED, State.ACCEPTED}:
         REORGANISED.inc()
-    elif row.nonce is not None:  # Else somebody else paid.
-        GAS.inc(row.gas_used)
-        FEES.inc(row.fee)
+    elif before.nonce is not None:  # Else another account paid.
+        GAS.inc(before.gas_used or 0)
+        FEES.inc(before.fee or 0)
 
 
 class Shared(Collector):
@@ -72,15 +71,10 @@ class Shared(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges."""
-        waiting = transactions.c.state.in_([*UNSETTLED, State.MINED])
         with self._store.read() as db:
-            counts = _counts(
-                db, select(transactions.c.state, func.count()).where(waiting).group_by(transactions.c.state)
-            )
-            outbox = _counts(db, select(webhooks.c.dead, func.count()).group_by(webhooks.c.dead))
-            oldest = db.scalar(
-                select(func.min(transactions.c.created_at)).where(transactions.c.state.in_(UNSETTLED))
-            )
+            counts = repository.counts(db, [*UNSETTLED, State.MINED])
+            pending, dead = repository.count_messages(db)
+            oldest = repository.oldest_unsettled(db)
         yield _gauge(
             "creneau_sends_waiting",
             "Not final yet",
@@ -89,8 +83,8 @@ class Shared(Collector):
         )
         age = 0 if oldest is None else (now() - oldest) / 1e6
         yield GaugeMetricFamily("creneau_oldest_pending_seconds", "Not in a block for so long", age)
-        yield GaugeMetricFamily("creneau_webhooks_pending", "Not delivered yet", outbox.get(False, 0))
-        yield GaugeMetricFamily("creneau_webhooks_dead", "Given up", outbox.get(True, 0))
+        yield GaugeMetricFamily("creneau_webhooks_pending", "Not delivered yet", pending)
+        yield GaugeMetricFamily("creneau_webhooks_dead", "Given up", dead)
         balances, lag = self._balances_and_lag()
         yield GaugeMetricFamily("creneau_node_up", "Whether the node answers", float(bool(balances)))
         edu = {address: wei / 1e18 for address, wei in balances.items()}
@@ -104,10 +98,6 @@ def page(shared: Shared) -> bytes:
     registry = CollectorRegistry()
     registry.register(shared)
     return generate_latest(REGISTRY) + generate_latest(registry)
-
-
-def _counts(db: Connection, query: Select[Any]) -> dict[Any, int]:
-    return {row[0]: row[1] for row in db.execute(query)}
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:

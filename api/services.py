@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import anyio
-from sqlalchemy import Connection, Row
 
 from api import metrics
 from api.booking.actions import Actions
@@ -25,9 +24,8 @@ from api.indexer.keeper import Keeper
 from api.indexer.projection import Projection
 from api.jwks import Keys
 from api.middleware import Limits
-from api.outbox import handlers as kinds
-from api.outbox.handlers import ANYONES, Handlers
-from api.outbox.models import State, TransactionKind
+from api.outbox.handlers import ANYONES, CallHandler, Handlers
+from api.outbox.models import TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Directory, TableDirectory
 from api.people.http_directory import HttpDirectory
@@ -86,17 +84,14 @@ class Services:
             waiting.settled(submission_ids)
             follower.wake()
 
-        def moved(db: Connection, row: Row[Any], state: State) -> None:
-            kinds.line(row).info("state", state=state.value, was=row.state)
-            metrics.moved(row, state)
-            webhooks.record(db, row, state)
-
-        every = Handlers(chain, BatchHandler(store, chain))
-        relayer = Sender(store, chain, accounts, settings, every, ANYONES, settled, moved)
+        batches = BatchHandler(store, chain, settled)
+        handlers = Handlers(CallHandler(settled), {TransactionKind.CREATE: batches})
+        record = webhooks.record
+        relayer = Sender(store, chain, accounts, settings, handlers, ANYONES, record)
         relayers = [relayer]
         if arbiter:
             relayers.append(
-                Sender(store, chain, arbiter, settings, every, {TransactionKind.RESOLVE}, settled, moved)
+                Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, record)
             )
         bookings = Bookings(settings, store, chain, directory, custodian, relayer.accepted)
         lessons = LessonQueries(settings, store, chain, directory, custodian)

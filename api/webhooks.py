@@ -22,9 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
 from api import metrics
+from api.booking.models import Batch
+from api.db import repository
 from api.db.store import Store
 from api.db.tables import now, webhooks
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import InFlight, State, Submission, TransactionKind
 from api.schemas.build import frontend_id, is_booked
 from api.settings import Settings
 from creneau.amounts import lesson_amount
@@ -55,20 +57,25 @@ class Webhooks:
         self._store = store
         self._endpoints = [_Endpoint(store, settings, url) for url in settings.webhook_endpoints]
 
-    def record(self, db: Connection, row: Row[Any], state: State) -> None:
-        """Stores what to tell of a send that was like `row` and is in this state now."""
-        if row.kind != TransactionKind.CREATE or not self._endpoints:
+    def record(self, db: Connection, before: Submission | InFlight, state: State) -> None:
+        """Store the messages about a submission that is in this state now, and was as `before`."""
+        if before.kind != TransactionKind.CREATE or not self._endpoints:
             return
-        for event in _events(row.state, state):
+        for event in _events(before.state, state):
             message_id = f"msg_{uuid.uuid4().hex}"
             body = json.dumps(
                 {
                     "type": event,
                     "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-                    "data": _data(self._store.batch_row(db, row.id)),
+                    "data": _data(repository.batch(db, before.id)),
                 }
             )
-            message = {"message_id": message_id, "batch_id": row.id, "event": event, "body": body}
+            message: dict[str, Any] = {
+                "message_id": message_id,
+                "batch_id": before.id,
+                "event": event,
+                "body": body,
+            }
             rest = {"attempts": 0, "due_at": 0, "dead": False, "created_at": now()}
             urls = [{"endpoint": endpoint.url} for endpoint in self._endpoints]
             db.execute(insert(webhooks), [message | rest | url for url in urls])
@@ -174,7 +181,7 @@ def _events(before: str, after: State) -> list[str]:
     return [_EVENTS[after]] if after in _EVENTS else []
 
 
-def _data(row: Row[Any] | None) -> dict[str, Any]:
+def _data(row: Batch | None) -> dict[str, Any]:
     """Ids, state and totals: what is private stays where a token is needed to read it."""
     if row is None:
         raise LookupError("a batch without a row")

@@ -14,19 +14,20 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from eth_utils.crypto import keccak
-from sqlalchemy import Row, delete, insert
+from sqlalchemy import Row, delete
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.booking.models import Lesson, order_slots
+from api.booking.models import Batch, Lesson, order_slots
 from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
+from api.db import repository
 from api.db.store import Store
-from api.db.tables import batches, now, prepared_batches
+from api.db.tables import prepared_batches
 from api.errors import Code, Problem
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
-from api.outbox.models import TransactionKind
+from api.outbox.models import Submission, TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.schemas.build import nothing_booked
@@ -87,9 +88,18 @@ class Bookings:
                 return known
             raise
 
+    def batch(self, batch_id: str) -> Batch:
+        """Return a batch that was accepted."""
+        with self._store.read() as db:
+            batch = repository.batch(db, batch_id)
+        if batch is None:
+            raise LookupError(batch_id)
+        return batch
+
     def known(self, student_id: str, key: str, request_hash: str) -> str | None:
         """The batch that an idempotency key made. Raises `Problem` if it was for another request."""
-        row = self._store.batch_of_key(student_id, key)
+        with self._store.read() as db:
+            row = repository.batch_of_key(db, student_id, key)
         if row is None:
             return None
         if row.request_hash != request_hash:
@@ -213,21 +223,19 @@ class Bookings:
             locks |= {f"allowance/{batch['student']}": 1}
         try:
             with self._store.write() as db:
-                db.execute(
-                    insert(batches), {**batch, "instant": snapshot.listing.instant, "created_at": now()}
-                )
-                self._store.enqueue(
-                    db,
-                    TransactionKind.CREATE,
-                    batch["id"],
-                    call,
-                    chain_id=self._settings.chain_id,
-                    locks=locks,
-                    expires=batch["deadline"],
+                submission = Submission(
+                    id=batch["id"],
+                    kind=TransactionKind.CREATE,
                     request_id=request_id,
+                    call=call,
                     publish=publish,
                     listing_nonce=snapshot.listing.nonce if publish else None,
+                    locks=locks,
+                    expires=batch["deadline"],
+                    chain_id=self._settings.chain_id,
                 )
+                new = Batch(**batch, instant=snapshot.listing.instant, created_at=0)
+                repository.add(db, submission, new)
                 if was_prepared:
                     db.execute(delete(prepared_batches).where(prepared_batches.c.id == batch["id"]))
         except IntegrityError:

@@ -277,3 +277,11 @@ def batch_range(booking: str) -> tuple[str, str, int]:
 def order_slots(lessons: Sequence[Lesson]) -> list[tuple[int, int]]:
     """Return the lessons as the order has them: unix starts in seconds, and minutes."""
     return [(lesson["start"], lesson["duration"]) for lesson in lessons]
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The lessons that a batch's transaction booked, as bits, and the others with their reasons."""
+
+    booked: int | None  # None: there is no transaction.
+    left_out: Sequence[Failure] = ()

@@ -18,10 +18,11 @@ from sqlalchemy import Row, func, select, tuple_
 
 from api.chain.escrow import Chain
 from api.chain.signers import Custodian
+from api.db import repository
 from api.db.store import Store
 from api.db.tables import batches, bookings, index_position, orders, transactions, users
 from api.errors import Code, Problem
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import State
 from api.people.directory import Directory, User
 from api.schemas.build import LessonState, answer, batch_range, booking_data, is_booked
 from api.schemas.requests import Selection
@@ -202,9 +203,8 @@ class LessonQueries:
 
     def _rows(self, batch_ids: Collection[str]) -> dict[str, Any]:
         """The batches, each as its row, or as the like of one that its order makes."""
-        rows: dict[str, Any] = {
-            row.id: row for row in self._store.submissions(batch_ids) if row.kind == TransactionKind.CREATE
-        }
+        with self._store.read() as db:
+            rows: dict[str, Any] = {**repository.batches_by_id(db, batch_ids)}
         if missing := set(batch_ids) - set(rows):
             with self._store.read() as db:
                 found = db.execute(select(orders).where(orders.c.id.in_(missing))).all()

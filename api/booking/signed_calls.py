@@ -4,22 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from eth_utils.crypto import keccak
-from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 
 from api.chain import signatures
 from api.chain.escrow import Chain, typed_digest
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
+from api.db import repository
 from api.db.store import Store
 from api.errors import Code, Problem
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import Submission, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Directory
 from creneau.errors import ContractError, decode_revert
 from creneau.types import to_hex
-
-_FAILED = frozenset({State.REJECTED, State.FAILED, State.EXPIRED})
 
 
 class SignedCalls:
@@ -31,7 +29,7 @@ class SignedCalls:
         self._directory = directory
         self._custodian = custodian
 
-    def find(self, what: str) -> tuple[str, Row[Any] | None]:
+    def find(self, what: str) -> tuple[str, Submission | None]:
         """The send that this is, and its row unless it is still to be made.
 
         One that came to nothing is left alone, and what it was for can be sent anew.
@@ -39,9 +37,10 @@ class SignedCalls:
         attempt = 0
         while True:
             submission_id = to_hex(keccak(text=f"{what}:{attempt}"))
-            row = next(iter(self._store.submissions([submission_id])), None)
-            if row is None or not failed(row):
-                return submission_id, row
+            with self._store.read() as db:
+                submission = repository.submission(db, submission_id)
+            if submission is None or not submission.failed:
+                return submission_id, submission
             attempt += 1
 
     def signature(self, user_id: str, account: str, typed_data: dict[str, Any], given: bytes | None) -> bytes:
@@ -81,14 +80,15 @@ class SignedCalls:
         chain_id = self._chain.domain.chain_id
         try:
             with self._store.write() as db:
-                self._store.enqueue(
-                    db, kind, submission_id, call, chain_id=chain_id, locks=locks, request_id=request_id
+                submission = Submission(
+                    id=submission_id,
+                    kind=kind,
+                    request_id=request_id,
+                    call=call,
+                    locks=locks,
+                    chain_id=chain_id,
                 )
+                repository.add(db, submission)
         except IntegrityError:
             return
         relayer.accepted(submission_id)
-
-
-def failed(send: Row[Any]) -> bool:
-    """Whether a send came to nothing."""
-    return send.state in _FAILED or send.succeeded is False

@@ -3,14 +3,14 @@
 import asyncio
 import functools
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import anyio.to_thread
-from sqlalchemy import Row
 
+from api.db import repository
 from api.db.store import Store
-from api.outbox.models import UNSETTLED
+from api.outbox.models import UNSETTLED, Submission
 
 _LOOK_SECONDS = 2.0  # How soon a submission is noticed that another process settled.
 _THREADS = 32
@@ -35,19 +35,24 @@ class Waiting:
             self._limiter = anyio.CapacityLimiter(_THREADS)
         return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=self._limiter)
 
-    async def wait(self, submission_id: str, seconds: float) -> Row[Any]:
+    async def wait(self, submission_id: str, seconds: float) -> Submission:
         """Return the submission once it is settled, or as it is after so many seconds."""
         until = asyncio.get_running_loop().time() + seconds
         event = self._events.setdefault(submission_id, asyncio.Event())
         while True:
-            [row] = await self.in_thread(self._store.submissions, [submission_id])
+            submission = await self.in_thread(self._find, submission_id)
             left = until - asyncio.get_running_loop().time()
-            if row.state not in UNSETTLED or left <= 0 or self._draining:
-                return row
+            if submission.state not in UNSETTLED or left <= 0 or self._draining:
+                return submission
             try:
                 await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))
             except TimeoutError:
                 continue
+
+    def _find(self, submission_id: str) -> Submission:
+        with self._store.read() as db:
+            [submission] = repository.submissions(db, [submission_id])
+        return submission
 
     def settled(self, submission_ids: Collection[str]) -> None:
         """Wake the requests that wait for these submissions. The sender calls this from its thread."""

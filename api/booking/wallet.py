@@ -17,6 +17,7 @@ from api.booking.create import Bookings, hash_of
 from api.booking.models import Failure
 from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot, order_of, typed_digest
+from api.db import repository
 from api.db.store import Store
 from api.db.tables import now, prepared_batches
 from api.errors import Code, Problem
@@ -113,7 +114,8 @@ class WalletBookings:
         return self._bookings.enqueue(row.batch, call, publish, snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:
-        row = self._store.batch(batch_id)
+        with self._store.read() as db:
+            row = repository.batch(db, batch_id)
         return row is not None and row.student_id == student_id
 
     def _open(self, student_id: str, key: str, request_hash: str) -> Row[Any] | None:

@@ -1,6 +1,6 @@
 """The contract as the shim uses it: all that decides about a request in one round trip, and signed calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from eth_account.messages import encode_typed_data
 
 from api.booking.models import order_slots
 from api.chain import signatures
-from api.chain.rpc import Call, Node, NodeUnavailable, RpcError, eth_call
+from api.chain.rpc import Call, Head, Node, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.settings import Settings
 from creneau import abi
@@ -228,13 +228,13 @@ def connect(settings: Settings) -> Chain:
     )
 
 
-def final_block(node: Node, settings: Settings, head: Mapping[str, Any]) -> int:
-    """The number of the newest block that is final."""
+def final_block(node: Node, settings: Settings, head: Head) -> int:
+    """Return the number of the newest block that is final."""
     if settings.finality == "finalized":
         [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
         if isinstance(block, dict):
             return int(block["number"], 16)
-    return max(int(head["number"], 16) - settings.confirmations, 0)
+    return max(head.number - settings.confirmations, 0)
 
 
 def unhex(text: str) -> bytes:

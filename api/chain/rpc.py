@@ -1,9 +1,9 @@
-"""JSON-RPC to the node, in batches over kept connections: what is asked at once takes one round trip."""
+"""JSON-RPC to the node over kept connections: many calls take one round trip."""
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import urllib3
 
@@ -14,7 +14,33 @@ Call = tuple[str, list[Any]]
 
 _MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
 
-MOST_CALLS = 100  # In one HTTP request: nodes limit the length of a batch.
+MOST_CALLS = 100  # In one HTTP request: nodes limit how many they take.
+
+
+class Head(NamedTuple):
+    """A block's header. The timestamp is in unix seconds, the base fee in wei for each unit of gas."""
+
+    number: int
+    hash: str
+    parent_hash: str
+    timestamp: int
+    base_fee: int
+
+    @classmethod
+    def from_rpc(cls, block: Mapping[str, Any]) -> Self:
+        """Return the header of a block that `eth_getBlockByNumber` gave."""
+        return cls(
+            int(block["number"], 16),
+            block["hash"],
+            block["parentHash"],
+            int(block["timestamp"], 16),
+            int(block.get("baseFeePerGas", "0x0"), 16),
+        )
+
+    @property
+    def moment(self) -> int:
+        """The timestamp in microseconds."""
+        return self.timestamp * 1_000_000
 
 
 class NodeUnavailable(Exception):
@@ -62,6 +88,13 @@ class Node:
         if isinstance(result, RpcError):
             raise result
         return result
+
+    def head(self) -> Head:
+        """Return the newest block. Raises `NodeUnavailable` if the node has none."""
+        block = self.call("eth_getBlockByNumber", "latest", False)
+        if block is None:
+            raise NodeUnavailable("no head")
+        return Head.from_rpc(block)
 
     def _post(self, calls: Sequence[Call]) -> list[Any]:
         body = [

@@ -21,12 +21,14 @@ from eth_utils.crypto import keccak
 from sqlalchemy import Connection, select
 
 from api.chain.escrow import Chain, terms_of
+from api.chain.rpc import Head
+from api.db import repository
 from api.db.store import Store
 from api.db.tables import bookings, now, orders, transactions
 from api.indexer.projection import Block, Projection
-from api.outbox.fees import GWEI, Budget
+from api.outbox.fees import Budget
 from api.outbox.locks import acquire
-from api.outbox.models import UNSETTLED, State, TransactionKind
+from api.outbox.models import GWEI, UNSETTLED, State, Submission, TransactionKind
 from api.settings import Settings
 from creneau import abi
 from creneau.lifecycle import Action, Status
@@ -67,25 +69,24 @@ class Keeper:
         self._retry = int(settings.keeper_retry_seconds * 1_000_000)
         self._next = 0.0
 
-    def tick(self, head: Mapping[str, Any]) -> None:
+    def tick(self, head: Head) -> None:
         """Sends what is due by the chain's time, if the view still is at this head and it is time to look."""
         clock = time.monotonic()
         if not self._settings.keeper or clock < self._next:
             return
         self._next = clock + self._settings.keeper_seconds
-        at = Block(int(head["number"], 16), head["hash"])
+        at = Block(head.number, head.hash)
         with self._store.write() as db:
             if not self._view.is_at(db, at):
                 return
-            chain_time = int(head["timestamp"], 16)
             # Anybody can book lessons, so keeping them may not cost what bookings need.
-            left = Budget.of(db, self._settings, chain_time * 1_000_000).left
+            left = Budget.of(db, self._settings, head.moment).left
             if left * GWEI * 2 < self._settings.max_daily_fee_wei:
                 log.warning("lessons that are due wait: half of the day's fees are spent")
                 return
             tried = self._tried(db)
             for status, seconds in self._periods.items():
-                due = self._due(db, status, chain_time - seconds, tried.waiting)
+                due = self._due(db, status, head.timestamp - seconds, tried.waiting)
                 if sum(bits.bit_count() for bits in due.values()) == _MOST_LESSONS:
                     self._next = clock  # There are more.
                 together = [batch for batch, bits in due.items() if not bits & tried.alone.get(batch, 0)]
@@ -128,9 +129,14 @@ class Keeper:
         call = calls[0] if len(calls) == 1 else abi.multicall_data(calls)
         attempt = now() // self._retry  # What failed at this head may be tried again at it, but later.
         submission_id = to_hex(keccak(bytes.fromhex(at.hash[2:]) + attempt.to_bytes(8, "big") + call))
-        self._store.enqueue(
-            db, TransactionKind.KEEPER, submission_id, call, chain_id=self._settings.chain_id, locks=group
+        submission = Submission(
+            id=submission_id,
+            kind=TransactionKind.KEEPER,
+            call=call,
+            locks=group,
+            chain_id=self._settings.chain_id,
         )
+        repository.add(db, submission)
         log.info("lessons are due", submission_id=submission_id, status=status.name, batches=len(group))
 
     def _call(self, terms: tuple[Any, ...], batch_id: str, status: Status, bits: int) -> bytes:

@@ -1,26 +1,26 @@
-"""What a transaction offers for its gas, and the caps that no transaction is ever signed above."""
+"""Fee bids of transactions, and the caps that no transaction is ever signed above."""
 
 from typing import NamedTuple, Self
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from api.db.tables import now, transactions
-from api.outbox.models import IN_FLIGHT
+from api.db import repository
+from api.db.tables import now
+from api.outbox.models import GWEI
 from api.settings import Settings
 
-GWEI = 10**9
 _DAY = 24 * 60 * 60 * 1_000_000
 
 
 class FeeBid(NamedTuple):
-    """Wei for each unit of gas: at most, and of it for the block's proposer."""
+    """Wei for each unit of gas: at most, and of it for the block's proposer (EIP-1559)."""
 
     max_fee: int
     priority_fee: int
 
 
 def first(settings: Settings, base_fee: int, gas: int) -> FeeBid | None:
-    """What a new transaction offers: enough for some full blocks. None while that is above a cap."""
+    """Return the bid of a new transaction: enough for some full blocks. None while that is above a cap."""
     cap = _cap(settings, gas)
     if base_fee > cap:
         return None
@@ -29,7 +29,10 @@ def first(settings: Settings, base_fee: int, gas: int) -> FeeBid | None:
 
 
 def bumped(settings: Settings, old: FeeBid, base_fee: int, market: int, gas: int) -> FeeBid | None:
-    """What a replacement offers: at least a tenth more, and the market's price. None if a cap forbids it."""
+    """Return the bid of a replacement: at least a tenth more, and the market's price.
+
+    None if a cap forbids it.
+    """
     cap, least = _cap(settings, gas), FeeBid(_tenth_more(old.max_fee), _tenth_more(old.priority_fee))
     priority = max(least.priority_fee, market)
     max_fee = min(max(least.max_fee, 2 * base_fee + priority), cap)
@@ -39,27 +42,27 @@ def bumped(settings: Settings, old: FeeBid, base_fee: int, market: int, gas: int
 
 
 def cost(gas: int, fee: int) -> int:
-    """The price of that much gas, in gwei, rounded up."""
+    """Return the price of that much gas, in gwei, rounded up."""
     return -(-gas * fee // GWEI)
 
 
 class Budget:
-    """What may still be spent in a day, in gwei: its cap, less what the last 24 hours cost or may cost."""
+    """The fee budget of a day, in gwei: its cap, less what the last 24 hours cost or may cost."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
     @classmethod
     def of(cls, db: Connection, settings: Settings, moment: int) -> Self:
-        """What is left at that time of the chain, whose clock no machine's error can turn."""
-        lately = (transactions.c.signed_at > moment - _DAY) | transactions.c.state.in_(IN_FLIGHT)
-        spent = select(func.sum(func.coalesce(transactions.c.fee, transactions.c.cost)))
-        # A sum, so that the chain's index is not used: it has all that was ever sent.
-        spent = spent.where(lately, transactions.c.chain_id + 0 == settings.chain_id)
-        return cls(settings.max_daily_fee_wei // GWEI - int(db.scalar(spent) or 0))
+        """Return the budget that remains at this block time, in microseconds.
+
+        By block time, because no error of a machine's clock can move it.
+        """
+        spent = repository.spent(db, settings.chain_id, moment - _DAY)
+        return cls(settings.max_daily_fee_wei // GWEI - spent)
 
     def reserve(self, gwei: int) -> bool:
-        """Reserve that much, unless it is more than is left. Return True if it was reserved."""
+        """Reserve that much. Return False if it is more than is left."""
         if gwei > self.left:
             return False
         self.left -= gwei
@@ -67,7 +70,7 @@ class Budget:
 
 
 def left_today(db: Connection, settings: Settings) -> int:
-    """What may still be spent, in gwei, as far as this machine's clock tells the day."""
+    """Return the remaining budget, in gwei, by the clock of this machine."""
     return Budget.of(db, settings, now()).left
 
 

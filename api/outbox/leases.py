@@ -1,22 +1,21 @@
-"""Which process may sign with which relayer key: leases in the database, renewed by the relayer's loop.
+"""Leases of the relayer's keys: each process signs with a key of its own, and renews its lease of it.
 
-A process signs new work with one key. It takes another one only when the lease has run out and transactions
-of that key are under way, and gives it back when they are in blocks. Without a key a process waits for one.
+A process signs new work with one key. It takes another one only when that key's lease has run out and
+transactions of the key are in flight, and gives it back when they are in blocks. Without a key it waits.
 
-No two clocks are compared. Whoever renews a lease counts that; to the others it has run out when the count
-stands still for the term, by their own clocks. Should two take a key for theirs, the database lets one sign.
+No two clocks are compared. Each renewal is counted; to the other processes a lease has run out when the
+count stands still for the term, by their own clocks. Should two take a key, the database lets one sign.
 """
 
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from api.db import repository
 from api.db.store import Store
-from api.db.tables import leases, transactions
-from api.outbox.models import IN_FLIGHT
 
 
 class LeaseLost(Exception):
@@ -24,7 +23,7 @@ class LeaseLost(Exception):
 
 
 class Leases:
-    """This process's keys."""
+    """The leases of one process."""
 
     def __init__(self, store: Store, addresses: Sequence[str], seconds: float) -> None:
         self._store = store
@@ -36,38 +35,43 @@ class Leases:
         self.held: list[str] = []  # The first is for new work.
 
     def renew(self) -> list[str]:
-        """Prolongs the leases when it is time to, takes those that are to be taken; what is held then."""
+        """Renew the leases if it is time to, and take those that are due. Return the keys held then."""
         clock = time.monotonic()
         if self.held and clock < self._renew_after:
             return self.held
         self._register()
         with self._store.write() as db:
-            rows = db.execute(_LOCKED).all()
-            for row in rows:
-                count, since = self._seen.get(row.address, (None, clock))
-                self._seen[row.address] = row.renewals, since if row.renewals == count else clock
-            mine = [row.address for row in rows if row.owner == self._me]
-            free = [row.address for row in rows if row.owner == "" or self._ran_out(row.address, clock)]
-            unsettled = transactions.c.state.in_(IN_FLIGHT) & transactions.c.signer.in_(mine + free)
-            busy = set(db.scalars(select(transactions.c.signer).where(unsettled)))
-            wanted = [address for address in self._addresses if address in {*mine, *free}]
-            wanted.sort(key=lambda address: (address not in self.held[:1], address not in busy))
-            held = [address for place, address in enumerate(wanted) if place == 0 or address in busy]
-            _hand(db, set(mine) - set(held), "")
-            _hand(db, held, self._me)
+            leases = repository.lock_leases(db)
+            for lease in leases:
+                count, since = self._seen.get(lease.address, (None, clock))
+                self._seen[lease.address] = lease.renewals, since if lease.renewals == count else clock
+            mine = [lease.address for lease in leases if lease.owner == self._me]
+            free = [
+                lease.address for lease in leases if not lease.owner or self._ran_out(lease.address, clock)
+            ]
+            busy = repository.signers_in_flight(db, mine + free)
+            candidates = [address for address in self._addresses if address in {*mine, *free}]
+            candidates.sort(key=lambda address: (address not in self.held[:1], address not in busy))
+            held = [address for place, address in enumerate(candidates) if place == 0 or address in busy]
+            repository.hand_leases(db, set(mine) - set(held), "")
+            repository.hand_leases(db, held, self._me)
         self.held, self._renew_after = held, clock + self._term / 3
         return held
 
     def fence(self, db: Connection, address: str) -> None:
-        """Lets one process at a time sign, and only one whose key it is, until the transaction ends."""
-        if address not in {row.address for row in db.execute(_LOCKED) if row.owner == self._me}:
+        """Let one process at a time sign, and only the key's holder, until the transaction ends.
+
+        Raises `LeaseLost`.
+        """
+        leases = repository.lock_leases(db)
+        if address not in {lease.address for lease in leases if lease.owner == self._me}:
             self.held = []
             raise LeaseLost(address)
 
     def release(self) -> None:
-        """Gives all keys back at once."""
+        """Give all keys back at once."""
         with self._store.write() as db:
-            db.execute(update(leases).where(leases.c.owner == self._me).values(owner=""))
+            repository.release_leases(db, self._me)
         self.held = []
 
     def _ran_out(self, address: str, clock: float) -> bool:
@@ -75,19 +79,10 @@ class Leases:
 
     def _register(self) -> None:
         with self._store.read() as db:
-            missing = set(self._addresses) - set(db.scalars(select(leases.c.address)))
+            missing = set(self._addresses) - repository.leased_addresses(db)
         for address in missing:
             try:
                 with self._store.write() as db:
-                    db.execute(insert(leases).values(address=address, owner="", renewals=0))
+                    repository.add_lease(db, address)
             except IntegrityError:
                 continue  # Another process was quicker.
-
-
-def _hand(db: Connection, addresses: Collection[str], owner: str) -> None:
-    if addresses:
-        these = update(leases).where(leases.c.address.in_(addresses))
-        db.execute(these.values(owner=owner, renewals=leases.c.renewals + 1))
-
-
-_LOCKED = select(leases).order_by(leases.c.address).with_for_update()

@@ -5,10 +5,9 @@ Two submissions that need the same bit are never in flight at once. So a race is
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from api.db.tables import transactions
-from api.outbox.models import IN_FLIGHT
+from api.db import repository
 
 
 def calendar_locks(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
@@ -38,6 +37,6 @@ def acquire(locks: Mapping[str, int], held: dict[str, int]) -> None:
 def held_locks(db: Connection) -> dict[str, int]:
     """Return the locks of all submissions in flight."""
     held: dict[str, int] = {}
-    for locks in db.scalars(select(transactions.c.locks).where(transactions.c.state.in_(IN_FLIGHT))):
+    for locks in repository.locks_in_flight(db):
         acquire(locks, held)
     return held

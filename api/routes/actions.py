@@ -8,7 +8,6 @@ from fastapi import APIRouter, Body, Query
 from starlette.responses import Response
 
 from api.booking.actions import LessonAction
-from api.booking.signed_calls import failed
 from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
@@ -212,7 +211,7 @@ async def settled(
         if submission_id is None:
             return ExactResponse(await services.waiting.in_thread(answer, subject, None))
         send = await services.waiting.wait(submission_id, seconds)
-        if not failed(send):
+        if not send.failed:
             body = await services.waiting.in_thread(answer, subject, send)
             if send.state in UNSETTLED:
                 return ExactResponse(body, 202, headers={"Retry-After": "1"})

@@ -81,7 +81,8 @@ async def _book(
 async def outcome(request: Request, services: Services, batch_id: str, prefer: str | None) -> Response:
     """What became of a batch that was accepted, once that is known or it took too long."""
     asynchronous = "respond-async" in (prefer or "").lower()
-    row = await services.waiting.wait(batch_id, 0 if asynchronous else services.settings.wait_seconds)
+    await services.waiting.wait(batch_id, 0 if asynchronous else services.settings.wait_seconds)
+    row = await services.waiting.in_thread(services.bookings.batch, batch_id)
     if row.state in UNSETTLED:
         headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
         return ExactResponse(answer(row, services.chain.periods), 202, headers=headers)

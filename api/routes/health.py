@@ -7,17 +7,18 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api import metrics
 from api.chain.rpc import NodeUnavailable, RpcError
-from api.db.tables import now, transactions, users
+from api.db import repository
+from api.db.tables import now, users
 from api.errors import Code, Problem
 from api.json_io import ExactResponse
-from api.outbox.fees import GWEI, left_today
-from api.outbox.models import UNSETTLED
+from api.outbox.fees import left_today
+from api.outbox.models import GWEI
 from api.routes.deps import ServicesDep
 from api.schemas import responses as models
 from api.services import Services
@@ -95,9 +96,7 @@ def _database(services: Services) -> dict[str, Check]:
         with services.store.write() as db:
             db.execute(update(users).where(users.c.id == "").values(role=""))
             left = left_today(db, services.settings)
-            oldest = db.scalar(
-                select(func.min(transactions.c.created_at)).where(transactions.c.state.in_(UNSETTLED))
-            )
+            oldest = repository.oldest_unsettled(db)
     except SQLAlchemyError as error:
         return {"database": _check(False, "", f"The database can't be written ({type(error).__name__}).")}
     age = 0 if oldest is None else (now() - oldest) // 1_000_000

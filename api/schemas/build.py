@@ -6,8 +6,6 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row
-
 from api.booking.models import Failure, Lesson
 from api.errors import Code, Problem
 from api.outbox.models import UNSETTLED, State
@@ -57,16 +55,16 @@ def batch_range(booking: str) -> tuple[str, str, int]:
     return prefix.ljust(66, "0"), prefix.ljust(66, "f"), bits & 0x3F
 
 
-def is_booked(row: Row[Any], place: int) -> bool:
+def is_booked(row: Any, place: int) -> bool:
     """Whether the order's lesson at this place is booked, or still may be."""
     if row.booked is None:
         return row.state in UNSETTLED
     return bool(row.booked >> place & 1)
 
 
-def failures(row: Row[Any]) -> list[Failure]:
+def failures(row: Any) -> list[Failure]:
     """The lessons that were not booked, in the order of the request."""
-    found: list[Failure] = row.failures + (row.left_out or [])
+    found: list[Failure] = [*row.failures, *(row.left_out or ())]
     return sorted(found, key=lambda failure: failure["index"])
 
 
@@ -99,7 +97,7 @@ def answer(row: Any, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN)
     return {"success": data["count"] > 0, "message": _message(row, data), "data": data}
 
 
-def refusal(row: Row[Any]) -> Problem:
+def refusal(row: Any) -> Problem:
     """The answer to a request of which nothing was booked."""
     return nothing_booked(failures(row), row.code, row.detail, batchId=row.id)
 
@@ -165,7 +163,7 @@ def payment(to: str, user_id: str | None, wei: int) -> dict[str, Any]:
     return {"to": to, "userId": user_id, "amount": from_wei(wei), "amountWei": str(wei)}
 
 
-def _message(row: Row[Any], data: dict[str, Any]) -> str:
+def _message(row: Any, data: dict[str, Any]) -> str:
     count, failed = data["count"], data["failures"]
     if not count:
         return str(refusal(row))

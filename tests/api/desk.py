@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -11,8 +11,11 @@ from typing import Any
 
 import httpx
 from dev_stack import DevStack
+from sqlalchemy import select
 
 from api.db import decimal_json as exact
+from api.db.store import Store
+from api.db.tables import batches, transactions
 from api.people.directory import Annonce, User
 from creneau.events import TRANSFER
 from creneau.types import to_hex
@@ -119,6 +122,14 @@ def log_lines(stack: DevStack, **fields: object) -> list[dict[str, Any]]:
     """The shim's log lines that have these fields."""
     lines = [json.loads(line) for line in stack.log_file.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if fields.items() <= line.items()]
+
+
+def rows_of(store: Store, submission_ids: Sequence[str]) -> list[Any]:
+    """The rows of submissions, each with its batch's columns if it has a batch."""
+    of_batch = [column for column in batches.c if column.name not in transactions.c]
+    joined = select(transactions, *of_batch).outerjoin(batches, batches.c.id == transactions.c.id)
+    with store.read() as db:
+        return [*db.execute(joined.where(transactions.c.id.in_(submission_ids)))]
 
 
 def failures(answer: httpx.Response) -> list[tuple[int, str]]:

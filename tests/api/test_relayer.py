@@ -8,11 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from desk import BATCH, EDU, Desk, failures, paused, slot, until, wait_for, watching
+from desk import BATCH, EDU, Desk, failures, paused, rows_of, slot, until, wait_for, watching
 from dev_stack import DevStack
 from sqlalchemy import update
 
 from api.chain.rpc import Call
+from api.db import repository
 from api.db.tables import transactions
 from api.outbox.models import State, TransactionKind
 from api.schemas.requests import CreateBatchBookingData
@@ -169,8 +170,8 @@ def settle(shim: Services, *batch_ids: str) -> list[Any]:
     """Starts the relayer, and gives the rows once they are settled."""
     shim.relayer.start()
     while True:
-        rows = [shim.store.batch(batch_id) for batch_id in batch_ids]
-        if all(row and row.state not in {"accepted", "signed", "submitted"} for row in rows):
+        rows = rows_of(shim.store, batch_ids)
+        if all(row.state not in {"accepted", "signed", "submitted"} for row in rows):
             return rows
 
 
@@ -244,7 +245,8 @@ def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk,
     batch_id, minute = place(shim, desk, slot("09:00")), 60_000_000
 
     def taken(own: set[str], left: int) -> list[str]:
-        return [row.id for row in shim.store.accepted(10, {TransactionKind.CREATE}, own, left)]
+        with shim.store.read() as db:
+            return [each.id for each in repository.accepted(db, 10, {TransactionKind.CREATE}, own, left)]
 
     assert taken({batch_id}, minute) == [batch_id]
     assert taken(set(), minute) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import EDU, Desk, paused, slot, watching
+from desk import EDU, Desk, paused, rows_of, slot, watching
 from dev_stack import DevStack
 from eth_utils.crypto import keccak
 from hypothesis import given
@@ -29,16 +29,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from postgres import PostgreSQL, postgres
 
 from api.chain.rpc import NodeUnavailable
+from api.db import repository
 from api.db.store import Store
 from api.db.tables import annonces, attempts, leases, transactions
 from api.errors import Problem
 from api.outbox import fees
 from api.outbox import sender as relayer
 from api.outbox.fees import FeeBid
-from api.outbox.handlers import TAG, Prepared
+from api.outbox.handlers import TAG
 from api.outbox.leases import LeaseLost
 from api.outbox.locks import calendar_locks
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import Prepared, State, Submission, TransactionKind
+from api.outbox.sender import Passed
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from api.settings import Settings
@@ -82,8 +84,20 @@ def place(shim: Services, desk: Desk, *times: str, key: str | None = None) -> st
 
 
 def row_of(shim: Services, submission_id: str) -> Any:
-    [row] = shim.store.submissions([submission_id])
+    [row] = rows_of(shim.store, [submission_id])
     return row
+
+
+def submission_of(shim: Services, submission_id: str) -> Submission:
+    with shim.store.read() as db:
+        [submission] = repository.submissions(db, [submission_id])
+    return submission
+
+
+def add(shim: Services, name: str, call: bytes = b"", **more: Any) -> None:
+    action = Submission(**{"id": name, "kind": TransactionKind.ACT, "call": call, "locks": {}} | more)
+    with shim.store.write() as db:
+        repository.add(db, action)
 
 
 def work(shim: Services, submission_id: str, *states: State) -> Any:
@@ -113,7 +127,7 @@ def no_sending(_: Any) -> set[str]:
 
 def again(shim: Services) -> None:
     """Forgets when it sent what and saw what: it does not wait for the next time."""
-    shim.relayer._nonces.in_flight.clear()
+    shim.relayer._nonces.timings.clear()
     shim.relayer._looked_at = ""
 
 
@@ -166,9 +180,7 @@ def test_1_the_same_request_is_the_same_order(
             batch_id = place(first, desk, "09:00", key="same")
             assert place(other, desk, "09:00", key="same") == batch_id
             for shim in (first, other):
-                shim.relayer._claim(
-                    shim.relayer.leases.renew()[0], stack.rpc("eth_getBlockByNumber", "latest", False)
-                )
+                shim.relayer._claim(shim.relayer.leases.renew()[0], shim.chain.node.head())
             work(first, batch_id, State.SUBMITTED)
             work(other, batch_id, State.SUBMITTED)
         rows = [work(shim, batch_id, State.MINED) for shim in (first, other)]
@@ -212,8 +224,7 @@ def test_1_nor_by_a_transaction_that_also_publishes(
         with paused(stack):
             [batch_id] = {place(shim, desk, "09:00", key="same") for shim in (first, second, third)}
             for shim in (first, second):
-                head = stack.rpc("eth_getBlockByNumber", "latest", False)
-                shim.relayer._claim(shim.relayer.leases.renew()[0], head)
+                shim.relayer._claim(shim.relayer.leases.renew()[0], shim.chain.node.head())
             for shim in (first, second):
                 assert work(shim, batch_id, State.SUBMITTED).publishes
             third.relayer.tick()
@@ -384,9 +395,9 @@ def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
     assert [work(shim, each, State.MINED).booked for each in ids] == [1, 1]
     spend_nonce(stack, shim.relayer.address, count + 2)
     assert work(shim, place(shim, desk, "11:00"), State.MINED).nonce == count + 3
-    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3, "locks": {}}
-    with pytest.raises(IntegrityError), shim.store.write() as db:
-        shim.store.enqueue(db, TransactionKind.ACT, "another", b"", chain_id=shim.settings.chain_id, **taken)
+    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3}
+    with pytest.raises(IntegrityError):
+        add(shim, "another", chain_id=shim.settings.chain_id, **taken)
     with paused(stack):
         spend_nonce(stack, shim.relayer.address, count + 4)  # In no block yet.
         pending = work(shim, place(shim, desk, "12:00"), State.SUBMITTED)
@@ -483,12 +494,13 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
 
 
 def left(shim: Services) -> int:
-    head = shim.chain.node.call("eth_getBlockByNumber", "latest", False)
     with shim.store.read() as db:
-        return fees.Budget.of(db, shim.settings, int(head["timestamp"], 16) * 10**6).left
+        return fees.Budget.of(db, shim.settings, shim.chain.node.head().moment).left
 
 
-def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_5_what_is_too_late_only_spends_its_nonce(
+    stack: DevStack, desk: Desk, make_shim: ShimMaker
+) -> None:
     shim = make_shim(bump_seconds=0.01)
     late = place(shim, desk, "09:00")
     with paused(stack):
@@ -643,12 +655,8 @@ def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Services) -> No
 def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) -> None:
     publish = abi.publish_data(desk.tutor.wallet, b"\1" * 32, 35 * EDU, instant=False)
     good = abi.multicall_data([])
-    with shim.store.write() as db:
-        for name, call in (("good", good), ("bad", publish)):
-            locks = {"one": 1}
-            shim.store.enqueue(
-                db, TransactionKind.ACT, name, call, chain_id=shim.settings.chain_id, locks=locks
-            )
+    for name, call in (("good", good), ("bad", publish)):
+        add(shim, name, call, chain_id=shim.settings.chain_id, locks={"one": 1})
     with capture_logs() as logs:
         done, refused = work(shim, "good", State.MINED), work(shim, "bad", State.REJECTED)
     assert {"sent"} <= {line["event"] for line in logs}
@@ -730,10 +738,11 @@ def test_two_processes_do_not_sign_for_one_lesson(
     rival = Desk(stack, stack.create_user("student", balance=100), desk.tutor, desk.annonce)
     one, two = (make_shim("96,97", database_url=database) for _ in range(2))
     first, second = place(one, desk, "09:00"), place(two, rival, "09:00")
-    head = stack.rpc("eth_getBlockByNumber", "latest", False)
+    head = one.chain.node.head()
     for shim, each in ((one, first), (two, second), (two, first)):
-        row, [signer] = row_of(shim, each), shim.relayer.leases.renew()
-        shim.relayer._sign(signer, [(Prepared(row, row.locks), 500_000)], 0, 0, head)
+        submission, [signer] = submission_of(shim, each), shim.relayer.leases.renew()
+        passed = Passed(Prepared(submission, submission.locks), 500_000)
+        shim.relayer._sign(signer, [passed], 0, 0, head)
     assert row_of(one, first).signer == one.relayer.address
     assert row_of(two, second).state == State.ACCEPTED
     assert work(one, first, State.MINED).booked == 1
@@ -815,13 +824,14 @@ def test_who_lost_the_lease_can_not_replace(
         with late.store.write() as db:
             db.execute(update(leases).values(owner=""))
         assert len(other.relayer.leases.renew()) == 1
-        [row] = rows = late.store.in_flight([first.signer])
-        head = stack.rpc("eth_getBlockByNumber", "latest", False) | {"baseFeePerGas": hex(row.max_fee + 1)}
+        with late.store.read() as db:
+            [row] = rows = repository.in_flight(db, [first.signer])
+        head = late.chain.node.head()._replace(base_fee=row.max_fee + 1)
         for shim, raises in ((late, pytest.raises(LeaseLost)), (other, nullcontext())):
-            shim.relayer._nonces.watch(rows, head)
+            shim.relayer._nonces.remember(rows, head)
             with raises:
                 shim.relayer._nonces.replace(rows, head)
-        assert len(attempts(late, batch_id)) == 2
+        assert len(attempts_of(late, batch_id)) == 2
     assert work(other, batch_id, State.MINED).booked == 1
 
 
@@ -839,13 +849,12 @@ def test_a_cost_is_rounded_up() -> None:
 
 def test_the_same_rules_of_uniqueness_on_both_databases(database: str, make_shim: ShimMaker) -> None:
     shim = make_shim(database_url=database)
-    row: dict[str, Any] = {"chain_id": 1, "locks": {}, "signer": "0x1", "nonce": 7}
-    with shim.store.write() as db:
-        shim.store.enqueue(db, TransactionKind.ACT, "a", b"", **row)
-        shim.store.enqueue(db, TransactionKind.ACT, "b", b"", **row | {"nonce": 8})
-        shim.store.enqueue(db, TransactionKind.ACT, "c", b"", **row | {"chain_id": 2})
-    with pytest.raises(IntegrityError), shim.store.write() as db:
-        shim.store.enqueue(db, TransactionKind.ACT, "d", b"", **row)
+    row: dict[str, Any] = {"chain_id": 1, "signer": "0x1", "nonce": 7}
+    add(shim, "a", **row)
+    add(shim, "b", **row | {"nonce": 8})
+    add(shim, "c", **row | {"chain_id": 2})
+    with pytest.raises(IntegrityError):
+        add(shim, "d", **row)
     with pytest.raises(IntegrityError), shim.store.write() as db:
         db.execute(insert(leases).values(address=None, owner="", renewals=0))
 
@@ -858,6 +867,6 @@ def test_what_a_day_cost_is_not_looked_for_in_all_that_was_ever_sent(shim: Servi
         fees.Budget.of(db, shim.settings, 10**15)
         [(query, values)] = asked
         plan = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
-    assert any("sends_by_signing" in step for step in plan)
-    assert any("sends_by_state" in step for step in plan)
-    assert not any(step.startswith("SCAN") or "one_send_per_nonce" in step for step in plan)
+    assert any("transactions_by_signing" in step for step in plan)
+    assert any("transactions_by_state" in step for step in plan)
+    assert not any(step.startswith("SCAN") or "one_transaction_per_nonce" in step for step in plan)

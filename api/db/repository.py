@@ -1,0 +1,311 @@
+"""The outbox and its batches as typed records. Each function joins the caller's connection or transaction."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from api.booking.models import Batch, BatchResult
+from api.db.tables import attempts, batches, leases, now, transactions, webhooks
+from api.outbox.models import (
+    IN_FLIGHT,
+    TRANSITIONS,
+    UNSETTLED,
+    Attempt,
+    InFlight,
+    Lease,
+    Settlement,
+    SignedAttempt,
+    State,
+    Submission,
+    TransactionKind,
+)
+
+_FACTS = ("state", "transaction_hash", "block_number", "gas_used", "code", "detail", "updated_at")
+_BATCHES = select(batches, *(transactions.c[name] for name in _FACTS)).join(
+    transactions, transactions.c.id == batches.c.id
+)
+_IN_FLIGHT = select(
+    *transactions.c["id", "kind", "request_id", "state", "signer", "nonce", "publishes", "expires"],
+    *transactions.c["created_at", "transaction_hash"],
+    *attempts.c["raw", "gas", "max_fee", "priority_fee", "is_noop"],
+).join(attempts, attempts.c.hash == transactions.c.transaction_hash)
+_UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash", "signed_at", "cost"))
+_UNMINED = dict.fromkeys(("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail"))
+_NOT_BOOKED = {"booked": None, "left_out": None}
+
+
+# --- Batches ---
+
+
+def batch(db: Connection, batch_id: str) -> Batch | None:
+    """Return a batch by its id."""
+    return batches_by_id(db, [batch_id]).get(batch_id)
+
+
+def batches_by_id(db: Connection, batch_ids: Collection[str]) -> dict[str, Batch]:
+    """Return those of these batches that the outbox has."""
+    rows = db.execute(_BATCHES.where(batches.c.id.in_(batch_ids)))
+    return {row.id: _batch(row) for row in rows}
+
+
+def batch_of_key(db: Connection, student_id: str, idempotency_key: str) -> Batch | None:
+    """Return the batch that a student's idempotency key made."""
+    mine = (batches.c.student_id == student_id) & (batches.c.idempotency_key == idempotency_key)
+    row = db.execute(_BATCHES.where(mine)).one_or_none()
+    return None if row is None else _batch(row)
+
+
+def add(db: Connection, submission: Submission, batch: Batch | None = None) -> None:
+    """Put a submission into the outbox, with the batch that it creates; the sender sends it.
+
+    Raises `IntegrityError` if it is there already, or the idempotency key is used.
+    """
+    moment = now()
+    if batch is not None:
+        values = {column.name: getattr(batch, column.name) for column in batches.c}
+        db.execute(insert(batches), values | {"created_at": moment})
+    db.execute(insert(transactions), vars(submission) | {"created_at": moment, "updated_at": moment})
+
+
+# --- Submissions ---
+
+
+def submission(db: Connection, submission_id: str) -> Submission | None:
+    """Return a submission by its id."""
+    return next(iter(submissions(db, [submission_id])), None)
+
+
+def submissions(db: Connection, submission_ids: Collection[str]) -> list[Submission]:
+    """Return submissions by their ids."""
+    these = select(transactions).where(transactions.c.id.in_(submission_ids))
+    return [_submission(row) for row in db.execute(these)]
+
+
+def accepted(
+    db: Connection, limit: int, kinds: Collection[TransactionKind], own: Collection[str] = (), left: int = 0
+) -> list[Submission]:
+    """Return the oldest submissions that wait for a nonce.
+
+    Of those that are not its `own`, a process leaves alone what was accepted `left` microseconds ago.
+    """
+    query = select(transactions).where(transactions.c.state == State.ACCEPTED, transactions.c.kind.in_(kinds))
+    if left:
+        # A clock that is ahead protects nothing: what seems to be of the future is taken, too.
+        moment = now()
+        recent = transactions.c.created_at.between(moment - left, moment)
+        query = query.where(transactions.c.id.in_(own) | ~recent)
+    rows = db.execute(query.order_by(transactions.c.created_at).limit(limit))
+    return [_submission(row) for row in rows]
+
+
+def in_flight(db: Connection, signers: Collection[str]) -> list[InFlight]:
+    """Return the submissions that these accounts have signed and no block has, in the order of nonces."""
+    mine = transactions.c.state.in_(IN_FLIGHT) & transactions.c.signer.in_(signers)
+    rows = db.execute(_IN_FLIGHT.where(mine).order_by(transactions.c.signer, transactions.c.nonce))
+    return [
+        InFlight(**{**row._mapping, "kind": TransactionKind(row.kind), "state": State(row.state)})
+        for row in rows
+    ]
+
+
+def locks_in_flight(db: Connection) -> list[Mapping[str, int]]:
+    """Return the locks of each submission in flight."""
+    return [*db.scalars(select(transactions.c.locks).where(transactions.c.state.in_(IN_FLIGHT)))]
+
+
+def claim(db: Connection, submission_ids: Collection[str]) -> set[str]:
+    """Lock those of these submissions that are still accepted, and that no other process has locked."""
+    these = select(transactions.c.id).where(
+        transactions.c.id.in_(submission_ids), transactions.c.state == State.ACCEPTED
+    )
+    return {*db.scalars(these.with_for_update(skip_locked=True))}
+
+
+def counts(db: Connection, states: Collection[State]) -> dict[str, int]:
+    """Return how many submissions are in each of these states; none if it is zero."""
+    query = select(transactions.c.state, func.count()).where(transactions.c.state.in_(states))
+    return {row[0]: row[1] for row in db.execute(query.group_by(transactions.c.state))}
+
+
+def oldest_unsettled(db: Connection) -> int | None:
+    """Return when the oldest submission was accepted that is in no block."""
+    waiting = transactions.c.state.in_(UNSETTLED)
+    oldest: int | None = db.scalar(select(func.min(transactions.c.created_at)).where(waiting))
+    return oldest
+
+
+def count_messages(db: Connection) -> tuple[int, int]:
+    """Return how many webhook messages wait for delivery, and how many were given up."""
+    query = select(webhooks.c.dead, func.count()).group_by(webhooks.c.dead)
+    found = {row[0]: row[1] for row in db.execute(query)}
+    return found.get(False, 0), found.get(True, 0)
+
+
+# --- Attempts and nonces ---
+
+
+def attempts_of(db: Connection, submission_ids: Collection[str]) -> list[Attempt]:
+    """Return every attempt of these submissions, the newest last: a replacement offers more than before."""
+    these = select(attempts).where(attempts.c.transaction_id.in_(submission_ids))
+    return [Attempt(**row._mapping) for row in db.execute(these.order_by(attempts.c.max_fee))]
+
+
+def add_attempts(db: Connection, signed: Sequence[SignedAttempt]) -> None:
+    """Store attempts, all of them first ones or all replacements, each as the newest of its submission."""
+    if not signed:
+        return
+    db.execute(insert(attempts), [vars(each.attempt) for each in signed])
+    this = update(transactions).where(transactions.c.id == bindparam("this"))
+    db.execute(this, [_changes(each) for each in signed])
+
+
+def _changes(signed: SignedAttempt) -> dict[str, Any]:
+    attempt = signed.attempt
+    changes: dict[str, Any] = {
+        "this": attempt.transaction_id,
+        "transaction_hash": attempt.hash,
+        "signed_at": signed.signed_at,
+        "cost": signed.cost,
+        "updated_at": now(),
+    }
+    if signed.first is not None:
+        changes |= {"state": State.SIGNED, "signer": attempt.signer, "nonce": attempt.nonce}
+        changes |= {"publishes": signed.first.publishes, "locks": signed.first.locks}
+    return changes
+
+
+def highest_nonce(db: Connection, chain_id: int, signer: str) -> int | None:
+    """Return the highest nonce that the account has used."""
+    highest: int | None = db.scalar(select(func.max(transactions.c.nonce)).where(_of(chain_id, signer)))
+    return highest
+
+
+def nonces_from(db: Connection, chain_id: int, signer: str, first: int) -> set[int]:
+    """Return the nonces from `first` on that the account has used."""
+    later = transactions.c.nonce >= first
+    return {*db.scalars(select(transactions.c.nonce).where(_of(chain_id, signer), later))}
+
+
+def spent(db: Connection, chain_id: int, since: int) -> int:
+    """Return the fees, in gwei, of what was signed since then, by the chain's clock, or is in flight."""
+    lately = (transactions.c.signed_at > since) | transactions.c.state.in_(IN_FLIGHT)
+    total = select(func.sum(func.coalesce(transactions.c.fee, transactions.c.cost)))
+    # A sum, so that the chain's index is not used: it has all that was ever sent.
+    return int(db.scalar(total.where(lately, transactions.c.chain_id + 0 == chain_id)) or 0)
+
+
+def _of(chain_id: int, signer: str) -> Any:
+    return (transactions.c.chain_id == chain_id) & (transactions.c.signer == signer)
+
+
+# --- Changes of state. Each returns True if the present state allowed it ---
+
+
+def advance(db: Connection, submission_id: str, state: State) -> bool:
+    """Change the state alone."""
+    return _move(db, submission_id, state, {})
+
+
+def settle(db: Connection, settlement: Settlement) -> bool:
+    """Store the end of a submission, and with a batch its booked lessons."""
+    rejection, receipt, result = settlement.rejection, settlement.receipt, settlement.result
+    values: dict[str, Any] = {
+        "code": rejection and rejection.code,
+        "detail": rejection and rejection.detail,
+    }
+    if receipt is not None:
+        names = ("transaction_hash", "block_number", "block_hash", "gas_used", "fee")
+        values |= {name: getattr(receipt, name) for name in names} | {"succeeded": rejection is None}
+    booked = vars(result) if isinstance(result, BatchResult) else None
+    return _move(db, settlement.submission.id, settlement.state, values, booked)
+
+
+def unsign(db: Connection, submission_id: str) -> bool:
+    """Make a submission wait for a nonce again."""
+    return _move(db, submission_id, State.ACCEPTED, _UNMINED | _UNSIGNED, _NOT_BOOKED)
+
+
+def unmine(db: Connection, submission_id: str, transaction_hash: str) -> bool:
+    """Make a submission wait for a block again, by this transaction."""
+    values = _UNMINED | {"transaction_hash": transaction_hash}
+    return _move(db, submission_id, State.SUBMITTED, values, _NOT_BOOKED)
+
+
+def _move(
+    db: Connection,
+    submission_id: str,
+    state: State,
+    values: Mapping[str, Any],
+    of_batch: Mapping[str, Any] | None = None,
+) -> bool:
+    allowed = [before for before, after in TRANSITIONS.items() if state in after]
+    this = update(transactions).where(transactions.c.id == submission_id, transactions.c.state.in_(allowed))
+    moved = bool(db.execute(this.values(state=state, updated_at=now(), **values)).rowcount)
+    if moved and of_batch is not None:
+        db.execute(update(batches).where(batches.c.id == submission_id).values(of_batch))
+    return moved
+
+
+# --- Blocks ---
+
+
+def mined_blocks(db: Connection) -> list[tuple[int, str]]:
+    """Return number and hash of each block that has submissions and was not final yet."""
+    mined = transactions.c.state == State.MINED
+    query = select(transactions.c.block_number, transactions.c.block_hash).where(mined).distinct()
+    return [(number, hash_) for number, hash_ in db.execute(query)]
+
+
+def mined_in(db: Connection, block_hashes: Collection[str]) -> list[Submission]:
+    """Return the submissions in these blocks that are not final yet."""
+    these = (transactions.c.state == State.MINED) & transactions.c.block_hash.in_(block_hashes)
+    return [_submission(row) for row in db.execute(select(transactions).where(these))]
+
+
+# --- Leases ---
+
+
+def leased_addresses(db: Connection) -> set[str]:
+    """Return the addresses of all keys that have a lease, held or not."""
+    return {*db.scalars(select(leases.c.address))}
+
+
+def add_lease(db: Connection, address: str) -> None:
+    """Add a lease that nobody holds. Raises `IntegrityError` if the key has one."""
+    db.execute(insert(leases).values(address=address, owner="", renewals=0))
+
+
+def lock_leases(db: Connection) -> list[Lease]:
+    """Return all leases, which nobody else can read for a change until the transaction ends."""
+    rows = db.execute(select(leases).order_by(leases.c.address).with_for_update())
+    return [Lease(**row._mapping) for row in rows]
+
+
+def hand_leases(db: Connection, addresses: Collection[str], owner: str) -> None:
+    """Give these leases to an owner, or renew them."""
+    if addresses:
+        these = update(leases).where(leases.c.address.in_(addresses))
+        db.execute(these.values(owner=owner, renewals=leases.c.renewals + 1))
+
+
+def release_leases(db: Connection, owner: str) -> None:
+    """Take all leases from an owner."""
+    db.execute(update(leases).where(leases.c.owner == owner).values(owner=""))
+
+
+def signers_in_flight(db: Connection, addresses: Collection[str]) -> set[str]:
+    """Return those of these accounts that have submissions in flight."""
+    mine = transactions.c.state.in_(IN_FLIGHT) & transactions.c.signer.in_(addresses)
+    return {*db.scalars(select(transactions.c.signer).where(mine).distinct())}
+
+
+# --- From rows ---
+
+
+def _submission(row: Row[Any]) -> Submission:
+    return Submission(**{**row._mapping, "kind": TransactionKind(row.kind), "state": State(row.state)})
+
+
+def _batch(row: Row[Any]) -> Batch:
+    return Batch(**{**row._mapping, "state": State(row.state), "left_out": row.left_out or ()})
