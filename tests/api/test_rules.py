@@ -498,9 +498,7 @@ def left(shim: Services) -> int:
         return fees.Budget.of(db, shim.settings, shim.chain.node.head().moment).left
 
 
-def test_5_what_is_too_late_only_spends_its_nonce(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker
-) -> None:
+def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
     shim = make_shim(bump_seconds=0.01)
     late = place(shim, desk, "09:00")
     with paused(stack):
