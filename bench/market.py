@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from dev_stack import DevStack
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 from eth_utils.crypto import keccak
 
 from creneau import abi
@@ -56,7 +57,7 @@ class Market:
 
     def sign(self, order: Order) -> bytes:
         """The student's signature of an order."""
-        return bytes(self.student.unsafe_sign_hash(order.digest(self.domain)).signature)
+        return bytes(self.student.unsafe_sign_hash(Hash32(order.digest(self.domain))).signature)
 
     def permit(self, wei: int, nonce: int, deadline: int) -> Permit:
         """The student's permit for the escrow."""

@@ -172,8 +172,8 @@ def _report(deployment: Deployment) -> None:
         gas = "-" if creation.gas_used is None else f"{creation.gas_used:,}"
         found = to_hex(creation.transaction_hash)
         rows.append((contract, creation.address, str(creation.block_number), gas, found))
-    for contract, address, block, gas, transaction in rows:
-        click.echo(f"{contract:<14} {address:<42} {block:>9} {gas:>10}  {transaction}")
+    for name, address, block, gas, transaction in rows:
+        click.echo(f"{name:<14} {address:<42} {block:>9} {gas:>10}  {transaction}")
     click.echo("read back: token, arbiter and periods are as planned")
 
 

@@ -173,7 +173,7 @@ class DevStack:
 
     def start_shim(self, **settings: object) -> subprocess.Popen[bytes]:
         """Starts the shim, with other settings if wanted, and waits until it is ready."""
-        self._shim = self.start_process(**settings)
+        self._shim = self.start_process("serve", **settings)
         self.wait_until_ready(self._shim, self.url)
         return self._shim
 

@@ -57,8 +57,9 @@ class Runner:
 
         build_command = FoundryProvider.build_command
         FoundryProvider.build_command = lambda provider: [*build_command(provider), ANY_SIZE]
-        connect, PytestApeRunner._connect = PytestApeRunner._connect, lambda _: None
-        self._connect = lambda: connect(self._ape)
+        connect: Callable[[Any], None] = PytestApeRunner._connect
+        PytestApeRunner._connect = lambda _: None  # type: ignore[method-assign]
+        self._connect: Callable[[], None] = lambda: connect(self._ape)
         ignored = [f"--ignore={TESTS / name}" for name in NOT_ABOUT_IT]
         options = ["-q", "-p", "no:cacheprovider"]
         code = pytest.main([*options, *ignored, str(TESTS)], plugins=[self])
@@ -165,7 +166,7 @@ class Runner:
     def _first_failure(self, bytecode: str, line: int, near: bool) -> str | None:
         deploy_instead(bytecode)
         self._connect()
-        items = {item.nodeid: item for item in self._session.items}
+        items = {item.nodeid: item for item in self._session.items if isinstance(item, pytest.Function)}
         once = set({(item.path, item.originalname): name for name, item in reversed(items.items())}.values())
         others = sorted(items, key=lambda name: (is_hypothesis_test(items[name].obj), name not in once))
         known = list(dict.fromkeys(test for test in nearest(self.killers, line) if test in items))
