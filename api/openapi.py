@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api.booking.models import frontend_id
 from api.errors import Code, Parameters, placeholders
 from api.schemas import requests
-from api.schemas.build import frontend_id
 from creneau.lifecycle import Action, Role, Status
 
 TAGS = [
@@ -109,7 +109,7 @@ _SUFFIXES = {"202": "Accepted", "503": "Unavailable"}
 _SLOT = {"date": "2035-03-05", "time": "09:00", "amount": 35, "duration": 60}
 _BATCH = "0x" + "5a" * 31 + "00"
 _HASH = "0x" + "c4" * 32
-_BOOKING_ID = frontend_id(bytes.fromhex(_BATCH[2:]))
+_BOOKING_ID = frontend_id(_BATCH, 0)
 _BOOKING = {
     "id": _BOOKING_ID,
     "tutorId": requests.TUTOR,

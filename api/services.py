@@ -94,7 +94,7 @@ class Services:
                 Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, record)
             )
         bookings = Bookings(settings, store, chain, directory, custodian, relayer.accepted)
-        lessons = LessonQueries(settings, store, chain, directory, custodian)
+        lessons = LessonQueries(settings, store, directory, custodian)
         signed_calls = SignedCalls(store, chain, directory, custodian)
         view = Projection(store, settings)
         keeper = Keeper(store, view, chain, accounts[0], settings)

@@ -27,11 +27,7 @@ from api.db import repository
 from api.db.store import Store
 from api.db.tables import now, webhooks
 from api.outbox.models import InFlight, State, Submission, TransactionKind
-from api.schemas.build import frontend_id, is_booked
 from api.settings import Settings
-from creneau.amounts import lesson_amount
-from creneau.order import booking_id
-from creneau.types import to_bytes32
 
 log = structlog.get_logger()
 
@@ -181,22 +177,21 @@ def _events(before: str, after: State) -> list[str]:
     return [_EVENTS[after]] if after in _EVENTS else []
 
 
-def _data(row: Batch | None) -> dict[str, Any]:
-    """Ids, state and totals: what is private stays where a token is needed to read it."""
-    if row is None:
+def _data(batch: Batch | None) -> dict[str, Any]:
+    """Return ids, state and totals: what is private stays where a token is needed to read it."""
+    if batch is None:
         raise LookupError("a batch without a row")
-    booked = [place for place in range(len(row.lessons)) if is_booked(row, place)]
-    total = sum(lesson_amount(row.hourly_rate, row.lessons[place]["duration"]) for place in booked)
+    places = batch.places
     return {
-        "batchId": row.id,
-        "state": row.state,
-        "studentId": row.student_id,
-        "tutorId": row.tutor_id,
-        "annonceId": row.annonce_id,
-        "bookingIds": [frontend_id(booking_id(to_bytes32(row.id), place)) for place in booked],
-        "count": len(booked),
-        "totalAmountWei": str(total),
-        "transactionHash": row.transaction_hash,
-        "blockNumber": row.block_number,
-        "code": row.code,
+        "batchId": batch.id,
+        "state": batch.state,
+        "studentId": batch.student_id,
+        "tutorId": batch.tutor_id,
+        "annonceId": batch.annonce_id,
+        "bookingIds": [batch.booking_id(place) for place in places],
+        "count": len(places),
+        "totalAmountWei": str(batch.total),
+        "transactionHash": batch.transaction_hash,
+        "blockNumber": batch.block_number,
+        "code": batch.code,
     }

@@ -1,12 +1,13 @@
 """The words of sentences for people, in English and in French: counts, times, amounts, statuses, roles."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from string import Formatter
 from typing import Any, Literal
 
 from creneau.amounts import format_amount
 from creneau.lifecycle import Action, Role, Status
+from creneau.types import from_unix
 
 Language = Literal["en", "fr"]
 
@@ -37,6 +38,13 @@ def lessons(count: int, language: Language = "en") -> str:
 def utc(moment: datetime) -> str:
     """Return a time of whole seconds in UTC, as RFC 3339 has it."""
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def rfc3339(microseconds: int) -> str:
+    """Return a time in microseconds of unix time, likewise; with milliseconds unless they are zero."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    moment = from_unix(seconds) + timedelta(microseconds=rest)
+    return moment.isoformat(timespec="milliseconds" if rest else "seconds").replace("+00:00", "Z")
 
 
 _FORMATS: dict[str, Callable[[Any, Language], str]] = {

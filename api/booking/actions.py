@@ -1,299 +1,261 @@
-"""Acts on lessons: who may do what, what is signed or sent for it, and what became of it.
+"""Actions on lessons: who may do what, what is signed or sent for it, and the outcome.
 
-An act names the lessons to which it is done, all of them or none. Lessons that already stand where it would
-bring them need nothing, so an act can be repeated; the same act of the same actor on the same lessons is the
-same send, unless that one failed.
+An action names the lessons to which it is done: all of them, or none. Lessons that already have the status
+that follows need nothing, so an action can be repeated; the same action of the same actor on the same lessons
+is the same submission, unless that one failed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Row
-
-from api.booking.models import order_slots
+from api.booking.models import ActionResult, Batch, BookedLesson, LessonState, PreparedAction
 from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
-from api.chain.escrow import Chain, terms_of
+from api.chain.escrow import Chain
 from api.errors import Code, Parameters, Problem, code_of
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import State, Submission, TransactionKind
 from api.outbox.sender import Sender
-from api.schemas.build import LessonState, frontend_id, is_booked, payment
-from api.words import DONE, lessons, utc
+from api.words import utc
 from creneau import abi
-from creneau.amounts import format_amount, lesson_amount
 from creneau.booking import BatchState
 from creneau.errors import ContractError, NotActor, TooEarly, TooLate, WrongStatus
-from creneau.lifecycle import Action, Role, Status, windows
-from creneau.order import Slot, booking_id
+from creneau.lifecycle import ACTIONS, Action, Role, Status, shares, windows
 from creneau.typed_data import action_typed_data
 from creneau.types import from_unix, to_bytes32
-
-_BRINGS: dict[Action | None, Status] = {
-    Action.CONFIRM: Status.CONFIRMED,
-    Action.CANCEL: Status.CANCELLED,
-    Action.COMPLETE: Status.COMPLETED,
-    Action.DISPUTE: Status.DISPUTED,
-    Action.RESOLVE: Status.COMPLETED,
-}
-_ACTORS: dict[Action | None, set[Role]] = {
-    Action.CONFIRM: {Role.TUTOR},
-    Action.CANCEL: {Role.STUDENT, Role.TUTOR},
-    Action.COMPLETE: {Role.STUDENT, Role.TUTOR},
-    Action.DISPUTE: {Role.STUDENT},
-    Action.RESOLVE: {Role.ARBITER},
-}
-
-_PARTIES = ("student", "tutor")
 
 
 @dataclass(frozen=True)
 class LessonAction:
-    """An act of somebody's on lessons of a batch, by their places; `todo` are those that still need it."""
+    """An action of somebody on lessons of a batch, by their places; `todo` are those that still need it."""
 
-    act: Action | None
-    row: Any
+    action: Action | None  # None: an acknowledgement, which changes nothing.
+    batch: Batch
     role: Role
     places: Collection[int]
     todo: Collection[int]
-    share: int = 0  # Of the tutor, in basis points, when the arbiter decides.
+    tutor_share_bps: int = 0  # When the arbiter decides.
 
     @property
     def bits(self) -> int:
-        """The set of lessons that the contract is told, or was if nothing is left to do."""
+        """The set of lessons for the contract: those to do or, if nothing is left to do, all."""
         return sum(1 << place for place in self.todo or self.places)
-
-    @property
-    def done(self) -> str:
-        """The act as a participle."""
-        return DONE["en"][self.act] if self.act else "acknowledged"
 
     @property
     def actor(self) -> str:
         """The account that acts."""
-        return str(self.row.student if self.role == Role.STUDENT else self.row.tutor)
+        return self.batch.student if self.role == Role.STUDENT else self.batch.tutor
 
-    def call(self, signature: bytes = b"") -> bytes:
-        """The call to the escrow."""
-        terms = terms_of(self.row, order_slots(self.row.lessons))
-        by, share = self.actor, self.share
-        return abi.action_data(
-            Action(self.act or ""), terms, self.bits, by=by, signature=signature, tutor_share_bps=share
-        )
+    @property
+    def word(self) -> str:
+        """The word for lessons to which the action is done."""
+        return "acknowledged" if self.action is None else ACTIONS[self.action].done
 
-    def seen(self) -> dict[int, LessonState]:
-        """The lessons as the contract leaves them."""
-        became: dict[int, LessonState] = {}
-        for place in (self.todo or self.places) if self.act else ():
-            amount = lesson_amount(self.row.hourly_rate, self.row.lessons[place]["duration"])
-            shares: dict[Action | None, int] = {
-                Action.CANCEL: 0,
-                Action.COMPLETE: amount,
-                Action.RESOLVE: amount * self.share // 10_000,
-            }
-            to_tutor = shares.get(self.act)
-            parts = (0, 0) if to_tutor is None else (to_tutor, amount - to_tutor)
-            became[place] = LessonState(_BRINGS[self.act], *parts)
-        return became
+    def states(self) -> dict[int, LessonState]:
+        """The lessons as the contract leaves them, by place."""
+        after: dict[int, LessonState] = {}
+        if self.action is not None:
+            for place in self.todo or self.places:
+                amount = self.batch.amount(place)
+                to_student, to_tutor = shares(self.action, amount, self.tutor_share_bps)
+                after[place] = LessonState(ACTIONS[self.action].to, to_tutor, to_student)
+        return after
 
 
 class Actions:
-    """Takes acts into the outbox, and tells what became of them."""
+    """Puts actions into the outbox, and tells their outcomes."""
 
     def __init__(
-        self,
-        chain: Chain,
-        lesson_queries: LessonQueries,
-        signed_calls: SignedCalls,
-        relayers: Sequence[Sender],
+        self, chain: Chain, lessons: LessonQueries, signed_calls: SignedCalls, senders: Sequence[Sender]
     ) -> None:
-        """The second of the relayers, if there is one, is the arbiter's."""
+        """The second of the senders, if there is one, is the arbiter's."""
         self._chain = chain
-        self._lessons = lesson_queries
+        self._lessons = lessons
         self._signed_calls = signed_calls
-        self._relayers = relayers
+        self._senders = senders
 
     # --- Which lessons ---
 
-    def of_booking(self, act: Action, booking_id: str, user_id: str, share: int = 0) -> LessonAction:
-        """The act on one lesson. Raises `Problem` unless this user may do it at all, like the next."""
-        row, place, role = self._lessons.booking(booking_id, user_id)
-        return self._action(act, row, role, [place], share)
+    def of_booking(
+        self, action: Action, booking_id: str, user_id: str, tutor_share_bps: int = 0
+    ) -> LessonAction:
+        """Return the action on one lesson. Raises `Problem` unless the user may do it, like the next two."""
+        (batch, place), role = self._lessons.booking(booking_id, user_id)
+        return self._on(action, batch, role, [place], tutor_share_bps)
 
     def of_batch(
-        self, act: Action, batch_id: str, named: Collection[str] | None, user_id: str, share: int = 0
+        self,
+        action: Action,
+        batch_id: str,
+        named: Collection[str] | None,
+        user_id: str,
+        tutor_share_bps: int = 0,
     ) -> LessonAction:
-        """The act on the named lessons of a batch, or on all that it can be done to."""
-        row, role = self._lessons.batch(batch_id, user_id)
-        places = None if named is None else [self._place(row, booking, user_id) for booking in named]
-        return self._action(act, row, role, places, share)
+        """Return the action on the named lessons of a batch, or on all that it can be done to."""
+        batch, role = self._lessons.batch(batch_id, user_id)
+        places = None if named is None else [self._place(batch, booking, user_id) for booking in named]
+        return self._on(action, batch, role, places, tutor_share_bps)
 
     def of_outcome(self, booking_id: str, user_id: str, held: bool) -> LessonAction:
-        """What a party's word means. That it was held, of the tutor, does nothing."""
-        row, place, role = self._lessons.booking(booking_id, user_id)
+        """Return the action that a party means who says whether a lesson was held."""
+        (batch, place), role = self._lessons.booking(booking_id, user_id)
         if role == Role.TUTOR and held:
-            return LessonAction(None, row, role, [place], [])
-        act = Action.COMPLETE if held else Action.CANCEL if role == Role.TUTOR else Action.DISPUTE
-        if act == Action.DISPUTE and self._state(row).status(place) in {Status.PENDING, Status.CANCELLED}:
-            act = Action.CANCEL  # Nobody ever agreed to it.
-        return self._action(act, row, role, [place], 0)
+            return LessonAction(None, batch, role, [place], [])
+        action = Action.COMPLETE if held else Action.CANCEL if role == Role.TUTOR else Action.DISPUTE
+        agreed = action != Action.DISPUTE or self._state(batch).status(place) not in {
+            Status.PENDING,
+            Status.CANCELLED,
+        }
+        return self._on(action if agreed else Action.CANCEL, batch, role, [place])
 
-    def _place(self, row: Any, booking_id: str, user_id: str) -> int:
-        other, place, _ = self._lessons.booking(booking_id, user_id)
-        if other.id != row.id:
+    def _place(self, batch: Batch, booking_id: str, user_id: str) -> int:
+        (other, place), _ = self._lessons.booking(booking_id, user_id)
+        if other.id != batch.id:
             raise Problem.of_field(Code.OTHER_BATCH, "lessons", booking=booking_id)
         return place
 
-    def _action(
-        self, act: Action, row: Any, role: Role, places: Collection[int] | None, share: int
+    def _on(
+        self, action: Action, batch: Batch, role: Role, places: Collection[int] | None, share: int = 0
     ) -> LessonAction:
-        if role not in _ACTORS[act]:
-            raise Problem(Code.NOT_YOURS_TO_DO, act=act, roles=_ACTORS[act])
-        state = self._state(row)
+        rules = ACTIONS[action]
+        if role not in rules.actors:
+            raise Problem(Code.NOT_YOURS_TO_DO, act=action, roles=rules.actors)
+        state = self._state(batch)
         if places is None:
-            places = [place for place in range(len(row.lessons)) if is_booked(row, place)]
-            places = [place for place in places if self._fits(act, row, role, state, place)]
+            places = [each for each in batch.places if self._fits(action, batch, role, state, each)]
             if not places:
-                raise Problem(Code.WRONG_STATUS, act=act)
+                raise Problem(Code.WRONG_STATUS, act=action)
         places = sorted(set(places))
-        # Who decides a dispute wants his share, so one that another decided is not his.
-        repeats = act != Action.RESOLVE
-        todo = [place for place in places if not repeats or state.status(place) != _BRINGS[act]]
-        return LessonAction(act, row, role, places, todo, share)
+        # An arbiter decides a share, so a dispute that another arbiter decided is not done by this decision.
+        repeats = action != Action.RESOLVE
+        todo = [place for place in places if not repeats or state.status(place) != rules.to]
+        return LessonAction(action, batch, role, places, todo, share)
 
-    def _state(self, row: Any) -> BatchState:
-        state = abi.decode_batch(self._chain.read(abi.batches_data(to_bytes32(row.id))))
+    def _state(self, batch: Batch) -> BatchState:
+        state = abi.decode_batch(self._chain.read(abi.batches_data(to_bytes32(batch.id))))
         if state.created_at is None:
             raise Problem(Code.NOT_BOOKED_YET)
         return state
 
-    def _fits(self, act: Action, row: Any, role: Role, state: BatchState, place: int) -> bool:
-        """Whether the act may be done to the lesson one day, or was."""
-        status, lesson = state.status(place), row.lessons[place]
-        slot = Slot.of(lesson["start"], lesson["duration"])
-        may = {window[:2] for window in windows(status, slot, self._chain.periods)}
-        done = status == _BRINGS[act] and act != Action.RESOLVE
-        return done or not may.isdisjoint({(act, role), (act, Role.ANYONE)})
+    def _fits(self, action: Action, batch: Batch, role: Role, state: BatchState, place: int) -> bool:
+        """Return True if the action may be done to the lesson one day, or was done."""
+        status = state.status(place)
+        may = {window[:2] for window in windows(status, batch.slot(place), self._chain.periods)}
+        done = status == ACTIONS[action].to and action != Action.RESOLVE
+        return done or not may.isdisjoint({(action, role), (action, Role.ANYONE)})
 
     # --- Doing it ---
 
-    def prepared(self, action: LessonAction) -> dict[str, Any]:
-        """What the actor signs. Raises `Problem` if the contract would refuse it."""
-        if action.act is None or not action.todo:
-            raise Problem(Code.WRONG_STATUS, count=len(action.places), act=action.act or Action.COMPLETE)
-        self._preflight(action, action.actor, action.call())
-        key = to_bytes32(action.row.id)
-        return {
-            "success": True,
-            "message": f"To be signed, to have {lessons(len(action.todo))} {action.done}.",
-            "data": {
-                "act": action.act,
-                "batchId": action.row.id,
-                "lessons": [frontend_id(booking_id(key, place)) for place in action.todo],
-                "signer": action.actor,
-                "typedData": self._typed_data(action),
-            },
-        }
+    def prepare(self, todo: LessonAction) -> PreparedAction:
+        """Return what the actor signs. Raises `Problem` if the contract would refuse it."""
+        if todo.action is None or not todo.todo:
+            raise Problem(Code.WRONG_STATUS, count=len(todo.places), act=todo.action or Action.COMPLETE)
+        self._preflight(todo, todo.actor, self._call(todo))
+        lessons = [BookedLesson(todo.batch, place) for place in todo.todo]
+        return PreparedAction(todo.action, todo.word, lessons, todo.actor, self._typed_data(todo))
 
     def do(self, action: LessonAction, user_id: str, signature: bytes | None, request_id: str) -> str | None:
-        """Puts the act into the outbox, once; the send's id, or None if it was done in another way."""
-        if action.act is None:
+        """Put the action into the outbox, once. Return its id; None if nothing is left to do."""
+        if action.action is None:
             return None
-        resolves = action.act == Action.RESOLVE
-        if resolves and len(self._relayers) < 2:
+        resolves = action.action == Action.RESOLVE
+        if resolves and len(self._senders) < 2:
             raise Problem(Code.NO_ARBITER)
-        relayer = self._relayers[resolves]
-        submission_id, known = self._signed_calls.find(
-            f"{action.act}:{action.row.id}:{action.bits}:{action.actor}:{action.share}"
-        )
+        sender = self._senders[resolves]
+        parts = (action.action, action.batch.id, action.bits, action.actor, action.tutor_share_bps)
+        submission_id, known = self._signed_calls.find(":".join(map(str, parts)))
         if known is not None:
             if action.todo and known.succeeded and not resolves:
-                self._preflight(action, action.actor, action.call())  # It was done, and more since.
+                self._preflight(action, action.actor, self._call(action))  # It was done, and more since.
             return submission_id
         if not action.todo:
             return None
-        typed_data = {} if resolves else self._typed_data(action)
-        signed = (
-            b"" if resolves else self._signed_calls.signature(user_id, action.actor, typed_data, signature)
-        )
-        call = action.call(signed)
-        self._preflight(action, relayer.address, call)
+        signed = b""
+        if not resolves:
+            typed_data = self._typed_data(action)
+            signed = self._signed_calls.signature(user_id, action.actor, typed_data, signature)
+        call = self._call(action, signed)
+        self._preflight(action, sender.address, call)
         kind = TransactionKind.RESOLVE if resolves else TransactionKind.ACT
-        self._signed_calls.enqueue(
-            relayer, kind, submission_id, call, {action.row.id: action.bits}, request_id
-        )
+        self._signed_calls.add(sender, kind, submission_id, call, {action.batch.id: action.bits}, request_id)
         return submission_id
 
+    def _call(self, action: LessonAction, signature: bytes = b"") -> bytes:
+        return abi.action_data(
+            Action(action.action or ""),
+            action.batch.terms,
+            action.bits,
+            by=action.actor,
+            signature=signature,
+            tutor_share_bps=action.tutor_share_bps,
+        )
+
     def _typed_data(self, action: LessonAction) -> dict[str, Any]:
-        name = cast(Literal["Confirm", "Cancel", "Complete", "Dispute"], str(action.act).capitalize())
-        return action_typed_data(self._chain.domain, name, to_bytes32(action.row.id), action.bits)
+        signed_as = ACTIONS[Action(action.action or "")].signed_as
+        if signed_as is None:
+            raise ValueError(f"{action.action} is not signed")
+        return action_typed_data(self._chain.domain, signed_as, to_bytes32(action.batch.id), action.bits)
 
     def _preflight(self, action: LessonAction, sender: str, call: bytes) -> None:
-        """Raises `Problem` if the contract would refuse it now."""
+        """Raise `Problem` if the contract would refuse the call now."""
         if error := self._signed_calls.refusal(sender, call):
             raise _refusal(action, error)
 
-    # --- What became of it ---
+    # --- The outcome ---
 
-    def answer(self, action: LessonAction, send: Row[Any] | None) -> dict[str, Any]:
-        """The lessons as they stand, and who got how much for them."""
-        done = send is None or bool(send.succeeded)
-        became = action.seen() if done else {}
-        if send is None:  # Done in another way: who got how much is for the view to say.
-            became = {place: LessonState(lesson.status) for place, lesson in became.items()}
-        self._lessons.wait(lambda: not self._behind(action, became))
-        seen = self._lessons.seen(action.row.id)
-        seen |= {place: became[place] for place in self._behind(action, became)}
-        bookings = [self._lessons.shown(action.row, place, action.role, seen) for place in action.places]
-        got = {role: sum(getattr(seen.get(p), f"to_{role}", 0) for p in action.places) for role in _PARTIES}
-        ids = {"student": action.row.student_id, "tutor": action.row.tutor_id}
-        sums = [f"{format_amount(wei)} EDU to the {role}" for role, wei in got.items() if wei]
-        message = f"{lessons(len(bookings))} {action.done}{'' if done else ', on the way'}"
-        return {
-            "success": True,
-            "message": f"{message}: {' and '.join(sums)}." if sums else f"{message}.",
-            "data": {
-                "act": action.act or "acknowledge",
-                "batchId": action.row.id,
-                "state": State.MINED if send is None else send.state,
-                "transactionHash": send and send.transaction_hash,
-                "gasUsed": send and send.gas_used,
-                "bookings": bookings,
-                "payments": [payment(role, ids[role], wei) for role, wei in got.items() if wei],
-            },
-        }
+    def result(self, action: LessonAction, submission: Submission | None) -> ActionResult:
+        """Return the lessons as they stand, once the projection has them as the action leaves them."""
+        done = submission is None or bool(submission.succeeded)
+        after = action.states() if done else {}
+        if submission is None:  # Done in another way: the projection has who got how much.
+            after = {place: LessonState(state.status) for place, state in after.items()}
+        self._lessons.wait(lambda: not self._behind(action, after))
+        states = {**self._lessons.states(action.batch.id)}
+        states |= {place: after[place] for place in self._behind(action, after)}
+        batch = replace(action.batch, states=states)
+        return ActionResult(
+            action=action.action or "acknowledge",
+            word=action.word,
+            lessons=[BookedLesson(batch, place) for place in action.places],
+            is_done=done,
+            state=State.MINED if submission is None else submission.state,
+            transaction_hash=None if submission is None else submission.transaction_hash,
+            gas_used=None if submission is None else submission.gas_used,
+        )
 
-    def _behind(self, action: LessonAction, became: Mapping[int, LessonState]) -> list[int]:
-        """The lessons that the view does not show as they became."""
-        seen = self._lessons.seen(action.row.id)
+    def _behind(self, action: LessonAction, after: Mapping[int, LessonState]) -> list[int]:
+        """Return the lessons that the projection does not have yet as the action leaves them."""
+        states = self._lessons.states(action.batch.id)
         return [
-            place for place, its in became.items() if place not in seen or seen[place].status < its.status
+            place
+            for place, state in after.items()
+            if place not in states or states[place].status < state.status
         ]
 
 
 def _refusal(action: LessonAction, error: ContractError) -> Problem:
-    """The contract's error in words, with the lesson and the time it is about."""
+    """The contract's error in words, with its lesson and its time."""
     place = getattr(error, "index", None)
     if isinstance(error, NotActor):
         return Problem(Code.NO_ARBITER)
-    if place is None or action.act is None:
+    if place is None or action.action is None:
         return Problem(code_of(error), message=Code.REFUSED.sentence(reason=str(error)))
-    lesson, act, code = action.row.lessons[place], action.act, code_of(error)
-    terms: Parameters = {"date": str(lesson["date"]), "time": str(lesson["time"])}
-    details = {"bookingId": frontend_id(booking_id(to_bytes32(action.row.id), place))}
+    lesson, code = action.batch.lessons[place], code_of(error)
+    parameters: Parameters = {"date": lesson["date"], "time": lesson["time"]}
+    details = {"bookingId": action.batch.booking_id(place)}
     match error:
         case WrongStatus():
             status = Status(error.actual)
             allowed = [status for status in Status if error.allowed >> status & 1]
-            terms |= {"act": act, "status": status, "allowed": allowed}
+            parameters |= {"act": action.action, "status": status, "allowed": allowed}
             details["lessonStatus"] = status.name
         case TooLate():
-            terms |= {"act": act, "until": from_unix(error.until)}
-            details["until"] = utc(terms["until"])
+            parameters |= {"act": action.action, "until": from_unix(error.until)}
+            details["until"] = utc(parameters["until"])
         case TooEarly():
-            terms |= {"act": act, "since": from_unix(error.from_)}
-            details["from"] = utc(terms["since"])
+            parameters |= {"act": action.action, "since": from_unix(error.from_)}
+            details["from"] = utc(parameters["since"])
         case _:
             code = Code.REFUSED
-            terms["reason"] = str(error)
-    return Problem(code, details=details, **terms)
+            parameters["reason"] = str(error)
+    return Problem(code, details=details, **parameters)

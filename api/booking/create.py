@@ -1,12 +1,12 @@
-"""Booking: from a request to a signed order in the outbox, and from there to the answer.
+"""Booking: from a request to a signed order in the outbox.
 
-Everything is quote once: who asks and from whom, each lesson, and in one round trip to the node what the
-chain has to say. What remains is signed, stored as `accepted`, and the relayer takes it from there.
+Everything is checked once: who asks and from whom, each lesson, and in one round trip to the node all that
+the chain has to say. The rest is signed and stored as `accepted`, and the sender goes on from there.
 """
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,42 +14,78 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from eth_utils.crypto import keccak
-from sqlalchemy import Row, delete
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.booking.models import Batch, Lesson, order_slots
+from api.booking.models import Batch, EarlierOrder, Failure, Lesson, order_slots
 from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
-from api.db import repository
+from api.db import bookings, prepared, repository
 from api.db.store import Store
-from api.db.tables import prepared_batches
+from api.db.tables import now
 from api.errors import Code, Problem
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
 from api.outbox.models import Submission, TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
-from api.schemas.build import nothing_booked
 from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
-from creneau.amounts import UINT96_MAX, format_amount, from_wei, to_wei
-from creneau.order import Order, Slot, SlotCode, listing_id
+from creneau.amounts import UINT96_MAX, format_amount, to_wei
+from creneau.order import Order, SlotCode, listing_id
 from creneau.types import from_unix, to_hex, to_unix
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Quote:
-    """A request that can be booked, as far as anybody knows; `batch` has the columns of `batches`."""
+class Parties:
+    """The people of a booking, and the listing that it is about."""
 
     student: User
     tutor: User
+    annonce: Annonce
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request's lessons, before the chain is asked: those that may be booked, and why the others can't."""
+
+    parties: Parties
+    allow_partial: bool
+    hourly_rate: int  # Base units.
+    salt: bytes
+    moment: datetime  # Lessons that began before it are in the past.
+    earlier: EarlierOrder | None  # The order of the same request, if only the database has lost it.
+    lessons: list[Lesson]
+    failures: list[Failure]
+
+    def terms(self, lessons: Sequence[Lesson], deadline: int = 0) -> tuple[Any, ...]:
+        """The order of these lessons as the ABI codec takes it."""
+        student, tutor = self.parties.student.wallet, self.parties.tutor.wallet
+        listing, partial = listing_id(self.parties.annonce.id), self.allow_partial
+        return student, tutor, listing, self.hourly_rate, partial, deadline, self.salt, order_slots(lessons)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The order of the lessons that the chain lets be booked, and the failures of all others."""
+
     order: Order
-    snapshot: ChainSnapshot
-    batch: dict[str, Any]
     exists: bool  # The order was created before.
+    lessons: list[Lesson]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A batch that can be booked by all that is known now."""
+
+    parties: Parties
+    order: Order
+    exists: bool
+    snapshot: ChainSnapshot
+    batch: Batch
 
 
 class Bookings:
@@ -74,7 +110,7 @@ class Bookings:
     def create(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
     ) -> str:
-        """Accepts a request, once for each idempotency key; the batch's id. Raises `Problem`."""
+        """Accept a request, once for each idempotency key. Return the batch's id. Raises `Problem`."""
         request_hash = hash_of(request)
         if key is None:
             return self._accept(student_id, request, uuid.uuid4().hex, request_hash, request_id)
@@ -97,27 +133,28 @@ class Bookings:
         return batch
 
     def known(self, student_id: str, key: str, request_hash: str) -> str | None:
-        """The batch that an idempotency key made. Raises `Problem` if it was for another request."""
+        """Return the batch that an idempotency key made. Raises `Problem` if it was for another request."""
         with self._store.read() as db:
-            row = repository.batch_of_key(db, student_id, key)
-        if row is None:
+            batch = repository.batch_of_key(db, student_id, key)
+        if batch is None:
             return None
-        if row.request_hash != request_hash:
-            raise _reused()
-        return str(row.id)
+        if batch.request_hash != request_hash:
+            raise key_reused()
+        return batch.id
 
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
     ) -> str:
-        quote = self.check(student_id, request, key, request_hash, self._settings.order_seconds)
-        publish = None
-        if not quote.exists:
-            publish = self.publication(quote.order, quote.tutor, quote.snapshot)
-        index = quote.student.custody_index or 0
-        call = self._chain.create_call(quote.order, self._custodian, index, quote.snapshot)
-        return self.enqueue(quote.batch, call, publish, quote.snapshot, request_id)
+        quote = self.quote(student_id, request, key, request_hash, self._settings.order_seconds)
+        order, snapshot, parties = quote.order, quote.snapshot, quote.parties
+        publish = None if quote.exists else self.publication(order, parties.tutor, snapshot)
+        index = parties.student.custody_index or 0
+        call = self._chain.create_call(order, self._custodian, index, snapshot)
+        return self.add(quote.batch, call, publish, snapshot, request_id)
 
-    def check(
+    # --- resolve -> plan -> quote -> settle slots -> finish ---
+
+    def quote(
         self,
         student_id: str,
         request: CreateBatchBookingData,
@@ -127,128 +164,20 @@ class Bookings:
         *,
         own_wallet: bool = False,
     ) -> Quote:
-        """Everything that can be known about a request; the order is good for at least so many seconds.
+        """Check a request against all that is known; the order is good for at least so many seconds.
 
         Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
         """
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
-        student, tutor, annonce = self.parties(student_id, request.tutor_id, request.annonce_id)
-        _of_kind(student, own_wallet)
-        zone = ZoneInfo(request.time_zone or annonce.time_zone or self._settings.time_zone)
-        moment = datetime.now(UTC)
-        rate, during, salt = annonce.hourly_rate, None, keccak(text=f"{student.id}\n{key}")
-        # Only the database may have lost the key. What was booked for it then is what is asked for.
-        before = None if own_wallet else self._store.order_of(student.wallet, to_hex(salt))
-        if before is not None:
-            rate, moment = before.hourly_rate, from_unix(before.created_at) - slots.LEAD
-        elif tutor.schedule is not None:
-            his = ZoneInfo(tutor.time_zone or annonce.time_zone or self._settings.time_zone)
-            during = hours(tutor.schedule, his)
-        planned, failures = slots.plan(request.bookings, zone, rate, moment, during)
-        if before is not None and not _is_of(before, tutor, annonce, planned):
-            raise _reused()
-        if not planned:
-            raise nothing_booked(failures)
-        order = Order(
-            student=student.wallet,
-            tutor=tutor.wallet,
-            listing=listing_id(annonce.id),
-            hourly_rate=from_wei(rate),
-            allow_partial=request.allow_partial,
-            deadline=moment.replace(microsecond=0),
-            salt=salt,
-            slots=tuple(Slot.of(*slot) for slot in order_slots(planned)),
-        )
-        snapshot = self._chain.snapshot(order, b"" if own_wallet else None)
-        # The chain's clock decides, unless it lags: a local node mines only on demand.
-        deadlines = _deadlines(max(to_unix(moment), snapshot.timestamp), seconds)
-        codes, found = snapshot.codes, None
-        if before is not None:
-            found, its = before.deadline, [tuple(slot) for slot in before.slots]
-            codes = [SlotCode.OK if slot in its else SlotCode.TAKEN for slot in order_slots(planned)]
-        elif SlotCode.TAKEN in codes and not own_wallet:
-            # What has taken the slots may be this order itself, and nobody has read of it yet.
-            found = self._chain.created(order, deadlines)
-            codes = codes if found is None else [SlotCode.OK] * len(planned)
-        fitting = [lesson for lesson, code in zip(planned, codes, strict=True) if code == SlotCode.OK]
-        failures += slots.refused(planned, codes)
-        failures.sort(key=lambda failure: failure["index"])
-        if not fitting or (failures and not request.allow_partial):
-            raise nothing_booked(failures)
+        parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
+        _require_account(parties.student, own_wallet)
+        plan = self._plan(request, parties, keccak(text=f"{student_id}\n{key}"), own_wallet)
+        snapshot = self._chain.snapshot(plan.terms(plan.lessons), signature=b"" if own_wallet else None)
+        settled = self._settle_slots(plan, snapshot, seconds, own_wallet)
+        return self._finish(request, plan, snapshot, settled, key, request_hash)
 
-        deadline = deadlines[0] if found is None else found
-        fitting_slots = tuple(Slot.of(*slot) for slot in order_slots(fitting))
-        order = order.model_copy(update={"deadline": from_unix(deadline), "slots": fitting_slots})
-        total = sum(order.amounts_wei)
-        log.info(f"{TAG} Montant total: {format_amount(total)} EDU pour {len(fitting)} réservations")
-        log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
-        if found is None:
-            self.can_pay(snapshot, total, len(fitting), can_permit=snapshot.permit_nonce is not None)
-            _must_publish(order, tutor, snapshot)
-        batch = {
-            "id": to_hex(order.batch_id(self._chain.domain)),
-            "student_id": student.id,
-            "tutor_id": tutor.id,
-            "annonce_id": annonce.id,
-            "idempotency_key": key,
-            "request_hash": request_hash,
-            "description": request.description,
-            "student_notes": request.student_notes,
-            "lessons": fitting,
-            "failures": failures,
-            "student": order.student,
-            "tutor": order.tutor,
-            "listing": to_hex(order.listing),
-            "hourly_rate": rate,
-            "allow_partial": order.allow_partial,
-            "deadline": deadline,
-            "salt": to_hex(order.salt),
-        }
-        return Quote(student, tutor, order, snapshot, batch, exists=found is not None)
-
-    def enqueue(
-        self,
-        batch: Mapping[str, Any],
-        call: bytes,
-        publish: bytes | None,
-        snapshot: ChainSnapshot,
-        request_id: str,
-        *,
-        was_prepared: bool = False,
-    ) -> str:
-        """Puts a batch into the outbox, once for each idempotency key; the batch's id."""
-        locks = calendar_locks(batch["tutor"], order_slots(batch["lessons"]))
-        if was_prepared:
-            # A wallet's permit is exact, so each of its batches waits to see what the one before left.
-            locks |= {f"allowance/{batch['student']}": 1}
-        try:
-            with self._store.write() as db:
-                submission = Submission(
-                    id=batch["id"],
-                    kind=TransactionKind.CREATE,
-                    request_id=request_id,
-                    call=call,
-                    publish=publish,
-                    listing_nonce=snapshot.listing.nonce if publish else None,
-                    locks=locks,
-                    expires=batch["deadline"],
-                    chain_id=self._settings.chain_id,
-                )
-                new = Batch(**batch, instant=snapshot.listing.instant, created_at=0)
-                repository.add(db, submission, new)
-                if was_prepared:
-                    db.execute(delete(prepared_batches).where(prepared_batches.c.id == batch["id"]))
-        except IntegrityError:
-            known = self.known(batch["student_id"], batch["idempotency_key"], batch["request_hash"])
-            if known:
-                return known
-            raise
-        log.info("accepted", batch_id=batch["id"])
-        self._accepted(str(batch["id"]))
-        return str(batch["id"])
-
-    def parties(self, student_id: str, tutor_id: str, annonce_id: str) -> tuple[User, User, Annonce]:
-        """Student, tutor and annonce, each looked up once."""
+    def resolve(self, student_id: str, tutor_id: str, annonce_id: str) -> Parties:
+        """Look up student, tutor and annonce, each once. Raises `Problem` if they can't book together."""
         student = self._directory.user(student_id)
         if student is None or student.role != "student":
             raise Problem(Code.NOT_A_STUDENT)
@@ -262,38 +191,151 @@ class Bookings:
             raise Problem.of_field(Code.ANNONCE_NOT_FOUND, "annonceId")
         if not 0 < annonce.hourly_rate <= UINT96_MAX:
             raise Problem(Code.ANNONCE_NOT_BOOKABLE)
-        return student, tutor, annonce
+        return Parties(student, tutor, annonce)
 
-    def can_pay(self, snapshot: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
-        """Raises `Problem` if the student has too little, or allows the contract too little of it."""
+    def _plan(self, request: CreateBatchBookingData, parties: Parties, salt: bytes, own_wallet: bool) -> Plan:
+        """Return the lessons that may be booked, by their times and prices. Raises `Problem` if none may."""
+        tutor, annonce, default = parties.tutor, parties.annonce, self._settings.time_zone
+        zone = ZoneInfo(request.time_zone or annonce.time_zone or default)
+        rate, moment, during, earlier = annonce.hourly_rate, datetime.now(UTC), None, None
+        if not own_wallet:
+            # Only the database may have lost the key. The lessons booked for it then are those asked for.
+            with self._store.read() as db:
+                earlier = bookings.earlier_order(db, parties.student.wallet, salt)
+        if earlier is not None:
+            rate, moment = earlier.hourly_rate, from_unix(earlier.created_at) - slots.LEAD
+        elif tutor.schedule is not None:
+            during = hours(tutor.schedule, ZoneInfo(tutor.time_zone or annonce.time_zone or default))
+        lessons, failures = slots.plan(request.bookings, zone, rate, moment, during)
+        if earlier is not None and not _is_of(earlier, parties, lessons):
+            raise key_reused()
+        if not lessons:
+            raise slots.nothing_booked(failures)
+        return Plan(parties, request.allow_partial, rate, salt, moment, earlier, lessons, failures)
+
+    def _settle_slots(self, plan: Plan, snapshot: ChainSnapshot, seconds: int, own_wallet: bool) -> Settled:
+        """Return the order of the slots that are free. Raises `Problem` if that is not enough of them."""
+        # The chain's clock decides, unless it lags: a local node mines only on demand.
+        deadlines = _deadlines(max(to_unix(plan.moment), snapshot.timestamp), seconds)
+        codes, deadline, existing = snapshot.codes, deadlines[0], None
+        if plan.earlier is not None:
+            deadline, booked = plan.earlier.deadline, plan.earlier.slots
+            codes = [SlotCode.OK if slot in booked else SlotCode.TAKEN for slot in order_slots(plan.lessons)]
+        elif SlotCode.TAKEN in codes and not own_wallet:
+            # What has taken the slots may be this order itself, and the projection does not have it yet.
+            tried = [Order.from_abi(plan.terms(plan.lessons, each)) for each in deadlines]
+            existing = self._chain.created(tried)
+            codes = codes if existing is None else [SlotCode.OK] * len(plan.lessons)
+        lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
+        failures = sorted(plan.failures + slots.refused(plan.lessons, codes), key=lambda each: each["index"])
+        if not lessons or (failures and not plan.allow_partial):
+            raise slots.nothing_booked(failures)
+        order = existing or Order.from_abi(plan.terms(lessons, deadline))
+        return Settled(order, bool(plan.earlier or existing), lessons, failures)
+
+    def _finish(
+        self,
+        request: CreateBatchBookingData,
+        plan: Plan,
+        snapshot: ChainSnapshot,
+        settled: Settled,
+        key: str,
+        request_hash: str,
+    ) -> Quote:
+        """Return the batch. Raises `Problem` if the student can't pay, or the tutor has to publish first."""
+        order, count = settled.order, len(settled.lessons)
+        total, annonce = sum(order.amounts_wei), plan.parties.annonce
+        log.info(f"{TAG} Montant total: {format_amount(total)} EDU pour {count} réservations")
+        log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
+        if not settled.exists:
+            self.require_funds(snapshot, total, count, can_permit=snapshot.permit_nonce is not None)
+            _must_publish(order, plan.parties.tutor, snapshot)
+        batch = Batch(
+            id=to_hex(order.batch_id(self._chain.domain)),
+            student_id=plan.parties.student.id,
+            tutor_id=plan.parties.tutor.id,
+            annonce_id=annonce.id,
+            idempotency_key=key,
+            request_hash=request_hash,
+            description=request.description,
+            student_notes=request.student_notes,
+            lessons=settled.lessons,
+            failures=settled.failures,
+            student=order.student,
+            tutor=order.tutor,
+            listing=to_hex(order.listing),
+            hourly_rate=plan.hourly_rate,
+            allow_partial=order.allow_partial,
+            deadline=to_unix(order.deadline),
+            salt=to_hex(order.salt),
+            instant=snapshot.listing.instant,
+            created_at=now(),
+        )
+        return Quote(plan.parties, order, settled.exists, snapshot, batch)
+
+    # --- For wallets, too ---
+
+    def add(
+        self,
+        batch: Batch,
+        call: bytes,
+        publish: bytes | None,
+        snapshot: ChainSnapshot,
+        request_id: str,
+        *,
+        was_prepared: bool = False,
+    ) -> str:
+        """Put a batch into the outbox, once for each idempotency key. Return the batch's id."""
+        locks = calendar_locks(batch.tutor, batch.slots)
+        if was_prepared:
+            # A wallet's permit is exact, so each of its batches waits to see what the one before left.
+            locks |= {f"allowance/{batch.student}": 1}
+        submission = Submission(
+            id=batch.id,
+            kind=TransactionKind.CREATE,
+            request_id=request_id,
+            call=call,
+            publish=publish,
+            listing_nonce=snapshot.listing.nonce if publish else None,
+            locks=locks,
+            expires=batch.deadline,
+            chain_id=self._settings.chain_id,
+        )
+        try:
+            with self._store.write() as db:
+                repository.add(db, submission, batch)
+                if was_prepared:
+                    prepared.remove(db, batch.id)
+        except IntegrityError:
+            known = self.known(batch.student_id, batch.idempotency_key, batch.request_hash)
+            if known:
+                return known
+            raise
+        log.info("accepted", batch_id=batch.id)
+        self._accepted(batch.id)
+        return batch.id
+
+    def require_funds(self, snapshot: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
+        """Raise `Problem` if the student has too little, or allows the contract too little of it."""
         if snapshot.balance < total:
-            details = {"neededWei": str(total), "availableWei": str(snapshot.balance)}
-            raise Problem(
-                Code.INSUFFICIENT_BALANCE,
-                details=details,
-                count=count,
-                price=total,
-                available=snapshot.balance,
-            )
-        if snapshot.allowance < total and not can_permit:
-            details = {"neededWei": str(total), "availableWei": str(snapshot.allowance)}
-            details |= {"token": self._chain.token, "spender": self._chain.escrow}
-            raise Problem(
-                Code.INSUFFICIENT_ALLOWANCE,
-                details=details,
-                count=count,
-                price=total,
-                available=snapshot.allowance,
-            )
+            code, available, parties = Code.INSUFFICIENT_BALANCE, snapshot.balance, {}
+        elif snapshot.allowance < total and not can_permit:
+            code, available = Code.INSUFFICIENT_ALLOWANCE, snapshot.allowance
+            parties = {"token": self._chain.token, "spender": self._chain.escrow}
+        else:
+            return
+        details = {"neededWei": str(total), "availableWei": str(available), **parties}
+        raise Problem(code, details=details, count=count, price=total, available=available)
 
     def publication(self, order: Order, tutor: User, snapshot: ChainSnapshot) -> bytes | None:
-        """The call of a custodial tutor if his listing has to be published with the order."""
+        """Return a custodial tutor's signed publication, if the order needs one."""
         if not _must_publish(order, tutor, snapshot):
             return None
         return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, snapshot.listing)
 
 
 def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
+    """Return True if the order's rate has to be published. Raises `Problem` if the tutor has to do it."""
     published = to_wei(snapshot.listing.hourly_rate)
     if published == order.hourly_rate_wei or tutor.custody_index is not None:
         return published != order.hourly_rate_wei
@@ -302,30 +344,31 @@ def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
     raise Problem(Code.RATE_MISMATCH, published=published, rate=order.hourly_rate_wei)
 
 
-def _of_kind(student: User, own_wallet: bool) -> None:
+def _require_account(student: User, own_wallet: bool) -> None:
     if own_wallet and student.custody_index is not None:
         raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
     if not own_wallet and student.custody_index is None:
         raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
 
 
-def _is_of(order: Row[Any], tutor: User, annonce: Annonce, planned: list[Lesson]) -> bool:
-    """Whether the order may be that of a request for these lessons."""
-    same = (order.tutor, order.listing) == (tutor.wallet, to_hex(listing_id(annonce.id)))
-    return same and {tuple(slot) for slot in order.slots} <= {*order_slots(planned)}
+def _is_of(earlier: EarlierOrder, parties: Parties, lessons: Sequence[Lesson]) -> bool:
+    """Return True if the order may be that of a request for these lessons."""
+    same = (earlier.tutor, earlier.listing) == (parties.tutor.wallet, to_hex(listing_id(parties.annonce.id)))
+    return same and {*earlier.slots} <= {*order_slots(lessons)}
 
 
-def _reused() -> Problem:
+def key_reused() -> Problem:
+    """The refusal of an idempotency key that was used for another request."""
     return Problem.of_field(Code.IDEMPOTENCY_KEY_REUSED, "Idempotency-Key")
 
 
 def hash_of(request: CreateBatchBookingData) -> str:
-    """Tells whether two requests with the same idempotency key are the same."""
+    """The hash that two requests with one idempotency key have in common if they are the same."""
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
 def _deadlines(moment: int, seconds: int) -> list[int]:
-    """Until when an order can be created, and before that those of the same request some time ago.
+    """Return the deadline of an order, and before it those of the same request some time ago.
 
     Deadlines lie on a grid, so that the same request is the same order for some time, and the contract
     refuses a second one even if the database forgot the first.

@@ -14,7 +14,6 @@ from api.db.tables import orders
 from api.errors import SLOT_CODES, Code
 from api.outbox.handlers import TAG, line, rejection
 from api.outbox.models import Outcome, Prepared, Receipt, Rejection, Settlement, State, Submission
-from api.schemas.build import failures
 from creneau import abi, events
 from creneau.amounts import to_wei
 from creneau.errors import ContractError, NotActor, NothingFree, OrderExists, SlotError
@@ -88,7 +87,7 @@ class BatchHandler:
                     others.append(each)
             except (NodeUnavailable, RpcError) as reason:
                 line(submission).warning("how the batch was created is not known", reason=str(reason))
-        checks = [self._chain.check(batches[each.submission.id].order) for each in others]
+        checks = [self._chain.check(batches[each.submission.id].terms) for each in others]
         for each, check in zip(others, self._node.call_many(checks), strict=True):
             settlements[each.submission.id] = _refused(each, batches[each.submission.id], check)
         return settlements
@@ -176,7 +175,7 @@ def _refused(outcome: Outcome, batch: Batch, check: str | RpcError) -> Settlemen
 
 def _log(submission: Submission, batch: Batch) -> None:
     bound = line(submission)
-    failed = failures(batch)
+    failed = batch.not_booked
     count = len(batch.lessons) + len(batch.failures)
     booked = batch.booked or 0
     if not booked:

@@ -1,23 +1,21 @@
-"""What a tutor offers: his annonces, as the directory and the chain have them, and his time."""
+"""Listings, as the directory and the chain have them, their publication, and tutors' calendars."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row
-
+from api.booking.models import ListingDetails, PublicationResult, TakenTimes
 from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain, unhex
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.errors import Code, Problem
-from api.outbox.models import State, TransactionKind
+from api.outbox.models import State, Submission, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.schemas.requests import PublishData
 from api.settings import Settings
-from api.words import utc
 from creneau import abi
 from creneau.amounts import UINT96_MAX, from_wei, to_wei
 from creneau.booking import Listing
@@ -32,7 +30,7 @@ _USUAL_DAYS = 7
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication: of this annonce, with this rate in base units, given what is published now."""
+    """A publication of a listing at a rate in base units, given what is published now."""
 
     annonce: Annonce
     tutor: User
@@ -47,12 +45,12 @@ class Publication:
 
     @property
     def is_published(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if nothing is left to do."""
         return (to_wei(self.listing.hourly_rate), self.listing.instant) == (self.rate, self.instant)
 
 
 class Listings:
-    """Annonces and calendars."""
+    """Listings and calendars."""
 
     def __init__(
         self,
@@ -60,18 +58,16 @@ class Listings:
         chain: Chain,
         directory: Directory,
         signed_calls: SignedCalls,
-        relayer: Sender,
+        sender: Sender,
     ) -> None:
         self._time_zone = settings.time_zone
         self._chain = chain
         self._directory = directory
         self._signed_calls = signed_calls
-        self._relayer = relayer
+        self._sender = sender
 
-    # --- Time ---
-
-    def calendar(self, tutor_id: str, since: datetime | None, until: datetime | None) -> dict[str, Any]:
-        """When the tutor's time is taken, by the chain's calendar."""
+    def calendar(self, tutor_id: str, since: datetime | None, until: datetime | None) -> TakenTimes:
+        """Return the tutor's taken times, by the chain's calendar. Raises `Problem`."""
         tutor = self._directory.tutor(tutor_id)
         if tutor is None or tutor.role != "tutor":
             raise Problem(Code.TUTOR_NOT_FOUND)
@@ -84,29 +80,16 @@ class Listings:
             raise Problem.of_field(Code.INVALID_RANGE, "to", days=MOST_DAYS)
         until = until.astimezone(UTC)
         answer = self._chain.read(abi.calendar_data(tutor.wallet, since, until))
-        taken = abi.decode_calendar(answer, since, until)
-        return {
-            "success": True,
-            "message": "The taken times." if taken else "Nothing is taken.",
-            "data": {
-                "tutorId": tutor.id,
-                "from": utc(since),
-                "to": utc(until),
-                "taken": [{"start": utc(start), "end": utc(end)} for start, end in taken],
-            },
-        }
+        return TakenTimes(tutor.id, since, until, abi.decode_calendar(answer, since, until))
 
-    # --- Annonces ---
-
-    def annonce(self, annonce_id: str) -> dict[str, Any]:
-        """The answer about an annonce."""
-        annonce, tutor = self._found(annonce_id)
-        data = self._data(annonce, tutor, self._listing(annonce, tutor))
-        return {"success": True, "message": annonce.title, "data": data}
+    def listing(self, annonce_id: str) -> ListingDetails:
+        """Return a listing. Raises `Problem` if there is none."""
+        annonce, tutor = self._find(annonce_id)
+        return self._details(annonce, tutor, self._published(annonce, tutor))
 
     def publication(self, annonce_id: str, user_id: str, wanted: PublishData) -> Publication:
-        """What the tutor of an annonce wants to publish. Raises `Problem` unless he may."""
-        annonce, tutor = self._found(annonce_id)
+        """Return the publication that a listing's tutor wants. Raises `Problem` for anybody else."""
+        annonce, tutor = self._find(annonce_id)
         if user_id != tutor.id:
             raise Problem(Code.NOT_YOURS_TO_DO)
         if not 0 < annonce.hourly_rate <= UINT96_MAX:
@@ -114,94 +97,64 @@ class Listings:
         rate = annonce.hourly_rate if wanted.hourly_rate is None else to_wei(wanted.hourly_rate)
         if rate not in {0, annonce.hourly_rate}:
             raise Problem.of_field(Code.RATE_MISMATCH, "hourlyRate", listing_rate=annonce.hourly_rate)
-        listing = self._listing(annonce, tutor)
+        listing = self._published(annonce, tutor)
         instant = listing.instant if wanted.instant is None else wanted.instant
         return Publication(annonce, tutor, listing, rate, instant)
 
-    def prepared(self, publication: Publication) -> dict[str, Any]:
-        """What the tutor signs."""
-        data = {"signer": publication.tutor.wallet, "typedData": self._typed_data(publication)}
-        return {"success": True, "message": "To be signed, to publish the annonce.", "data": data}
+    def typed_data(self, publication: Publication) -> dict[str, Any]:
+        """Return what the tutor signs."""
+        tutor, nonce = publication.tutor.wallet, publication.listing.nonce
+        rate, instant = publication.rate, publication.instant
+        return listing_typed_data(self._chain.domain, tutor, publication.key, rate, instant, nonce)
 
     def publish(self, publication: Publication, signature: bytes | None, request_id: str) -> str | None:
-        """Puts the publication into the outbox, once; the send's id, or None if nothing is left to do."""
+        """Put a publication into the outbox, once. Return its id; None if nothing is left to do."""
         if publication.is_published:
             return None
         tutor, key = publication.tutor.wallet, publication.key
-        terms = (publication.rate, publication.instant)
-        submission_id, known = self._signed_calls.find(
-            f"publish:{tutor}:{to_hex(key)}:{terms}:{publication.listing.nonce}"
-        )
+        terms, nonce = (publication.rate, publication.instant), publication.listing.nonce
+        submission_id, known = self._signed_calls.find(f"publish:{tutor}:{to_hex(key)}:{terms}:{nonce}")
         if known is not None:
             return submission_id
-        signed = self._signed_calls.signature(
-            publication.tutor.id, tutor, self._typed_data(publication), signature
-        )
+        typed_data = self.typed_data(publication)
+        signed = self._signed_calls.signature(publication.tutor.id, tutor, typed_data, signature)
         call = abi.publish_data(tutor, key, *terms, signed)
-        if error := self._signed_calls.refusal(self._relayer.address, call):
+        if error := self._signed_calls.refusal(self._sender.address, call):
             raise Problem(Code.REFUSED, reason=str(error))
         locks = {f"{tutor}/{to_hex(key)}": 1}
-        self._signed_calls.enqueue(self._relayer, TransactionKind.ACT, submission_id, call, locks, request_id)
+        self._signed_calls.add(self._sender, TransactionKind.ACT, submission_id, call, locks, request_id)
         return submission_id
 
-    def answer(self, publication: Publication, send: Row[Any] | None) -> dict[str, Any]:
-        """The annonce as it is on the chain now."""
-        listing = publication.listing
-        if send is None or send.succeeded:
-            listing = listing._replace(hourly_rate=from_wei(publication.rate), instant=publication.instant)
-        state = {
-            "state": send.state if send else State.MINED,
-            "transactionHash": send and send.transaction_hash,
-        }
-        what = "Published" if publication.rate else "Withdrawn"
-        message = f"{what}." if listing is not publication.listing else f"{what} as soon as it is in a block."
-        return {
-            "success": True,
-            "message": message,
-            "data": self._data(publication.annonce, publication.tutor, listing) | state,
-        }
+    def result(self, publication: Publication, submission: Submission | None) -> PublicationResult:
+        """Return the listing as it is on the chain now."""
+        listing, done = publication.listing, submission is None or bool(submission.succeeded)
+        if done:
+            rate, instant = from_wei(publication.rate), publication.instant
+            listing = listing._replace(hourly_rate=rate, instant=instant)
+        return PublicationResult(
+            self._details(publication.annonce, publication.tutor, listing),
+            is_withdrawal=not publication.rate,
+            is_done=done,
+            state=State.MINED if submission is None else submission.state,
+            transaction_hash=None if submission is None else submission.transaction_hash,
+        )
 
-    def _found(self, annonce_id: str) -> tuple[Annonce, User]:
+    def _find(self, annonce_id: str) -> tuple[Annonce, User]:
         annonce = self._directory.annonce(annonce_id)
         tutor = None if annonce is None else self._directory.tutor(annonce.tutor_id)
         if annonce is None or tutor is None:
             raise Problem(Code.ANNONCE_NOT_FOUND)
         return annonce, tutor
 
-    def _listing(self, annonce: Annonce, tutor: User) -> Listing:
+    def _published(self, annonce: Annonce, tutor: User) -> Listing:
         [answer] = self._chain.node.call_many([self._chain.listing(tutor.wallet, listing_id(annonce.id))])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
         return abi.decode_listing(unhex(answer))
 
-    def _typed_data(self, publication: Publication) -> dict[str, Any]:
-        return listing_typed_data(
-            self._chain.domain,
-            publication.tutor.wallet,
-            publication.key,
-            publication.rate,
-            publication.instant,
-            publication.listing.nonce,
-        )
-
-    def _data(self, annonce: Annonce, tutor: User, listing: Listing) -> dict[str, Any]:
-        published = to_wei(listing.hourly_rate)
-        zone = annonce.time_zone or self._time_zone
-        times = (
-            hours(tutor.schedule, ZoneInfo(tutor.time_zone or zone)) if tutor.schedule is not None else None
-        )
-        return {
-            "id": annonce.id,
-            "tutorId": annonce.tutor_id,
-            "title": annonce.title,
-            "hourlyRate": from_wei(annonce.hourly_rate),
-            "hourlyRateWei": str(annonce.hourly_rate),
-            "timeZone": zone,
-            "schedule": None
-            if times is None
-            else [{"start": utc(start), "end": utc(end)} for start, end in times],
-            "published": published == annonce.hourly_rate,
-            "publishedRate": listing.hourly_rate if published else None,
-            "publishedRateWei": str(published) if published else None,
-            "instant": listing.instant,
-        }
+    def _details(self, annonce: Annonce, tutor: User, listing: Listing) -> ListingDetails:
+        zone, times = annonce.time_zone or self._time_zone, None
+        if tutor.schedule is not None:
+            times = hours(tutor.schedule, ZoneInfo(tutor.time_zone or zone))
+        terms = annonce.id, annonce.tutor_id, annonce.title, annonce.hourly_rate
+        return ListingDetails(*terms, zone, times, listing)

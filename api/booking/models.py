@@ -143,14 +143,8 @@ class Batch:
         return to_hex(booking_id(to_bytes32(self.id), place))
 
     def booking_id(self, place: int) -> str:
-        """The frontend's id of the lesson at this place: an UUID of version 8 (RFC 9562).
-
-        It is cut from the id on the chain, so a rebuild finds it again, and the batch is found by it without
-        a table of its own.
-        """
-        bits = int(self.id[2 : 2 + _PREFIX], 16) << 6 | place
-        high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
-        return str(uuid.UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
+        """The frontend's id of the lesson at this place."""
+        return frontend_id(self.id, place)
 
 
 class BookedLesson(NamedTuple):
@@ -260,8 +254,19 @@ class TakenTimes(NamedTuple):
     taken: Sequence[tuple[datetime, datetime]]
 
 
+def frontend_id(batch_id: str, place: int) -> str:
+    """Return the frontend's id of a booking: an UUID of version 8 (RFC 9562).
+
+    It is cut from the id on the chain, so a rebuild finds it again, and the batch is found by it without a
+    table of its own.
+    """
+    bits = int(batch_id[2 : 2 + _PREFIX], 16) << 6 | place
+    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
+    return str(uuid.UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
+
+
 def batch_range(booking: str) -> tuple[str, str, int]:
-    """The first and the last key that a booking's batch can have, and the booking's place there.
+    """Return the first and the last key that a booking's batch can have, and the booking's place there.
 
     `booking` is the frontend's id of the booking, or the one on the chain.
     """

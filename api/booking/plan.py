@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Unpack
 from zoneinfo import ZoneInfo
 
-from api.booking.models import Failure, Lesson
-from api.errors import SLOT_CODES, Code, Parameters
+from api.booking.models import Batch, Failure, Lesson
+from api.errors import SLOT_CODES, Code, Parameters, Problem
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
 from creneau.amounts import DECIMALS, lesson_amount, to_wei
@@ -21,7 +21,7 @@ _CENT = 10 ** (DECIMALS - 2)
 
 
 def failure(lesson: Lesson, code: Code, **terms: Unpack[Parameters]) -> Failure:
-    """The failure of a lesson, with a sentence that says why."""
+    """Return the failure of a lesson, with the sentence of its code."""
     terms |= {"date": lesson["date"], "time": lesson["time"]}
     return {
         "index": lesson["index"],
@@ -32,9 +32,23 @@ def failure(lesson: Lesson, code: Code, **terms: Unpack[Parameters]) -> Failure:
 
 
 def refused(lessons: Sequence[Lesson], codes: Iterable[SlotCode]) -> list[Failure]:
-    """The failures of those lessons that the contract's `check` refuses."""
+    """Return the failures of those lessons that the contract's `check` refuses."""
     pairs = zip(lessons, codes, strict=True)
     return [failure(lesson, SLOT_CODES[code]) for lesson, code in pairs if code in SLOT_CODES]
+
+
+def nothing_booked(
+    failures: Sequence[Failure], code: str = "", reason: str = "", **details: object
+) -> Problem:
+    """Return the refusal that names its first reason, and carries every failure."""
+    message = f"Nothing was booked. {reason or failures[0]['error']}"
+    more = {"failures": failures, **details}
+    return Problem(Code(code or failures[0]["code"]), message=message, details=more)
+
+
+def not_created(batch: Batch) -> Problem:
+    """Return the refusal of a batch of which no lesson was booked."""
+    return nothing_booked(batch.not_booked, batch.code or "", batch.detail or "", batchId=batch.id)
 
 
 def plan(
@@ -44,7 +58,7 @@ def plan(
     now: datetime,
     during: Hours | None = None,
 ) -> tuple[list[Lesson], list[Failure]]:
-    """The lessons that can be booked, and the failures of the others. What the chain decides comes later."""
+    """Return the lessons that can be booked, and the failures of the others, before the chain is asked."""
     lessons: list[Lesson] = []
     failures: list[Failure] = []
     for index, slot in enumerate(slots, start=1):
@@ -77,7 +91,7 @@ def plan(
 
 
 def is_price(wei: int, hourly_rate: int, minutes: int) -> bool:
-    """Whether this is the price: what is charged, or that rounded to two decimals (a half either way)."""
+    """Return True for the price: the exact one, or that rounded to two decimals (a half either way)."""
     cents, rest = divmod(hourly_rate * minutes, 60 * _CENT)
     rounded = {cents + (2 * rest >= 60 * _CENT), cents + (2 * rest > 60 * _CENT)}
     return wei == lesson_amount(hourly_rate, minutes) or wei in {cent * _CENT for cent in rounded}

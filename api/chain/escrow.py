@@ -7,18 +7,17 @@ from typing import Any
 
 from eth_account.messages import encode_typed_data
 
-from api.booking.models import order_slots
 from api.chain import signatures
 from api.chain.rpc import Call, Head, Node, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.settings import Settings
 from creneau import abi
-from creneau.amounts import Token, from_wei
+from creneau.amounts import Token
 from creneau.booking import Listing
 from creneau.lifecycle import Periods
-from creneau.order import Order, Permit, Slot, SlotCode
+from creneau.order import Order, Permit, SlotCode
 from creneau.typed_data import Domain, listing_typed_data, permit_typed_data
-from creneau.types import from_unix, to_address, to_bytes32, to_hex, to_unix
+from creneau.types import to_address, to_bytes32, to_hex, to_unix
 
 UNLIMITED = 2**256 - 1
 
@@ -76,9 +75,9 @@ class Chain:
             raise NodeUnavailable(answer.message)
         return unhex(answer)
 
-    def check(self, order: Order) -> Call:
-        """The call that says what would become of each slot."""
-        return eth_call(self.escrow, abi.check_data(order))
+    def check(self, terms: tuple[Any, ...]) -> Call:
+        """Return the call that checks each slot of an order, which is in the form of the ABI."""
+        return eth_call(self.escrow, abi.call_data("BookingEscrow", "check", terms))
 
     def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
         """The call that says what the tutor published."""
@@ -89,21 +88,23 @@ class Chain:
         """A transaction to the escrow, for the node to try."""
         return {"from": sender, "to": self.escrow, "data": to_hex(data)}
 
-    def snapshot(self, order: Order, signature: bytes | None = None) -> ChainSnapshot:
-        """Everything that decides about an order; of a wallet also whether it signed, and takes permits.
+    def snapshot(
+        self, terms: tuple[Any, ...], digest: bytes = bytes(32), signature: bytes | None = None
+    ) -> ChainSnapshot:
+        """Return all that decides about an order in the form of the ABI, in one round trip.
 
-        Without a signature only the order's slots, tutor, listing and student matter.
+        With a signature, return also if it is the student's of the digest, and if the account takes permits.
         """
-        digest = b"" if signature is None else order.digest(self.domain)
+        student, tutor, key = terms[:3]
         block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.call_many(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
-                self.check(order),
-                self.listing(order.tutor, order.listing),
-                eth_call(self.token, abi.balance_of_data(order.student)),
-                eth_call(self.token, abi.allowance_data(order.student, self.escrow)),
-                eth_call(self.token, abi.nonces_data(order.student)),
-                *([] if signature is None else signatures.calls(order.student, digest, signature)),
+                self.check(terms),
+                self.listing(tutor, key),
+                eth_call(self.token, abi.balance_of_data(student)),
+                eth_call(self.token, abi.allowance_data(student, self.escrow)),
+                eth_call(self.token, abi.nonces_data(student)),
+                *([] if signature is None else signatures.calls(student, digest, signature)),
             ]
         )
         for result in (block, codes, listing, balance, allowance):
@@ -112,7 +113,7 @@ class Chain:
         known = not isinstance(permit_nonce, RpcError) and len(permit_nonce) == 66
         if signature is not None:
             known = known and signatures.has_key(wallet[0])
-            signature = signatures.judge(order.student, digest, signature, *wallet)
+            signature = signatures.judge(student, digest, signature, *wallet)
         return ChainSnapshot(
             codes=abi.decode_check(unhex(codes))[0],
             listing=abi.decode_listing(unhex(listing)),
@@ -128,13 +129,12 @@ class Chain:
         method, [call, _] = eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
         return method, [call, block]
 
-    def created(self, order: Order, deadlines: Sequence[int]) -> int | None:
-        """With which of these deadlines the order was created."""
-        orders = [order.model_copy(update={"deadline": from_unix(deadline)}) for deadline in deadlines]
+    def created(self, orders: Sequence[Order]) -> Order | None:
+        """Return the one of these orders that was created."""
         answers = self.node.call_many([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
-        for deadline, answer in zip(deadlines, answers, strict=True):
+        for order, answer in zip(orders, answers, strict=True):
             if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).created_at:
-                return deadline
+                return order
         return None
 
     def create_call(self, order: Order, custodian: Custodian, index: int, snapshot: ChainSnapshot) -> bytes:
@@ -196,20 +196,6 @@ class Chain:
     def _view(self, address: str, contract: abi.ContractName, function: str) -> bytes:
         method, params = eth_call(address, abi.call_data(contract, function))
         return unhex(self.node.call(method, *params))
-
-
-def order_of(row: Any) -> Order:
-    """The order of a row that has a batch's columns."""
-    return Order(
-        student=row.student,
-        tutor=row.tutor,
-        listing=row.listing,
-        hourly_rate=from_wei(row.hourly_rate),
-        allow_partial=row.allow_partial,
-        deadline=from_unix(row.deadline),
-        salt=row.salt,
-        slots=tuple(Slot.of(*slot) for slot in order_slots(row.lessons)),
-    )
 
 
 def terms_of(row: Any, slots: Sequence[Sequence[int]]) -> tuple[Any, ...]:

@@ -11,9 +11,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Row, create_engine, event, make_url, select, text
-
-from api.db.tables import orders
+from sqlalchemy import Connection, create_engine, event, make_url, text
 
 _MIGRATING = int.from_bytes(b"creneau")  # An advisory lock's key.
 
@@ -67,12 +65,6 @@ class Store:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-    def order_of(self, student: str, salt: str) -> Row[Any] | None:
-        """The order on chain of a student's wallet that has this salt."""
-        with self.read() as db:
-            its = (orders.c.salt == salt) & (orders.c.student == student)
-            return db.execute(select(orders).where(its)).first()
 
     def close(self) -> None:
         """Lets go of the connections."""

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Query
 from starlette.responses import Response
@@ -10,8 +10,9 @@ from starlette.responses import Response
 from api.booking.actions import LessonAction
 from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
-from api.outbox.models import UNSETTLED
+from api.outbox.models import UNSETTLED, Submission
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
@@ -21,6 +22,8 @@ from api.words import DONE
 from creneau.lifecycle import Action
 
 router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+
+_Subject = TypeVar("_Subject")
 
 _TRIES = 2  # Somebody else may have been quicker; then the second one says so, or that it is done.
 
@@ -66,7 +69,8 @@ def _add(act: Action, method: str) -> None:
 
     def prepare_of_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
         actions = services.actions
-        return ExactResponse(actions.prepared(actions.of_booking(act, booking_id, user)))
+        prepared = actions.prepare(actions.of_booking(act, booking_id, user))
+        return ExactResponse(build.prepared_action_answer(prepared))
 
     def prepare_of_batch(
         services: ServicesDep,
@@ -75,7 +79,8 @@ def _add(act: Action, method: str) -> None:
         data: Annotated[Lessons, Body(default_factory=Lessons)],
     ) -> Response:
         actions = services.actions
-        return ExactResponse(actions.prepared(actions.of_batch(act, batch_id, data.lessons, user)))
+        prepared = actions.prepare(actions.of_batch(act, batch_id, data.lessons, user))
+        return ExactResponse(build.prepared_action_answer(prepared))
 
     one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
     for path, of, endpoint, prepare, what in (
@@ -191,17 +196,20 @@ async def _do(
 ) -> Response:
     actions = services.actions
 
-    def begin() -> tuple[Any, str | None]:
+    def begin() -> tuple[LessonAction, str | None]:
         action = action_of()
         return action, actions.do(action, user, signature, request_id)
 
-    return await settled(services, begin, actions.answer, prefer)
+    def answer(action: LessonAction, submission: Submission | None) -> dict[str, Any]:
+        return build.action_answer(actions.result(action, submission), services.chain.periods)
+
+    return await settled(services, begin, answer, prefer)
 
 
 async def settled(
     services: Services,
-    begin: Callable[[], tuple[Any, str | None]],
-    answer: Callable[[Any, Any], dict[str, Any]],
+    begin: Callable[[], tuple[_Subject, str | None]],
+    answer: Callable[[_Subject, Submission | None], dict[str, Any]],
     prefer: str | None,
 ) -> Response:
     """Begins something, and answers when it is in a block; or that it is on its way."""
@@ -210,10 +218,10 @@ async def settled(
         subject, submission_id = await services.waiting.in_thread(begin)
         if submission_id is None:
             return ExactResponse(await services.waiting.in_thread(answer, subject, None))
-        send = await services.waiting.wait(submission_id, seconds)
-        if not send.failed:
-            body = await services.waiting.in_thread(answer, subject, send)
-            if send.state in UNSETTLED:
+        submission = await services.waiting.wait(submission_id, seconds)
+        if not submission.failed:
+            body = await services.waiting.in_thread(answer, subject, submission)
+            if submission.state in UNSETTLED:
                 return ExactResponse(body, 202, headers={"Retry-After": "1"})
             return ExactResponse(body)
-    raise Problem(Code(send.code or Code.REFUSED), message=send.detail or Code.REFUSED.sentence())
+    raise Problem(Code(submission.code or Code.REFUSED), message=submission.detail or Code.REFUSED.sentence())

@@ -6,11 +6,12 @@ import structlog
 from fastapi import APIRouter, Body, HTTPException, Request
 from starlette.responses import Response
 
+from api.booking.plan import not_created
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
-from api.schemas.build import answer, refusal
+from api.schemas.build import batch_answer
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
 from api.services import Services
 
@@ -81,14 +82,15 @@ async def _book(
 async def outcome(request: Request, services: Services, batch_id: str, prefer: str | None) -> Response:
     """What became of a batch that was accepted, once that is known or it took too long."""
     asynchronous = "respond-async" in (prefer or "").lower()
-    await services.waiting.wait(batch_id, 0 if asynchronous else services.settings.wait_seconds)
-    row = await services.waiting.in_thread(services.bookings.batch, batch_id)
-    if row.state in UNSETTLED:
-        headers = {"Location": request.url_for("get_batch", batchId=row.id).path, "Retry-After": "1"}
-        return ExactResponse(answer(row, services.chain.periods), 202, headers=headers)
-    if not row.booked:
-        raise refusal(row)
-    return ExactResponse(answer(row, services.chain.periods))
+    seconds = 0 if asynchronous else services.settings.wait_seconds
+    await services.waiting.wait(batch_id, seconds)
+    batch = await services.waiting.in_thread(services.bookings.batch, batch_id)
+    if batch.state in UNSETTLED:
+        headers = {"Location": request.url_for("get_batch", batchId=batch.id).path, "Retry-After": "1"}
+        return ExactResponse(batch_answer(batch, services.chain.periods), 202, headers=headers)
+    if not batch.booked:
+        raise not_created(batch)
+    return ExactResponse(batch_answer(batch, services.chain.periods))
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001

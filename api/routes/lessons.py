@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from api.json_io import ExactResponse, ExactRoute
 from api.routes.deps import CurrentUser, ServicesDep
+from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
@@ -33,7 +34,8 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 )
 def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Response:
     """State, transaction, bookings as they stand, and failures."""
-    return ExactResponse(services.lessons.batch_answer(batch_id, user))
+    batch, _ = services.lessons.batch(batch_id, user)
+    return ExactResponse(build.batch_answer(batch, services.chain.periods))
 
 
 @router.get(
@@ -76,7 +78,7 @@ def get_bookings_of_tutor(
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
     """A tutor's as a tutor, anybody else's as a student."""
-    return ExactResponse(services.lessons.stats(user, user_id))
+    return ExactResponse(build.stats_answer(services.lessons.stats(user, user_id)))
 
 
 @router.get(
@@ -93,10 +95,12 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
 )
 def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
     """By the frontend's id, or by the one on the chain."""
-    return ExactResponse(services.lessons.booking_answer(booking_id, user))
+    lesson, _ = services.lessons.booking(booking_id, user)
+    return ExactResponse(build.booking_answer(lesson, services.chain.periods))
 
 
 def _page(
     services: ServicesDep, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
 ) -> Response:
-    return ExactResponse(services.lessons.page(user, of, side, selection))
+    page = services.lessons.page(user, of, side, selection)
+    return ExactResponse(build.page_answer(page, services.chain.periods))

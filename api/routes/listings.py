@@ -5,9 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
+from api.booking.listings import Publication
 from api.json_io import ExactResponse, ExactRoute
+from api.outbox.models import Submission
 from api.routes.actions import settled
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import Id, Moment, PublishData
@@ -34,7 +37,7 @@ def get_calendar(
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
 ) -> Response:
     """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
-    return ExactResponse(services.listings.calendar(tutor_id, from_, to))
+    return ExactResponse(build.calendar_answer(services.listings.calendar(tutor_id, from_, to)))
 
 
 @router.get(
@@ -48,7 +51,7 @@ def get_calendar(
 )
 def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
     """Title, rate, time zone, tutor, and what of it is on the chain."""
-    return ExactResponse(services.listings.annonce(annonce_id))
+    return ExactResponse(build.listing_answer(services.listings.listing(annonce_id)))
 
 
 @router.post(
@@ -72,11 +75,14 @@ async def publish_annonce(
     """By its tutor. Lessons that are booked already keep their terms."""
     listings = services.listings
 
-    def begin() -> tuple[Any, str | None]:
+    def begin() -> tuple[Publication, str | None]:
         publication = listings.publication(annonce_id, user, data)
         return publication, listings.publish(publication, data.signature, request_id)
 
-    return await settled(services, begin, listings.answer, prefer)
+    def answer(publication: Publication, submission: Submission | None) -> dict[str, Any]:
+        return build.publication_answer(listings.result(publication, submission))
+
+    return await settled(services, begin, answer, prefer)
 
 
 @router.post(
@@ -93,4 +99,5 @@ def prepare_publish(
 ) -> Response:
     """The signature is good until the annonce is published again."""
     publication = services.listings.publication(annonce_id, user, data)
-    return ExactResponse(services.listings.prepared(publication))
+    typed_data = services.listings.typed_data(publication)
+    return ExactResponse(build.prepared_listing_answer(publication.tutor.wallet, typed_data))

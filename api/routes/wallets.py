@@ -6,8 +6,10 @@ from fastapi import APIRouter, Body, Request
 from starlette.responses import Response
 
 from api.json_io import ExactResponse, ExactRoute
+from api.people.directory import User
 from api.routes.bookings import ACCEPTED, outcome
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
+from api.schemas import build
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
@@ -31,7 +33,7 @@ def prepare_batch_bookings(
     idempotency_key: Key = None,
 ) -> Response:
     """Sends nothing. The same key and body get the same typed data again, until they expire."""
-    return ExactResponse(services.prepared.prepare(student, data, idempotency_key))
+    return ExactResponse(build.signing_answer(services.prepared.prepare(student, data, idempotency_key)))
 
 
 @router.post(
@@ -55,6 +57,10 @@ async def submit_batch_bookings(
     return await outcome(request, services, batch, prefer)
 
 
+def _wallet(user: User) -> Response:
+    return ExactResponse(build.wallet_answer(user.wallet, custodial=user.custody_index is not None))
+
+
 _WALLET: dict[int | str, dict[str, Any]] = {
     200: {"model": models.WalletAnswer, "description": "The account in force"},
     **models.problems(401, 403, 502, 503),
@@ -66,7 +72,7 @@ _WALLET: dict[int | str, dict[str, Any]] = {
 )
 def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
     """Kept for the user, or a wallet of his own."""
-    return ExactResponse(services.linking.wallet(user))
+    return _wallet(services.linking.user(user))
 
 
 @router.post(
@@ -80,7 +86,8 @@ def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
 )
 def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeData) -> Response:
     """EIP-4361, good once and for ten minutes, in place of any message before it."""
-    return ExactResponse(services.linking.challenge(user, data.address))
+    made = services.linking.challenge(user, data.address)
+    return ExactResponse(build.challenge_answer(made.message, made.nonce, made.expires_at))
 
 
 @router.put(
@@ -91,7 +98,7 @@ def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeDa
 )
 def link_wallet(services: ServicesDep, user: CurrentUser, data: LinkData) -> Response:
     """Later bookings are the wallet's; earlier ones stay with the account that they name."""
-    return ExactResponse(services.linking.link(user, data.message, data.signature))
+    return _wallet(services.linking.link(user, data.message, data.signature))
 
 
 @router.delete(
@@ -102,4 +109,4 @@ def link_wallet(services: ServicesDep, user: CurrentUser, data: LinkData) -> Res
 )
 def unlink_wallet(services: ServicesDep, user: CurrentUser) -> Response:
     """With the money that it still has."""
-    return ExactResponse(services.linking.unlink(user))
+    return _wallet(services.linking.unlink(user))

@@ -1,148 +1,75 @@
-"""A batch's row as the frontend reads it."""
+"""Answers, as the frontend reads them, from the models of batches, lessons and listings."""
 
-import uuid
-from collections.abc import Mapping
-from datetime import timedelta
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
-from api.booking.models import Failure, Lesson
-from api.errors import Code, Problem
-from api.outbox.models import UNSETTLED, State
-from api.words import lessons, utc
-from creneau.amounts import format_amount, from_wei, lesson_amount
+from api.booking.models import (
+    ActionResult,
+    Batch,
+    BookedLesson,
+    LessonPage,
+    ListingDetails,
+    PreparedAction,
+    PublicationResult,
+    SigningRequest,
+    Stats,
+    TakenTimes,
+)
+from api.outbox.models import State
+from api.words import lessons, rfc3339, utc
+from creneau.amounts import format_amount, from_wei, to_wei
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, windows
-from creneau.order import Slot, booking_id, index_of
-from creneau.types import from_unix, to_bytes32, to_hex, to_unix
-
-_PREFIX = 29
-"""Hex digits of a batch's key that a booking's id begins with: 116 bits."""
+from creneau.types import to_unix
 
 
-class LessonState(NamedTuple):
-    """A lesson as it stands, and what each got of its money once it left the escrow."""
-
-    status: Status
-    to_tutor: int = 0
-    to_student: int = 0
-    updated_at: int = 0  # Unix seconds; 0: as it was booked.
-
-
-UNSEEN: Mapping[int, LessonState] = MappingProxyType({})
-
-
-def frontend_id(on_chain: bytes) -> str:
-    """The frontend's id of a booking: an UUID of version 8 (RFC 9562), cut from the id on the chain.
-
-    So a rebuild finds it again, and the batch is found by it without a table of its own.
-    """
-    bits = int(on_chain.hex()[:_PREFIX], 16) << 6 | index_of(on_chain)
-    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
-    return str(uuid.UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
-
-
-def batch_range(booking: str) -> tuple[str, str, int]:
-    """The first and the last key that a booking's batch can have, and its place there.
-
-    By the frontend's id of the booking, or by the one on the chain.
-    """
-    if booking.startswith("0x"):
-        key = to_bytes32(booking)
-        return (batch := to_hex(key[:31] + b"\0")), batch, index_of(key)
-    number = uuid.UUID(booking).int
-    bits = number >> 80 << 74 | (number >> 64 & 0xFFF) << 62 | number & (1 << 62) - 1
-    prefix = f"0x{bits >> 6:0{_PREFIX}x}"
-    return prefix.ljust(66, "0"), prefix.ljust(66, "f"), bits & 0x3F
-
-
-def is_booked(row: Any, place: int) -> bool:
-    """Whether the order's lesson at this place is booked, or still may be."""
-    if row.booked is None:
-        return row.state in UNSETTLED
-    return bool(row.booked >> place & 1)
-
-
-def failures(row: Any) -> list[Failure]:
-    """The lessons that were not booked, in the order of the request."""
-    found: list[Failure] = [*row.failures, *(row.left_out or ())]
-    return sorted(found, key=lambda failure: failure["index"])
-
-
-def batch_data(row: Any, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN) -> dict[str, Any]:
-    """What became of a batch: the answer's `data`. `seen` has its lessons as they stand, by their places."""
-    bookings = [
-        booking_data(row, place, periods, seen) for place in range(len(row.lessons)) if is_booked(row, place)
-    ]
-    total = sum(int(booking["amountWei"]) for booking in bookings)
-    failed = failures(row)
-    return {
-        "batchId": row.id,
-        "state": row.state,
-        "bookings": bookings,
-        "totalAmount": from_wei(total),
-        "totalAmountWei": str(total),
-        "count": len(bookings),
+def batch_answer(batch: Batch, periods: Periods) -> dict[str, Any]:
+    """Return the answer about a batch. Raises `ValueError` if nothing of it is booked, or may be."""
+    places, failed = batch.places, batch.not_booked
+    data = {
+        "batchId": batch.id,
+        "state": batch.state,
+        "bookings": [booking_data(BookedLesson(batch, place), periods) for place in places],
+        "totalAmount": from_wei(batch.total),
+        "totalAmountWei": str(batch.total),
+        "count": len(places),
         "failedCount": len(failed),
         "failures": failed or None,
-        "transactionHash": row.transaction_hash,
-        "blockNumber": row.block_number,
-        "gasUsed": row.gas_used,
-        "finality": row.state if row.state in {State.MINED, State.FINAL} else "pending",
+        "transactionHash": batch.transaction_hash,
+        "blockNumber": batch.block_number,
+        "gasUsed": batch.gas_used,
+        "finality": batch.state if batch.state in {State.MINED, State.FINAL} else "pending",
     }
+    return {"success": bool(places), "message": _message(batch), "data": data}
 
 
-def answer(row: Any, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN) -> dict[str, Any]:
-    """The whole answer."""
-    data = batch_data(row, periods, seen)
-    return {"success": data["count"] > 0, "message": _message(row, data), "data": data}
-
-
-def refusal(row: Any) -> Problem:
-    """The answer to a request of which nothing was booked."""
-    return nothing_booked(failures(row), row.code, row.detail, batchId=row.id)
-
-
-def nothing_booked(
-    failed: list[Failure], code: str | None = None, reason: str | None = None, **details: Any
-) -> Problem:
-    """A refusal that names its first reason and carries every failure."""
-    code, reason = code or failed[0]["code"], reason or failed[0]["error"]
-    more = {"failures": failed, **details}
-    return Problem(Code(code), message=f"Nothing was booked. {reason}", details=more)
-
-
-def booking_data(
-    row: Any, place: int, periods: Periods, seen: Mapping[int, LessonState] = UNSEEN
-) -> dict[str, Any]:
-    """One lesson of a batch."""
-    lesson: Lesson = row.lessons[place]
-    on_chain = booking_id(to_bytes32(row.id), place)
-    wei = lesson_amount(row.hourly_rate, lesson["duration"])
-    booked = row.booked is not None
-    now = seen.get(place, LessonState(Status.CONFIRMED if row.instant and booked else Status.PENDING))
+def booking_data(lesson: BookedLesson, periods: Periods) -> dict[str, Any]:
+    """Return one lesson of a batch."""
+    batch, place = lesson
+    slot, asked = batch.slot(place), batch.lessons[place]
+    state, booked, wei = batch.lesson_state(place), batch.booked is not None, batch.amount(place)
     chain_status = "CONFIRMED" if booked else "PENDING"
-    may = windows(now.status, Slot.of(lesson["start"], lesson["duration"]), periods)
+    may = windows(state.status, slot, periods)
     cancellable = next((w.until for w in may if w[:2] == (Action.CANCEL, Role.STUDENT)), None)
-    parts = {"student": (row.student_id, now.to_student), "tutor": (row.tutor_id, now.to_tutor)}
     return {
-        "id": frontend_id(on_chain),
-        "tutorId": row.tutor_id,
-        "studentId": row.student_id,
-        "annonceId": row.annonce_id,
-        "date": lesson["date"],
-        "time": lesson["time"],
-        "startsAt": rfc3339(lesson["start"] * 1_000_000),
-        "duration": lesson["duration"],
-        "status": now.status.name,
+        "id": batch.booking_id(place),
+        "tutorId": batch.tutor_id,
+        "studentId": batch.student_id,
+        "annonceId": batch.annonce_id,
+        "date": asked["date"],
+        "time": asked["time"],
+        "startsAt": utc(slot.start),
+        "duration": asked["duration"],
+        "status": state.status.name,
         "amount": from_wei(wei),
         "amountWei": str(wei),
-        "transactionHash": row.transaction_hash,
-        "blockchainStatus": "CANCELLED" if now.status == Status.CANCELLED else chain_status,
-        "blockchainTransactionId": to_hex(on_chain),
-        "description": row.description,
-        "studentNotes": row.student_notes,
-        "createdAt": rfc3339(row.created_at),
-        "updatedAt": rfc3339(max(row.created_at, row.updated_at, now.updated_at * 1_000_000)),
+        "transactionHash": batch.transaction_hash,
+        "blockchainStatus": "CANCELLED" if state.status == Status.CANCELLED else chain_status,
+        "blockchainTransactionId": batch.chain_id(place),
+        "description": batch.description,
+        "studentNotes": batch.student_notes,
+        "createdAt": rfc3339(batch.created_at),
+        "updatedAt": rfc3339(max(batch.created_at, batch.updated_at, state.updated_at * 1_000_000)),
         "cancellableUntil": cancellable and utc(cancellable),
         "may": [
             {
@@ -154,30 +81,172 @@ def booking_data(
             for window in may
             if booked
         ],
-        "payments": [payment(to, user_id, got) for to, (user_id, got) in parts.items() if got],
+        "payments": _payments([lesson]),
     }
 
 
-def payment(to: str, user_id: str | None, wei: int) -> dict[str, Any]:
-    """What somebody got."""
-    return {"to": to, "userId": user_id, "amount": from_wei(wei), "amountWei": str(wei)}
+def _payments(booked: Sequence[BookedLesson]) -> list[dict[str, Any]]:
+    """Return the sums that student and tutor got of lessons of one batch."""
+    batch, states = booked[0].batch, [each.batch.lesson_state(each.place) for each in booked]
+    parts = (
+        ("student", batch.student_id, sum(state.to_student for state in states)),
+        ("tutor", batch.tutor_id, sum(state.to_tutor for state in states)),
+    )
+    return [
+        {"to": to, "userId": user_id, "amount": from_wei(wei), "amountWei": str(wei)}
+        for to, user_id, wei in parts
+        if wei
+    ]
 
 
-def _message(row: Any, data: dict[str, Any]) -> str:
-    count, failed = data["count"], data["failures"]
+def _message(batch: Batch) -> str:
+    count, failed = len(batch.places), batch.not_booked
     if not count:
-        return str(refusal(row))
+        return f"Nothing was booked. {batch.detail or failed[0]['error']}"
     number = f"{count} of {count + len(failed)} lessons" if failed else lessons(count)
-    price = format_amount(int(data["totalAmountWei"]))
-    if row.booked is None:
+    price = format_amount(batch.total)
+    if batch.booked is None:
         message = f"{number} for {price} EDU on the way; the transaction is not in a block yet."
     else:
         message = f"{number} booked for {price} EDU in one transaction."
     return f"{message} {failed[0]['error']}" if failed else message
 
 
-def rfc3339(microseconds: int) -> str:
-    """A time of the tables, likewise."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    time = from_unix(seconds) + timedelta(microseconds=rest)
-    return time.isoformat(timespec="milliseconds" if rest else "seconds").replace("+00:00", "Z")
+def booking_answer(lesson: BookedLesson, periods: Periods) -> dict[str, Any]:
+    """Return the answer about one lesson."""
+    return _answer("1 lesson.", booking_data(lesson, periods))
+
+
+def page_answer(page: LessonPage, periods: Periods) -> dict[str, Any]:
+    """Return the answer with some lessons of a list."""
+    data = [booking_data(lesson, periods) for lesson in page.lessons]
+    return _answer(f"{lessons(len(data))}.", data) | {"nextCursor": page.next_cursor}
+
+
+def stats_answer(stats: Stats) -> dict[str, Any]:
+    """Return the answer about a person's sums."""
+    paid = "earned" if stats.role == "tutor" else "spent"
+    sums = {paid: stats.paid, "inEscrow": stats.in_escrow, "refunded": stats.refunded}
+    total = sum(stats.counts.values())
+    data = {
+        "userId": stats.user_id,
+        "role": stats.role,
+        "count": total,
+        "byStatus": {status.name: count for status, count in stats.counts.items()},
+        **{name: from_wei(wei) for name, wei in sums.items()},
+        **{f"{name}Wei": str(wei) for name, wei in sums.items()},
+    }
+    return _answer(f"{lessons(total)}.", data)
+
+
+def signing_answer(request: SigningRequest) -> dict[str, Any]:
+    """Return the answer about a prepared batch."""
+    batch = request.prepared.batch
+    data = {
+        "batchId": batch.id,
+        "expiresAt": rfc3339(request.prepared.expires_at),
+        "totalAmount": from_wei(batch.total),
+        "totalAmountWei": str(batch.total),
+        "count": len(batch.lessons),
+        "failedCount": len(batch.failures),
+        "failures": batch.failures or None,
+        "order": request.order,
+        "permit": request.permit,
+    }
+    return _answer(f"Sign to book for {format_amount(batch.total)} EDU. Nothing is booked yet.", data)
+
+
+def prepared_action_answer(prepared: PreparedAction) -> dict[str, Any]:
+    """Return the answer about an action that waits for its signature."""
+    data = {
+        "act": prepared.action,
+        "batchId": prepared.lessons[0].batch.id,
+        "lessons": [batch.booking_id(place) for batch, place in prepared.lessons],
+        "signer": prepared.signer,
+        "typedData": prepared.typed_data,
+    }
+    return _answer(f"To be signed, to have {lessons(len(prepared.lessons))} {prepared.word}.", data)
+
+
+def action_answer(result: ActionResult, periods: Periods) -> dict[str, Any]:
+    """Return the answer about an action."""
+    payments = _payments(result.lessons)
+    sums = [f"{format_amount(int(each['amountWei']))} EDU to the {each['to']}" for each in payments]
+    message = f"{lessons(len(result.lessons))} {result.word}{'' if result.is_done else ', on the way'}"
+    data = {
+        "act": result.action,
+        "batchId": result.lessons[0].batch.id,
+        "state": result.state,
+        "transactionHash": result.transaction_hash,
+        "gasUsed": result.gas_used,
+        "bookings": [booking_data(lesson, periods) for lesson in result.lessons],
+        "payments": payments,
+    }
+    return _answer(f"{message}: {' and '.join(sums)}." if sums else f"{message}.", data)
+
+
+def listing_answer(details: ListingDetails) -> dict[str, Any]:
+    """Return the answer about a listing."""
+    return _answer(details.title, _listing_data(details))
+
+
+def prepared_listing_answer(signer: str, typed_data: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer about a publication that waits for its signature."""
+    return _answer("To be signed, to publish the annonce.", {"signer": signer, "typedData": typed_data})
+
+
+def publication_answer(result: PublicationResult) -> dict[str, Any]:
+    """Return the answer about a listing's publication."""
+    word = "Withdrawn" if result.is_withdrawal else "Published"
+    message = f"{word}." if result.is_done else f"{word} as soon as it is in a block."
+    state = {"state": result.state, "transactionHash": result.transaction_hash}
+    return _answer(message, _listing_data(result.details) | state)
+
+
+def _listing_data(details: ListingDetails) -> dict[str, Any]:
+    rate = details.published.hourly_rate
+    published = to_wei(rate)
+    return {
+        "id": details.id,
+        "tutorId": details.tutor_id,
+        "title": details.title,
+        "hourlyRate": from_wei(details.hourly_rate),
+        "hourlyRateWei": str(details.hourly_rate),
+        "timeZone": details.time_zone,
+        "schedule": None if details.hours is None else _intervals(details.hours),
+        "published": published == details.hourly_rate,
+        "publishedRate": rate if published else None,
+        "publishedRateWei": str(published) if published else None,
+        "instant": details.published.instant,
+    }
+
+
+def calendar_answer(times: TakenTimes) -> dict[str, Any]:
+    """Return the answer about a tutor's calendar."""
+    data = {
+        "tutorId": times.tutor_id,
+        "from": utc(times.since),
+        "to": utc(times.until),
+        "taken": _intervals(times.taken),
+    }
+    return _answer("The taken times." if times.taken else "Nothing is taken.", data)
+
+
+def _intervals(times: Sequence[tuple[datetime, datetime]]) -> list[dict[str, str]]:
+    return [{"start": utc(start), "end": utc(end)} for start, end in times]
+
+
+def wallet_answer(address: str, *, custodial: bool) -> dict[str, Any]:
+    """Return the answer about the account in force."""
+    message = "This account is kept for you." if custodial else "This wallet is your own."
+    return _answer(message, {"address": address, "custodial": custodial})
+
+
+def challenge_answer(message: str, nonce: str, expires_at: int) -> dict[str, Any]:
+    """Return the answer with a message to sign, which expires at a time in microseconds of unix time."""
+    data = {"message": message, "nonce": nonce, "expiresAt": rfc3339(expires_at)}
+    return _answer("Sign this message with the wallet.", data)
+
+
+def _answer(message: str, data: Any) -> dict[str, Any]:
+    return {"success": True, "message": message, "data": data}

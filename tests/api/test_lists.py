@@ -3,9 +3,7 @@
 import base64
 import itertools
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -18,7 +16,6 @@ from outside import Outside
 from sqlalchemy import event, insert, text
 
 from api.booking.queries import LessonQueries, Side
-from api.chain.escrow import Chain
 from api.chain.signers import MnemonicCustodian
 from api.db import tables
 from api.db.store import Store
@@ -29,7 +26,6 @@ from api.schemas import responses as models
 from api.schemas.requests import Selection
 from api.settings import DEVELOPMENT_CUSTODY, Settings
 from creneau import abi
-from creneau.lifecycle import Periods
 from creneau.order import listing_id
 
 
@@ -233,13 +229,13 @@ def test_pages_hold_still_while_lessons_are_booked(life: Life, order: str) -> No
     for days, more in zip((9, 11, 13), itertools.count(13), strict=False):
         page = get(life.student, path, limit=5, order=order, **cursor)
         found += page["data"]
-        cursor = {"cursor": page["nextCursor"]}
+        cursor = {"cursor": page.next_cursor}
         life.book(15, days=days)
         seen(life, more)
     while cursor["cursor"]:
         page = get(life.student, path, limit=5, order=order, **cursor)
         found += page["data"]
-        cursor = {"cursor": page["nextCursor"]}
+        cursor = {"cursor": page.next_cursor}
     starts = [booking["startsAt"] for booking in found]
     assert starts == sorted(starts, reverse=order == "desc")
     assert [b["id"] for b in found if b["id"] in first] == expected
@@ -355,8 +351,7 @@ def test_no_list_reads_more_than_it_shows(tmp_path: Path) -> None:
             places = [{"id": f"{key}{place:02x}", "place": place} for place in range(2)]
             db.execute(insert(bookings), [lesson | place for place in places])
         db.execute(text("ANALYZE"))
-    chain = cast(Chain, SimpleNamespace(periods=Periods(*[timedelta(hours=1)] * 3)))
-    lessons = LessonQueries(settings, store, chain, directory, custodian)
+    lessons = LessonQueries(settings, store, directory, custodian)
     asked: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
@@ -366,10 +361,12 @@ def test_no_list_reads_more_than_it_shows(tmp_path: Path) -> None:
     for side, order in itertools.product(("student", "tutor"), ("asc", "desc")):
         which: dict[str, Any] = {"limit": 10, "order": order}
         page = lessons.page(side, side, cast(Side, side), Selection(**which))
-        which |= {"cursor": page["nextCursor"], "from": "1970-01-01T00:00:00Z", "status": ["PENDING"]}
-        assert len(lessons.page(side, side, cast(Side, side), Selection(**which))["data"]) == 10
-    assert lessons.stats("student", "student")["data"]["count"] == 400
-    assert lessons.booking_answer(page["data"][0]["id"], "tutor")["data"] == page["data"][0]
+        which |= {"cursor": page.next_cursor, "from": "1970-01-01T00:00:00Z", "status": ["PENDING"]}
+        assert len(lessons.page(side, side, cast(Side, side), Selection(**which)).lessons) == 10
+    assert sum(lessons.stats("student", "student").counts.values()) == 400
+    batch, place = page.lessons[0]
+    (found, of), _ = lessons.booking(batch.booking_id(place), "tutor")
+    assert (found.id, of, found.lesson_state(of)) == (batch.id, place, batch.lesson_state(place))
     event.remove(store._reader, "before_cursor_execute", note)
     assert len(asked) > 20
     with store.read() as db:

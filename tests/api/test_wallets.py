@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,7 +26,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
 from api.booking.wallet import WalletBookings
-from api.chain.escrow import ChainSnapshot, order_of
+from api.chain.escrow import ChainSnapshot
+from api.db import prepared
 from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
 from api.errors import Problem
 from api.schemas import responses as models
@@ -347,14 +347,13 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
     """The contract leaves out what is taken, and nothing else."""
     answer = wallet.prepare(slot("09:00"), slot("10:00"))
     with stack.directory._store.read() as db:
-        row = db.execute(
-            select(prepared_batches).where(prepared_batches.c.id == answer.json()["data"]["batchId"])
-        ).one()
-    order = order_of(SimpleNamespace(**row.batch))
+        waiting = prepared.prepared(db, answer.json()["data"]["batchId"])
+    assert waiting is not None
+    batch = waiting.batch
 
     def charged(*codes: SlotCode) -> int:
         snapshot = ChainSnapshot([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
-        return WalletBookings._charged(row.batch, order, wallet.annonce, snapshot)
+        return WalletBookings._charged(batch, batch.order, wallet.annonce, snapshot)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU
     assert charged(SlotCode.TAKEN, SlotCode.OK) == 35 * EDU

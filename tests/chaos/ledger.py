@@ -18,7 +18,7 @@ from dev_stack import DevStack
 from outside import Following, statuses
 
 from api.__main__ import rebuild
-from api.schemas.build import frontend_id
+from api.booking.models import frontend_id
 from creneau import abi, events
 from creneau.events import BookingsCreated, Transfer
 from creneau.order import booking_id
@@ -200,7 +200,7 @@ class Ledger:
         assert event.booked == (1 << len(request.lessons)) - 1
         ids = [booking_id(event.batch, place) for place in range(len(request.lessons))]
         assert [b["blockchainTransactionId"] for b in data["bookings"]] == [to_hex(i) for i in ids]
-        assert [b["id"] for b in data["bookings"]] == [frontend_id(i) for i in ids]
+        assert [b["id"] for b in data["bookings"]] == [frontend_id(to_hex(i), i[31]) for i in ids]
         assert {b["blockchainStatus"] for b in data["bookings"]} == {"CONFIRMED"}
         assert event.student == request.desk.student.wallet
         assert event.tutor == request.desk.tutor.wallet
