@@ -1,12 +1,12 @@
 """The node that Ape starts: one of its own, whatever else listens on this machine.
 
-ape-foundry's `host: auto` takes a port of the ephemeral range that it never bound, waits 20 seconds if another socket
-has it, and shares the chain of whatever node answers there; without a `host` it shares the one at port 8545. Here the
-node is a `LocalNode` instead. Only a host that is named, in APE_FOUNDRY_HOST or in the project's configuration, is
-connected to.
+ape-foundry's `host: auto` takes a port of the ephemeral range that it never bound, waits 20 seconds if
+another socket has it, and shares the chain of whatever node answers there; without a `host` it shares the
+one at port 8545. Here the node is a `LocalNode` instead. Only a host that is named, in APE_FOUNDRY_HOST or
+in the project's configuration, is connected to.
 
-The set-up has every Python of the environment import this, so that plain `ape console`, `ape run` and `ape test` have
-it as well. It imports nothing of Ape's: it waits for ape-foundry to be imported.
+The set-up has every Python of the environment import this, so that plain `ape console`, `ape run` and
+`ape test` have it as well. It imports nothing of Ape's: it waits for ape-foundry to be imported.
 """
 
 import os
@@ -26,7 +26,9 @@ class Finder:
     """Finds ape-foundry's provider as Python does, and has its node replaced once it is loaded."""
 
     @classmethod
-    def find_spec(cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The module's place if it is the provider, else None."""
         if name != PROVIDER:
             return None
@@ -68,7 +70,7 @@ def _connect(provider: Any) -> None:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_linux_set_death_signal,  # It ends with this process, however that ends.
+                preexec_fn=_linux_set_death_signal,  # noqa: PLW1509  # Ape's own: the node ends with this process
             )
 
     SubprocessProvider.connect(provider)  # Sees to it that the node is stopped in the end.

@@ -1,9 +1,9 @@
 """A pytest plugin: what this machine and its user have set reaches no test.
 
-Tests run in a home, an Ape data folder, a temporary folder, a locale and a time zone of their own, with the pinned time
-zone data, and with those variables of the environment that `KEPT` names. Ape reads some of them when it is imported, and
-Python others when it starts. So the process that is started replaces itself by one with the new environment, before Ape
-is imported; pytest-xdist's workers have it from there.
+Tests run in a home, an Ape data folder, a temporary folder, a locale and a time zone of their own, with the
+pinned time zone data, and with those variables of the environment that `KEPT` names. Ape reads some of them
+when it is imported, and Python others when it starts. So the process that is started replaces itself by one
+with the new environment, before Ape is imported; pytest-xdist's workers have it from there.
 """
 
 import atexit
@@ -56,9 +56,11 @@ def own_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_folder() -> Path:
-    """A new folder for a run, named after this process; its path is short, because those of sockets must be."""
+    """A new folder for a run, named after this process; short, because the paths of sockets must be."""
     parents = [parent for parent in ("/tmp", "/var/tmp") if os.access(parent, os.W_OK)]  # noqa: S108  # no file of ours
-    folder = Path(tempfile.mkdtemp(prefix=f"creneau-tests-{os.getpid()}-", dir=parents[0] if parents else None))
+    folder = Path(
+        tempfile.mkdtemp(prefix=f"creneau-tests-{os.getpid()}-", dir=parents[0] if parents else None)
+    )
     for name in ("home", "ape", "tmp"):
         (folder / name).mkdir()
     for passed in (folder, folder / "tmp"):

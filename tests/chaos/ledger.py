@@ -24,8 +24,8 @@ from creneau.codec import BookingsCreated, Transfer
 from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
 
-WAIT = 45
-"""Seconds after which a batch that is not settled counts as lost."""
+WAIT = 120
+"""Seconds after which a batch that is not settled counts as lost, on a busy machine as well."""
 
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
 
@@ -35,6 +35,10 @@ def seed() -> int:
     chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     print(f"CHAOS_SEED={chosen}")
     return chosen
+
+
+class Refused(AssertionError):
+    """A batch that had to be booked was refused."""
 
 
 @dataclass
@@ -76,7 +80,8 @@ class Request:
                 if answer.status_code == 200:
                     data: dict[str, Any] = answer.json()["data"]
                     return data
-                assert answer.status_code in {202, 503}, answer.text
+                if answer.status_code not in {202, 503}:
+                    raise Refused(answer.text)
             time.sleep(0.1)
         raise AssertionError(f"{self.key} is not settled: {last}")
 

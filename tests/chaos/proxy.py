@@ -44,6 +44,9 @@ class Fault(StrEnum):
 TRANSIENT = [fault for fault in Fault if fault != Fault.HANG]
 """All but the one that takes long."""
 
+PATIENCE = 120.0
+"""Seconds after which a test that waits has failed; no test takes that long."""
+
 _BY_HEAD = ("eth_blockNumber", "eth_getTransactionCount", "eth_getBlockByNumber")
 
 
@@ -54,7 +57,7 @@ class Proxy:
         self.node_url = node_url
         self._random = random.Random(seed)
         self._http = urllib3.PoolManager(maxsize=64, retries=False, timeout=60)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._rate = 0.0
         self._faults: list[Fault] = []
         self._next: list[Fault] = []
@@ -63,6 +66,9 @@ class Proxy:
         self.rewrite: Callable[[dict[str, Any], Any], Any] | None = None
         """Called with each call and its result, for faults that are not in the list; what to tell instead."""
         self.hang_seconds = 12.0
+        self._held: str | None = None
+        self._let_go = threading.Condition(self._lock)
+        self._answered: Counter[str] = Counter()
         self.requests = 0
         self.seen: Counter[str] = Counter()
         """How often each fault happened."""
@@ -77,6 +83,37 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
         self._http.clear()
+
+    def hold(self, method: str) -> None:
+        """From now on requests with a call of this method are not passed on before `let_go`."""
+        with self._lock:
+            self._held = method
+
+    def let_go(self) -> int:
+        """What is held is passed on; how many of its kind were answered before, for `wait_for_answer`."""
+        with self._let_go:
+            method, self._held = self._held, None
+            self._let_go.notify_all()
+            return self._answered[method or ""]
+
+    def wait_for_answer(self, method: str, before: int = 0) -> None:
+        """Returns once more requests with a call of this method were answered than `before`."""
+        with self._let_go:
+            if not self._let_go.wait_for(lambda: self._answered[method] > before, timeout=PATIENCE):
+                raise TimeoutError(f"nobody asked for {method}")
+
+    def enter(self, calls: list[dict[str, Any]]) -> None:
+        """Waits as long as such a request is held."""
+        methods = {call["method"] for call in calls}
+        with self._let_go:
+            if not self._let_go.wait_for(lambda: self._held not in methods, timeout=PATIENCE):
+                raise TimeoutError(f"{self._held} was not let go")
+
+    def leave(self, calls: list[dict[str, Any]]) -> None:
+        """Counts the methods of a request that was answered."""
+        with self._let_go:
+            self._answered.update({call["method"] for call in calls})
+            self._let_go.notify_all()
 
     def misbehave(self, rate: float, faults: Iterable[Fault] = TRANSIENT) -> None:
         """From now on so many of the requests go wrong, in one of these ways. A rate of 0 heals it."""
@@ -173,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parsed = json.loads(body)
         calls = parsed if isinstance(parsed, list) else [parsed]
+        self.proxy.enter(calls)
         fault = self.proxy.choose(calls)
         if fault in {Fault.DROP, Fault.RESET}:
             if fault == Fault.RESET:
@@ -208,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = json.dumps(answers if isinstance(parsed, list) else answers[0]).encode()
             self._reply(200, content, half=fault == Fault.HALF)
+            self.proxy.leave(calls)
 
     def _reply(self, status: int, content: bytes, *, half: bool = False) -> None:
         self.send_response(status)
