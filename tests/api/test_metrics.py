@@ -8,12 +8,13 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from desk import BATCH, Desk, log_lines, paused, slot, until, wait_for
+from desk import BATCH, Desk, log_lines, paused, slot, wait_for
 from dev_stack import DevStack
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
 from test_security import another
+from waiting import until
 
 from api import metrics
 from api.db.store import Store

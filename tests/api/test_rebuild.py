@@ -11,6 +11,7 @@ import pytest
 from dev_stack import DevStack
 from outside import Following, Outside
 from sqlalchemy import delete, update
+from waiting import PATIENCE
 
 from api.db.tables import acts, bookings, orders
 from api.settings import Settings
@@ -68,7 +69,7 @@ def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Follo
         db.execute(update(orders).values(instant=True))
     assert following.rows() != before
     process = rebuild(following.settings)
-    told, errors = process.communicate(timeout=60)
+    told, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     head = int(stack.rpc("eth_blockNumber"), 16)
     assert told.splitlines()[-1].startswith(f"60 bookings up to block {head}, in ")
@@ -98,7 +99,7 @@ def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Follo
     before = following.rows()
     stack.start_shim(database_url=following.settings.database_url, follow_seconds=0.01)
     process = rebuild(following.settings.model_copy(update={"follow_blocks": 3}))
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert following.rows() == before
     assert stack.client().get("/readyz").status_code == 200
@@ -108,6 +109,6 @@ def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Follo
 def test_without_a_node_nothing_is_dropped(following: Following) -> None:
     before = following.rows()
     process = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"}))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors.splitlines()[-1]) == (1, "NodeUnavailable: MaxRetryError")
     assert following.rows() == before

@@ -5,8 +5,8 @@ import random
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import date as date_type
 from datetime import timedelta
@@ -16,6 +16,7 @@ import httpx
 from desk import DAY, EDU, Desk
 from dev_stack import DevStack
 from outside import Following, statuses
+from waiting import PATIENCE
 
 from api.__main__ import rebuild
 from api.schemas.build import frontend_id
@@ -23,9 +24,6 @@ from creneau import codec
 from creneau.codec import BookingsCreated, Transfer
 from creneau.fields import to_bytes32, to_hex
 from creneau.order import booking_id
-
-WAIT = 120
-"""Seconds after which a batch that is not settled counts as lost, on a busy machine as well."""
 
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
 
@@ -71,7 +69,7 @@ class Request:
 
     def settle(self, url: str | None = None) -> dict[str, Any]:
         """Asks until the batch is in a block, as a client does; the answer's data."""
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + PATIENCE
         last: object = "nobody answers"
         while time.monotonic() < until:
             answer = self.ask(url)
@@ -119,6 +117,16 @@ class Ledger:
             with ThreadPoolExecutor(min(16, len(wanted))) as pool:
                 list(pool.map(lambda pair: pair[0].settle(pair[1]), zip(wanted, targets, strict=True)))
 
+    def settle_meanwhile(
+        self, happens: Callable[[], object], requests: Sequence[Request] | None = None
+    ) -> None:
+        """Settles them, while this happens ten times a second."""
+        with ThreadPoolExecutor(1) as pool:
+            settled = pool.submit(self.settle, requests)
+            while not wait([settled], timeout=0.1).done:
+                happens()
+            settled.result()
+
     # --- Proof ---
 
     def prove(self, requests: Sequence[Request] | None = None, *, relayers: Iterable[str] = ()) -> None:
@@ -156,7 +164,7 @@ class Ledger:
         """The view comes to say what the contract says of each lesson, and a rebuild leaves the same rows."""
         following = Following(self.stack.settings)
         try:
-            until = time.monotonic() + WAIT
+            until = time.monotonic() + PATIENCE
             while (view := _statuses(following)) != (chain := statuses(self.stack)):
                 assert time.monotonic() < until, f"the view has {view}, the chain {chain}"
                 time.sleep(0.05)

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import urllib3
 from eth_utils.crypto import keccak
+from waiting import PATIENCE
 
 
 class Fault(StrEnum):
@@ -43,9 +44,6 @@ class Fault(StrEnum):
 
 TRANSIENT = [fault for fault in Fault if fault != Fault.HANG]
 """All but the one that takes long."""
-
-PATIENCE = 120.0
-"""Seconds after which a test that waits has failed; no test takes that long."""
 
 _BY_HEAD = ("eth_blockNumber", "eth_getTransactionCount", "eth_getBlockByNumber")
 

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from desk import Desk, paused
@@ -127,11 +127,8 @@ def test_anything_at_any_time(stack: ChaosStack, proxy: Proxy) -> None:
         if chosen.random() < 0.5:
             stack.rpc("anvil_reorg", chosen.randint(1, 3), [])
         proxy.heal()
-        with ThreadPoolExecutor(1) as pool:
-            settled = pool.submit(ledger.settle, some)
-            while not wait([settled], timeout=0.1).done:
-                mine(stack, chosen)  # A nonce that somebody else used is free again when that is final.
-            settled.result()
+        # A nonce that somebody else used is free again when that is final.
+        ledger.settle_meanwhile(lambda: mine(stack, chosen), some)
     ledger.prove(relayers=stack.relayers)
     faults = {str(fault): count for fault, count in sorted(proxy.seen.items())}
     print(f"{len(ledger.requests)} keys, {proxy.requests} requests to the node, {faults}")
