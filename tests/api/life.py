@@ -16,6 +16,7 @@ OPERATOR = "the-operator"
 SETTINGS: dict[str, object] = {
     "log_format": "json",
     "confirmations": 3,
+    "wait_seconds": 50,  # A busy machine is not a failure.
     "follow_seconds": 0.2,
     "operators": OPERATOR,
     "keeper": False,  # A slow test would be finished by it.

@@ -111,8 +111,7 @@ def test_a_transaction_that_the_node_forgot_is_sent_again_as_it_was(stack: DevSt
         location = desk.book(slot("09:00"), headers=ASYNC).headers["location"]
         sent = wait_for(desk, location, "submitted")["transactionHash"]
         assert stack.rpc("anvil_dropTransaction", sent) == sent
-        while stack.rpc("eth_getTransactionByHash", sent) is None:
-            pass
+        until(lambda: stack.rpc("eth_getTransactionByHash", sent))
     assert wait_for(desk, location, "mined", "final")["transactionHash"] == sent
     assert desk.balance() == 965 * EDU
 

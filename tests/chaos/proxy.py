@@ -19,7 +19,6 @@ from typing import Any, Self
 
 import urllib3
 from eth_utils.crypto import keccak
-from waiting import PATIENCE
 
 
 class Fault(StrEnum):
@@ -64,9 +63,10 @@ class Proxy:
         self.rewrite: Callable[[dict[str, Any], Any], Any] | None = None
         """Called with each call and its result, for faults that are not in the list; what to tell instead."""
         self.hang_seconds = 12.0
-        self._held: str | None = None
+        self._held: Callable[[dict[str, Any]], bool] | None = None
         self._let_go = threading.Condition(self._lock)
-        self._answered: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        """How many calls of each method were answered, and not only passed on."""
         self.requests = 0
         self.seen: Counter[str] = Counter()
         """How often each fault happened."""
@@ -78,40 +78,26 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.let_go()
         self._server.shutdown()
         self._server.server_close()
         self._http.clear()
 
-    def hold(self, method: str) -> None:
-        """From now on requests with a call of this method are not passed on before `let_go`."""
-        with self._lock:
-            self._held = method
-
-    def let_go(self) -> int:
-        """What is held is passed on; how many of its kind were answered before, for `wait_for_answer`."""
+    def hold(self, held: Callable[[dict[str, Any]], bool]) -> None:
+        """From now on a request with a call for which `held` is true is not passed on before `let_go`."""
         with self._let_go:
-            method, self._held = self._held, None
+            self._held = held
+
+    def let_go(self) -> None:
+        """Passes on what is held."""
+        with self._let_go:
+            self._held = None
             self._let_go.notify_all()
-            return self._answered[method or ""]
-
-    def wait_for_answer(self, method: str, before: int = 0) -> None:
-        """Returns once more requests with a call of this method were answered than `before`."""
-        with self._let_go:
-            if not self._let_go.wait_for(lambda: self._answered[method] > before, timeout=PATIENCE):
-                raise TimeoutError(f"nobody asked for {method}")
 
     def enter(self, calls: list[dict[str, Any]]) -> None:
         """Waits as long as such a request is held."""
-        methods = {call["method"] for call in calls}
         with self._let_go:
-            if not self._let_go.wait_for(lambda: self._held not in methods, timeout=PATIENCE):
-                raise TimeoutError(f"{self._held} was not let go")
-
-    def leave(self, calls: list[dict[str, Any]]) -> None:
-        """Counts the methods of a request that was answered."""
-        with self._let_go:
-            self._answered.update({call["method"] for call in calls})
-            self._let_go.notify_all()
+            self._let_go.wait_for(lambda: self._held is None or not any(map(self._held, calls)))
 
     def misbehave(self, rate: float, faults: Iterable[Fault] = TRANSIENT) -> None:
         """From now on so many of the requests go wrong, in one of these ways. A rate of 0 heals it."""
@@ -244,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = json.dumps(answers if isinstance(parsed, list) else answers[0]).encode()
             self._reply(200, content, half=fault == Fault.HALF)
-            self.proxy.leave(calls)
+            self.proxy.answered.update(call["method"] for call in calls)
 
     def _reply(self, status: int, content: bytes, *, half: bool = False) -> None:
         self.send_response(status)

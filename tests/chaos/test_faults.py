@@ -11,6 +11,7 @@ from dev_stack import free_port
 from ledger import Ledger, Refused, Request, seed
 from proxy import TRANSIENT, Fault, Proxy
 from stacks import LONG, RUNS, SETTINGS, ChaosStack, StackMaker
+from waiting import until
 
 GWEI = 10**9
 QUICK: dict[str, object] = {"bump_seconds": 0.5, "max_fee_wei": 500 * GWEI}
@@ -36,6 +37,7 @@ def ask(requests: list[Request]) -> None:
 
 
 SENDS, LOOKS = "eth_sendRawTransaction", "eth_getTransactionReceipt"
+LOOKS_FIRST = "eth_estimateGas"
 BOTH = ["sqlite", "postgresql"]
 COMBINATIONS = [(database, method) for database in BOTH for method in (SENDS, LOOKS)]
 
@@ -89,11 +91,13 @@ def test_what_a_batch_relies_on_is_reorganised_away(stack: ChaosStack, proxy: Pr
     ledger.request(desk).settle()
     second = ledger.request(desk)
     stack.rpc("evm_setAutomine", False)
-    proxy.hold("eth_estimateGas")
+    proxy.hold(lambda call: call["method"] == LOOKS_FIRST)
     ask([second])
     assert [answer.json()["data"]["state"] for answer in second.answers] == ["accepted"]
     stack.rpc("anvil_reorg", 1, [])
-    proxy.wait_for_answer("eth_estimateGas", proxy.let_go())
+    before = proxy.answered[LOOKS_FIRST]
+    proxy.let_go()
+    until(lambda: proxy.answered[LOOKS_FIRST] > before)
     stack.rpc("evm_setAutomine", True)
     stack.rpc("evm_mine")
     ledger.settle()
