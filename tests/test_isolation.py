@@ -14,12 +14,14 @@ import ape
 import pytest
 from ape.utils.testing import DEFAULT_TEST_MNEMONIC
 
+from tools import isolation
+
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_environment_is_the_tests_own() -> None:
     """Run by itself, and by the next test in an environment that is foreign."""
-    folder = Path(os.environ["CRENEAU_TESTS_FOLDER"])
+    folder = Path(os.environ[isolation.FOLDER])
     assert Path.home() == folder / "home"
     assert folder / "ape" == ape.config.DATA_FOLDER
     assert folder / "tmp" == Path(tempfile.gettempdir())
@@ -28,8 +30,8 @@ def test_the_environment_is_the_tests_own() -> None:
     assert sys.stdout.encoding.upper() == "UTF-8"
     assert zoneinfo.TZPATH == ()
     assert zoneinfo.ZoneInfo("Europe/Paris").key == "Europe/Paris"
-    foreign = {name for name in os.environ if name.startswith(("APE_", "CRENEAU_", "PG", "XDG_", "HTTP"))}
-    assert foreign <= {"APE_DATA_FOLDER", "CRENEAU_TESTS_FOLDER", "CRENEAU_FUZZ_STEPS", "CRENEAU_FUZZ_SEED"}
+    odd = {name for name in os.environ if name.upper().startswith(("APE_", "CRENEAU_", "PG", "XDG_", "HTTP"))}
+    assert odd <= {"APE_DATA_FOLDER", isolation.FOLDER, *isolation.KEPT}
     accounts = ape.config.get_config("test")
     assert (accounts.mnemonic, accounts.number_of_accounts) == (DEFAULT_TEST_MNEMONIC, 10)
     assert len(ape.accounts.test_accounts) == 10

@@ -37,6 +37,7 @@ KEPT = (
     "CHAOS_SEED",
     "CRENEAU_FUZZ_STEPS",
     "CRENEAU_FUZZ_SEED",
+    "CRENEAU_OWN_SERVICES",
 )
 FOLDER = "CRENEAU_TESTS_FOLDER"
 """The variable that names the folder of this run, and says that the environment is the tests' own."""
