@@ -18,6 +18,7 @@ from eth_account.account import Account as Keys
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 from ethpm_types.abi import ABIType, ErrorABI, EventABI, MethodABI
+from waiting import PATIENCE
 
 from creneau.abi import decode, encode
 from creneau.order import Order, Permit
@@ -106,7 +107,7 @@ def send_data(
 
 def _receipt_of(transaction_hash: str) -> dict[str, Any]:
     """Waits for the block, which the node mines a moment after it has answered."""
-    deadline = monotonic() + 20
+    deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         receipt: dict[str, Any] | None = rpc("eth_getTransactionReceipt", transaction_hash)
         if receipt:
@@ -154,7 +155,7 @@ def set_back(snapshot: str, rpc: Callable[..., Any] = rpc) -> None:
     The node shows a receipt a moment before it takes the transaction out of its pool. One that is still there
     when the chain is set back would be mined again, together with the next.
     """
-    deadline = monotonic() + 20
+    deadline = monotonic() + PATIENCE
     while rpc("txpool_status") != {"pending": "0x0", "queued": "0x0"}:
         if monotonic() > deadline:
             raise RuntimeError(f"the node still holds transactions: {rpc('txpool_inspect')}")

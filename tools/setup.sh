@@ -34,10 +34,12 @@ for tool in anvil forge; do
   fi
 done
 
-# Whatever runs this environment's Python finds the compiler, the node and `api`, which no wheel has, activated or not.
+# Whatever runs this environment's Python finds the compiler, the node and `api`, which no wheel has, activated or not;
+# and Ape there starts nodes of its own (tools/ape_node.py).
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cat > "$site/creneau-toolchain.pth" <<EOF
 $PWD
+import tools.ape_node
 import os, sys; os.environ.setdefault("SOLCX_BINARY_PATH", "$PWD/tools/solc"); os.environ["PATH"] = os.path.join(sys.prefix, "bin") + os.pathsep + os.environ.get("PATH", "")
 EOF
 

@@ -103,7 +103,13 @@ def _development_secrets(people: Iterable[str]) -> set[str]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[DevStack]:
     with DevStack(
-        settings={"log_format": "json", "resend_seconds": 0.5, "confirmations": 3, "lease_seconds": 1}
+        settings={
+            "log_format": "json",
+            "resend_seconds": 0.5,
+            "confirmations": 3,
+            "lease_seconds": 1,
+            "wait_seconds": 50,  # A busy machine is not a failure.
+        }
     ) as stack:
         stack.seed()
         yield stack

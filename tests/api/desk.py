@@ -1,8 +1,7 @@
 """What a test of the shim works with: a student at a tutor's annonce, and what the chain saw of it."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 from dev_stack import DevStack
 from sqlalchemy import select
+from waiting import until
 
 from api.db import decimal_json as exact
 from api.db.store import Store
@@ -149,20 +149,13 @@ def paused(stack: DevStack) -> Iterator[None]:
         stack.rpc("evm_setAutomine", True)
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Waits for something that another process does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def wait_for(desk: Desk, location: str, *states: str) -> dict[str, Any]:
     """The batch once it is in one of these states."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        data: dict[str, Any] = desk.client.get(location).json()["data"]
-        if data["state"] in states:
-            return data
-        time.sleep(0.02)
-    raise AssertionError(f"still {data['state']}")
+    data: dict[str, Any] = {}
+
+    def is_so() -> bool:
+        data.update(desk.client.get(location).json()["data"])
+        return data["state"] in states
+
+    until(is_so, f"it is in none of {states}")
+    return data

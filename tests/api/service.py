@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from dev_stack import DevStack, free_port
+from waiting import PATIENCE, until
 
 from api.app import create_app
 from api.services import Services
@@ -54,7 +54,7 @@ class Service:
                 if isinstance(answer, list):
                     answer = answer.pop(0) if len(answer) > 1 else answer[0]
                 if answer.waits_for is not None:
-                    answer.waits_for.wait(30)
+                    answer.waits_for.wait(PATIENCE)
                 try:
                     self.send_response(answer.status)
                     for name, value in answer.headers.items():
@@ -99,8 +99,7 @@ def serving(stack: DevStack, folder: Path, key: int, **settings: Any) -> Iterato
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        until(lambda: server.started)
         yield shim
     finally:
         server.should_exit = True

@@ -8,7 +8,7 @@ from desk import Desk, paused, slot, watching
 from dev_stack import DevStack
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from life import eventually
+from waiting import until
 
 from api.schemas import lesson_responses as lesson_models
 from creneau.types import to_hex
@@ -124,4 +124,4 @@ def test_a_publication_goes_on_without_its_client(stack: DevStack, desk: Desk) -
         answer = tutor.post(f"{path(desk)}/publish", headers={"Prefer": "respond-async"})
         assert answer.status_code == 202
         assert answer.json()["data"]["published"] is False
-    eventually(lambda: stack.client().get(path(desk)).json()["data"]["published"])
+    until(lambda: stack.client().get(path(desk)).json()["data"]["published"])

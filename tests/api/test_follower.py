@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from outside import ARBITRATION, DAY, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
 from sqlalchemy import update
 from structlog.testing import capture_logs
+from waiting import PATIENCE, until
 
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError
 from api.db.tables import index_position
@@ -74,13 +74,6 @@ def make_following(stack: DevStack, database_url: str) -> Iterator[MakeFollowing
 @pytest.fixture
 def following(make_following: MakeFollowing) -> Following:
     return make_following()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def fresh_rows(following: Following, tmp_path: Path) -> dict[str, list[Any]]:
@@ -223,7 +216,7 @@ def test_the_running_shim_follows_and_says_how_far(stack: DevStack, outside: Out
     def lag() -> int:
         return int(stack.client().get("/readyz").json()["checks"]["view"]["lagBlocks"])
 
-    wait_until(lambda: lag() == 0)
+    until(lambda: lag() == 0)
     shims = Following(stack.settings)  # Its database.
     try:
         outside.check(shims)
@@ -323,10 +316,10 @@ def test_a_node_that_errs_is_waited_for(
     following = make_following(node, follow_blocks=1, follow_seconds=0.01)
     with capture_logs() as logs:
         following.follower.start()
-        wait_until(lambda: len(node.asked) > 2)
+        until(lambda: len(node.asked) > 2)
         assert following.bookings() == {}
         node.most = 1
-        wait_until(lambda: len(following.bookings()) == 3)
+        until(lambda: len(following.bookings()) == 3)
         following.follower.stop()
     assert {
         "event": "the node refuses to answer",
@@ -426,10 +419,10 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
     following.follower.start()
     batch = outside.book()
     outside.confirm(batch, 0b011)
-    wait_until(lambda: [row.status for row in following.bookings().values()].count("CONFIRMED") == 2)
+    until(lambda: [row.status for row in following.bookings().values()].count("CONFIRMED") == 2)
     reorg(stack, 1)
     seen = looks
-    wait_until(lambda: looks > seen + 1)
+    until(lambda: looks > seen + 1)
     outside.check(following)
     assert {row.status for row in following.bookings().values()} == {"PENDING"}
 
@@ -575,7 +568,7 @@ def test_of_several_followers_one_writes(
                 outside.cancel(batches[turn // 2], 0b10)
                 reorg(stack, 1)
         head = stack.rpc("eth_getBlockByNumber", "latest", False)["hash"]
-        wait_until(lambda: several[0].view.position().hash == head)
+        until(lambda: several[0].view.position().hash == head)
         for following in several:
             following.follower.stop()
     assert [line for line in logs if line["log_level"] in {"error", "critical"}] == []
@@ -589,7 +582,7 @@ def test_a_step_from_a_position_that_is_past_does_nothing(
     """Both have read the same blocks; the second comes to write when the first has."""
     one, other = make_following(), make_following()
     outside.book()
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=PATIENCE)
     advance = other.view.advance
 
     def late(*args: Any) -> None:

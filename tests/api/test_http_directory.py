@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr
 from service import Answer, Service, service, serving
+from waiting import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -86,7 +87,7 @@ def shim(
     monkeypatch.setattr(http_directory, "_PAUSE_SECONDS", 0.001)
     more: dict[str, Any] = {"directory_url": HttpUrl(users.url), "directory_token": SecretStr(TOKEN)}
     more["mnemonic"] = SecretStr(generate_mnemonic(12, Language.ENGLISH))  # Its accounts are nobody else's.
-    with serving(stack, tmp_path, 43, **more, directory_timeout_seconds=0.5) as shim:
+    with serving(stack, tmp_path, 43, **more, directory_timeout_seconds=PATIENCE) as shim:
         yield shim
 
 
@@ -283,8 +284,11 @@ def test_a_busy_service_is_asked_three_times_and_no_more(
     assert people.asked()[path] == 6
 
 
-def test_a_service_that_hangs_is_not_waited_for(stack: DevStack, shim: Services, people: People) -> None:
+def test_a_service_that_hangs_is_not_waited_for(
+    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     released = threading.Event()
+    monkeypatch.setattr(shim.directory._http, "timeout", 0.1)  # type: ignore[attr-defined]
     people.service.answers[people.paths[people.student]] = Answer({}, waits_for=released)
     refused = book(stack, shim, people, slot("09:00"))
     assert (refused.status_code, refused.json()["code"]) == (503, "directory_unavailable")

@@ -21,6 +21,7 @@ from desk import Desk, slot
 from dev_stack import DevStack, free_port
 from eth_account import Account
 from postgres import PostgreSQL
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PASSPHRASE, RELAYER = "a passphrase", 7
@@ -142,7 +143,7 @@ def test_the_image_started_by_compose_books_lessons_and_writes_nothing(desk: Des
         assert desk.stack.balance(desk.student.wallet) == 30 * 10**18
     finally:
         shim.terminate()
-        code = shim.wait(timeout=30)
+        code = shim.wait(timeout=PATIENCE)
     assert code == -signal.SIGTERM, (tmp_path / "log").read_text()
     assert files(tmp_path) == before
     assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from fastapi import FastAPI
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import HttpUrl, ValidationError
 from service import Answer, Service, service, serving
+from waiting import PATIENCE, until
 
 from api import auth, problems
 from api.logs import RequestLog
@@ -189,20 +189,19 @@ def test_an_issuer_that_answers_oddly_is_like_one_that_is_down(
 def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Services, issuer: Service) -> None:
     assert shim.keys is not None
     assert ask(shim, token("one")) == VALID
-    shim.keys._client.timeout = 1
+    shim.keys._client.timeout = PATIENCE
     released = threading.Event()
-    issuer.answers[PATH] = Answer({"keys": [jwk("one")]}, waits_for=released)
+    issuer.answers[PATH] = Answer({"message": "too late"}, 500, waits_for=released)
     answers: list[tuple[int, str]] = []
     asking = threading.Thread(target=lambda: answers.append(ask(shim, token("two", OTHER))))
     asking.start()
-    while issuer.asked[PATH] < 2:
-        time.sleep(0.01)
+    until(lambda: issuer.asked[PATH] == 2)
     shim.keys._lifespan = 0  # Even an old one.
     assert ask(shim, token("one")) == VALID
     assert asking.is_alive()
+    released.set()
     asking.join()
     assert answers == [(503, "keys_unavailable")]
-    released.set()
 
 
 def test_operators_are_named_by_the_settings(shim: Services) -> None:

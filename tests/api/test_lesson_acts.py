@@ -10,9 +10,10 @@ from desk import BATCH, SINGLE, paused, watching
 from dev_stack import DevStack
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from life import SETTINGS, Life, eventually
+from life import SETTINGS, Life
 from outside import RATE as RATE_OUTSIDE
 from outside import Outside
+from waiting import until
 
 from api.schemas import lesson_responses as lesson_models
 from creneau.amounts import lesson_amount
@@ -122,7 +123,7 @@ def test_a_whole_life(life: Life, branch: str) -> None:
     assert answer.json()["message"].endswith(f"24.999999999999999998 EDU to the {gets}.")
     paid = {"student": (price, 0), "tutor": (0, price)}[gets]
     assert life.money() == (before[0] - price + paid[0], before[1] + paid[1], before[2])
-    eventually(lambda: life.booking(booking)["payments"] == [payment])
+    until(lambda: life.booking(booking)["payments"] == [payment])
     assert life.booking(booking)["may"] == []
 
 
@@ -149,7 +150,7 @@ def test_the_arbiter_splits_a_dispute_to_the_base_unit(life: Life, share: int) -
     assert got == {who: wei for who, wei in (("student", to_student), ("tutor", to_tutor)) if wei}
     assert life.money() == (before[0] - sum(prices) + to_student, before[1] + to_tutor, before[2] + prices[1])
     assert [lesson["status"] for lesson in data["bookings"]] == ["COMPLETED", "COMPLETED"]
-    eventually(lambda: life.booking(lessons[0])["status"] == "COMPLETED")
+    until(lambda: life.booking(lessons[0])["status"] == "COMPLETED")
     for lesson, part in ((lessons[0], parts[0]), (lessons[2], parts[1])):
         of = {payment["to"]: int(payment["amountWei"]) for payment in life.booking(lesson)["payments"]}
         assert of.get("tutor", 0) == part
@@ -261,7 +262,7 @@ def test_lessons_of_a_batch_are_named_or_all_and_all_or_none(life: Life) -> None
     assert two.json()["message"] == "2 lessons cancelled: 41.666666666666666663 EDU to the student."
     assert len(seen.transactions) == 3
     assert len(seen.transfers) == 1
-    eventually(
+    until(
         lambda: (
             [b["status"] for b in life.student.get(path).json()["data"]["bookings"]]
             == ["CONFIRMED", "CANCELLED", "CANCELLED"]
@@ -309,7 +310,7 @@ def test_wallets_sign_what_was_prepared_for_lessons_that_were_booked_elsewhere(
     keys = {"student": stack.account(4), "tutor": stack.account(5)}
     batch = outside.book()
     path = f"{BATCH}/{batch.hex}"
-    eventually(lambda: clients["tutor"].get(path).status_code == 200)
+    until(lambda: clients["tutor"].get(path).status_code == 200)
     [first, second, third] = clients["student"].get(path).json()["data"]["bookings"]
     assert (first["studentId"], first["tutorId"], first["annonceId"]) == (student.id, tutor.id, None)
     assert (first["description"], first["studentNotes"]) == (None, None)
@@ -376,7 +377,7 @@ def test_two_people_act_at_once_on_one_lesson(life: Life) -> None:
             calls = [("student", "complete"), ("tutor", "cancel")] * 2
             answers = [pool.submit(life.act, who, act, booking) for who, act in calls]
             # Both are in the outbox, one of them at the node.
-            eventually(lambda: int(life.stack.rpc("txpool_status")["pending"], 16) == 1)
+            until(lambda: int(life.stack.rpc("txpool_status")["pending"], 16) == 1)
         results = [answer.result() for answer in answers]
     assert len(seen.transactions) == 1
     statuses = [result.status_code for result in results]
@@ -394,7 +395,7 @@ def test_an_act_goes_on_without_its_client(life: Life) -> None:
         assert answer.status_code == 202
         assert answer.json()["data"]["bookings"][0]["status"] == "PENDING"
         assert answer.json()["message"] == "1 lesson confirmed, on the way."
-    eventually(lambda: life.booking(booking)["status"] == "CONFIRMED")
+    until(lambda: life.booking(booking)["status"] == "CONFIRMED")
     assert life.act("tutor", "confirm", booking).status_code == 200
 
 

@@ -1,6 +1,5 @@
 """Linking a wallet: one signature of that wallet, over the message that was issued, once."""
 
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +15,7 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from sqlalchemy import func, select, update
+from waiting import until
 
 from api.chain.signers import index_of
 from api.db.tables import bookings, challenges, now, users
@@ -105,8 +105,7 @@ def test_former_lessons_stay_his(desk: Desk, key: LocalAccount) -> None:
     """They are listed, and the account that is kept for him still signs for them."""
     client, mine = desk.client, f"/api/blockchain/booking/user/{desk.student.id}"
     [booking] = desk.book(slot("09:00")).json()["data"]["bookings"]
-    while not client.get(mine).json()["data"]:
-        time.sleep(0.01)  # Until the follower has read it.
+    until(lambda: client.get(mine).json()["data"])  # The follower has read it.
     assert link(client, key).status_code == 200
     assert [each["id"] for each in client.get(mine).json()["data"]] == [booking["id"]]
     cancelled = client.patch(f"/api/blockchain/booking/{booking['blockchainTransactionId']}/cancel")
@@ -214,8 +213,7 @@ def test_nobody_has_no_wallet(stack: DevStack, key: LocalAccount) -> None:
 def test_a_tutor_with_lessons_ahead_stays(stack: DevStack, desk: Desk, key: LocalAccount) -> None:
     """A new account has an empty calendar: what he has yet to give could be booked twice."""
     assert desk.book(slot("09:00")).status_code == 200
-    while not _ahead(stack, desk.tutor):
-        time.sleep(0.01)  # Until the follower has read it.
+    until(lambda: _ahead(stack, desk.tutor))  # The follower has read it.
     client = stack.client(desk.tutor.id)
     assert_refused(link(client, key), 409, "lessons_ahead")
     with database(stack).write() as db:

@@ -11,9 +11,10 @@ import pytest
 from desk import BATCH, DAY, SINGLE, Desk, slot
 from dev_stack import DevStack
 from eth_utils.crypto import keccak
-from life import OPERATOR, SETTINGS, Life, eventually
+from life import OPERATOR, SETTINGS, Life
 from outside import Outside
 from sqlalchemy import event, insert, text
+from waiting import until
 
 from api.booking.queries import LessonQueries, Side
 from api.chain.signers import MnemonicCustodian
@@ -56,7 +57,7 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 def seen(life: Life, count: int) -> str:
     """The student's list, once it has so many lessons."""
     path = f"user/{life.desk.student.id}"
-    eventually(lambda: len(get(life.student, path, limit=100)["data"]) == count)
+    until(lambda: len(get(life.student, path, limit=100)["data"]) == count)
     return path
 
 
@@ -109,9 +110,7 @@ def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> N
     outside.confirm(batch, 0b010)
     student = stack.client(users["student"].id)
     path = f"user/{users['student'].id}"
-    eventually(
-        lambda: [b["status"] for b in get(student, path)["data"]] == ["PENDING", "CONFIRMED", "PENDING"]
-    )
+    until(lambda: [b["status"] for b in get(student, path)["data"]] == ["PENDING", "CONFIRMED", "PENDING"])
     listed = get(student, path)["data"]
     assert listed == get(stack.client(users["tutor"].id), f"tutor/{users['tutor'].id}")["data"]
     assert listed == student.get(f"{BATCH}/{batch.hex}").json()["data"]["bookings"]
@@ -125,7 +124,7 @@ def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> N
     outside.send(outside.stranger, abi.publish_data(outside.stranger, outside.listing, 10**18, False))
     order = outside.order((60,)).model_copy(update={"tutor": outside.stranger, "hourly_rate": 1})
     other = outside.create(order)
-    eventually(lambda: len(get(student, path)["data"]) == 4)
+    until(lambda: len(get(student, path)["data"]) == 4)
     [shown] = student.get(f"{BATCH}/{other.hex}").json()["data"]["bookings"]
     assert shown["tutorId"] == outside.stranger
 
@@ -154,7 +153,7 @@ def test_a_lesson_that_no_datetime_can_tell_breaks_no_list(stack: DevStack) -> N
             rows = db.execute(orders.select().where(orders.c.tutor == desk.tutor.wallet)).all()
         return len(rows)
 
-    eventually(lambda: count() == 2)
+    until(lambda: count() == 2)
     assert [b["id"] for b in get(tutor, f"tutor/{desk.tutor.id}")["data"]] == [booked["id"]]
     with store.read() as db:
         far = db.execute(orders.select().where(orders.c.student == student)).one().id
@@ -192,7 +191,7 @@ def test_lists_are_by_status_and_time(life: Life) -> None:
     def ids(**query: Any) -> list[str]:
         return [booking["id"] for booking in get(life.student, path, **query)["data"]]
 
-    eventually(lambda: ids(status="CANCELLED") == [third["id"]])
+    until(lambda: ids(status="CANCELLED") == [third["id"]])
     assert ids(status="PENDING") == [first["id"], fourth["id"]]
     assert ids(status=["CONFIRMED", "CANCELLED"]) == [second["id"], third["id"]]
     assert ids(status="DISPUTED") == []
@@ -282,9 +281,7 @@ def test_sums_say_where_the_money_is(life: Life) -> None:
     life.at(life.start(third))
     life.act("student", "dispute", third)
     assert life.act("operator", "resolve", third, {"tutorShareBps": 2500}).status_code == 200
-    eventually(
-        lambda: get(life.student, f"{life.desk.student.id}/stats")["data"]["byStatus"]["COMPLETED"] == 2
-    )
+    until(lambda: get(life.student, f"{life.desk.student.id}/stats")["data"]["byStatus"]["COMPLETED"] == 2)
     spent, refunded = 35 + 26.25 / 4, 17.5 + 26.25 * 3 / 4
     shared: dict[str, Any] = {
         "count": 4,
@@ -386,7 +383,7 @@ def test_days_are_days(stack: DevStack) -> None:
     desk = Desk.of(stack, time_zone="Pacific/Auckland")
     booked = desk.book(slot("00:15")).json()["data"]["bookings"]
     path = f"user/{desk.student.id}"
-    eventually(lambda: len(get(desk.client, path)["data"]) == 1)
+    until(lambda: len(get(desk.client, path)["data"]) == 1)
     assert get(desk.client, path)["data"] == booked
     assert (booked[0]["date"], booked[0]["time"]) == (DAY, "00:15")
     assert booked[0]["startsAt"] < f"{DAY}T00:00:00Z"

@@ -4,13 +4,19 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
+
 from dev_stack import DevStack
 from outside import Following, Outside
+from proxy import Proxy
 from sqlalchemy import delete, update
+from waiting import PATIENCE, until
 
 from api.db.tables import actions, bookings, orders
 from api.settings import Settings
@@ -68,7 +74,7 @@ def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Follo
         db.execute(update(orders).values(instant=True))
     assert following.rows() != before
     process = rebuild(following.settings)
-    told, errors = process.communicate(timeout=60)
+    told, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     head = int(stack.rpc("eth_blockNumber"), 16)
     assert told.splitlines()[-1].startswith(f"60 bookings up to block {head}, in ")
@@ -80,25 +86,29 @@ def test_one_that_is_killed_anywhere_leaves_a_view_that_the_next_one_goes_on_wit
 ) -> None:
     before = following.rows()
     end = following.view.position()
-    settings = following.settings.model_copy(update={"follow_blocks": 2})
     for target in random.Random(7).sample(range(10, end.number - 10), 2):
-        process = rebuild(settings)
-        while process.poll() is None and following.view.position() == end:
-            time.sleep(0.001)
-        while process.poll() is None and following.view.position().number < target:
-            time.sleep(0.001)
-        process.kill()
-        process.communicate()
+        with Proxy(following.settings.rpc_url, 7) as proxy:
+            more = {"follow_blocks": 2, "rpc_url": proxy.url}
+            proxy.hold(lambda call, last=target: first_block(call) > last)
+            process = rebuild(following.settings.model_copy(update=more))
+            until(lambda last=target: last <= following.view.position().number < end.number)
+            process.kill()
+            process.communicate()
         assert target <= following.view.position().number < end.number
         following.catch_up()
         assert following.rows() == before
+
+
+def first_block(call: dict[str, Any]) -> int:
+    """From where on logs are asked for; 0 for any other call."""
+    return int(call["params"][0].get("fromBlock", "0x0"), 16) if call["method"] == "eth_getLogs" else 0
 
 
 def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Following) -> None:
     before = following.rows()
     stack.start_shim(database_url=following.settings.database_url, follow_seconds=0.01)
     process = rebuild(following.settings.model_copy(update={"follow_blocks": 3}))
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert following.rows() == before
     assert stack.client().get("/readyz").status_code == 200
@@ -108,6 +118,6 @@ def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Follo
 def test_without_a_node_nothing_is_dropped(following: Following) -> None:
     before = following.rows()
     process = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"}))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors.splitlines()[-1]) == (1, "NodeUnavailable: MaxRetryError")
     assert following.rows() == before

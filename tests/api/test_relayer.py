@@ -1,6 +1,5 @@
 """The relayer when it does not go smoothly: what happens between a batch's acceptance and its final block."""
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from desk import BATCH, EDU, Desk, failures, paused, rows_of, slot, until, wait_for, watching
+from desk import BATCH, EDU, Desk, failures, paused, rows_of, slot, wait_for, watching
 from dev_stack import DevStack
 from sqlalchemy import update
+from waiting import until
 
 from api.chain.rpc import Call
 from api.db import repository
@@ -113,8 +113,7 @@ def test_a_transaction_that_the_node_forgot_is_sent_again_as_it_was(stack: DevSt
         location = desk.book(slot("09:00"), headers=ASYNC).headers["location"]
         sent = wait_for(desk, location, "submitted")["transactionHash"]
         assert stack.rpc("anvil_dropTransaction", sent) == sent
-        while stack.rpc("eth_getTransactionByHash", sent) is None:
-            pass
+        until(lambda: stack.rpc("eth_getTransactionByHash", sent))
     assert wait_for(desk, location, "mined", "final")["transactionHash"] == sent
     assert desk.balance() == 965 * EDU
 
@@ -250,8 +249,7 @@ def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk,
 
     assert taken({batch_id}, minute) == [batch_id]
     assert taken(set(), minute) == []
-    time.sleep(0.001)
-    assert taken(set(), 1) == [batch_id]
+    until(lambda: taken(set(), 1) == [batch_id])
     with shim.store.write() as db:  # By a clock that is an hour ahead.
         db.execute(update(transactions).values(created_at=transactions.c.created_at + 60 * minute))
     assert taken(set(), minute) == [batch_id]

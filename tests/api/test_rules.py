@@ -7,7 +7,6 @@ a round.
 import itertools
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
+from waiting import until
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -64,7 +64,7 @@ def make_shim(stack: DevStack, tmp_path: Path) -> Iterator[ShimMaker]:
         for index in indices.split(","):
             stack.rpc("anvil_setBalance", stack.account(int(index)).address, hex(10**20))
         own = {"database_url": f"sqlite:///{tmp_path / 'own.db'}", "relayer_mnemonic_index": indices}
-        quick = {"resend_seconds": 0.001, "lease_seconds": 0.5}
+        quick = {"resend_seconds": 0.001, "lease_seconds": 60}
         made.append(Services.build(stack.settings.model_copy(update=own | quick | more), stack.directory))
         return made[-1]
 
@@ -102,12 +102,13 @@ def add(shim: Services, name: str, call: bytes = b"", **more: Any) -> None:
 
 def work(shim: Services, submission_id: str, *states: State) -> Any:
     """Rounds until the send is in one of these states."""
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
+
+    def arrives() -> bool:
         shim.relayer.tick()
-        if (row := row_of(shim, submission_id)).state in states:
-            return row
-    raise AssertionError(f"still {row.state}")
+        return row_of(shim, submission_id).state in states
+
+    until(arrives, f"it is in none of {states}")
+    return row_of(shim, submission_id)
 
 
 def attempts_of(shim: Services, submission_id: str) -> list[Any]:
@@ -747,15 +748,39 @@ def test_two_processes_do_not_sign_for_one_lesson(
     assert work(two, second, State.REJECTED).left_out[0]["code"] == "taken"
 
 
-def test_a_lease_that_is_renewed_is_kept(database: str, make_shim: ShimMaker) -> None:
-    owner, other = (make_shim("98", database_url=database, lease_seconds=0.6) for _ in range(2))
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
+class Clock:
+    """What processes read on their clocks, in seconds: it goes on only when a test says so."""
+
+    def __init__(self) -> None:
+        self._now = 0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def go_on(self, seconds: int) -> None:
+        self._now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that leases run out by."""
+    clock = Clock()
+    monkeypatch.setattr("api.outbox.leases.time", clock)
+    return clock
+
+
+def test_a_lease_that_is_renewed_is_kept(database: str, make_shim: ShimMaker, clock: Clock) -> None:
+    owner, other = (make_shim("98", database_url=database, lease_seconds=60) for _ in range(2))
+    for _ in range(10):
         assert len(owner.relayer.leases.renew()) == 1
         assert other.relayer.leases.renew() == []
-    while not other.relayer.leases.renew():
-        assert time.monotonic() < until + 10
-    assert time.monotonic() > until + 0.3
+        clock.go_on(20)
+    owner.relayer.leases.renew()
+    for seconds in (0, 60):
+        clock.go_on(seconds)
+        assert other.relayer.leases.renew() == []
+    clock.go_on(1)
+    assert len(other.relayer.leases.renew()) == 1
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -777,20 +802,23 @@ def test_each_process_has_a_key_of_its_own(database: str, make_shim: ShimMaker) 
 
 
 def test_a_dead_processs_work_is_taken_over(
-    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker
+    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker, clock: Clock
 ) -> None:
-    dead, alive = (make_shim("93,94", database_url=database, lease_seconds=0.3) for _ in range(2))
+    dead, alive = (make_shim("93,94", database_url=database, lease_seconds=60) for _ in range(2))
     alive.relayer.leases.renew()
     batch_id = place(dead, desk, "09:00")
     with paused(stack):
         sent = work(dead, batch_id, State.SUBMITTED)
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
     own = alive.relayer.address
+    for _ in range(2):  # The dead one's lease stands still for longer than its term.
+        clock.go_on(61)
+        assert own in alive.relayer.leases.renew()
     row = work(alive, batch_id, State.MINED)
     assert (row.signer, row.transaction_hash) == (sent.signer, sent.transaction_hash)
     assert row.signer != own
     assert alive.relayer.address == own  # For new work.
-    time.sleep(0.2)
+    clock.go_on(20)
     assert alive.relayer.leases.renew() == [own]
     with alive.store.read() as db:  # The other key is free for whoever comes.
         assert [*db.scalars(select(leases.c.address).where(leases.c.owner != ""))] == [own]

@@ -2,7 +2,6 @@
 
 import itertools
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,9 +12,9 @@ import httpx
 import pytest
 from desk import BATCH, Desk, log_lines, slot
 from dev_stack import DevStack, free_port
-from life import eventually
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from waiting import PATIENCE, until
 
 from api import middleware as security
 from api.app import create_app
@@ -101,7 +100,8 @@ def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, desk: Desk) -> 
         assert httpx.post(url + BATCH, content=b" " * 998 + b"{}", headers=headers).status_code == 422
         assert httpx.get(url + "/livez", headers={"X-Long": "x" * 4000}).status_code == 200
         # Headers without end: the connection is closed when it is too much, not when memory is.
-        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=20) as connection:
+        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
+        with socket.create_connection(address, timeout=PATIENCE) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: ")
             sent = 0
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -115,13 +115,10 @@ def test_connections_are_bounded(stack: DevStack) -> None:
     with another(stack, max_connections=5) as url:
         address = "127.0.0.1", int(url.rsplit(":", 1)[1])
         held = [socket.create_connection(address) for _ in range(6)]
-        until = time.monotonic() + 10
-        while httpx.get(url + "/livez").status_code != 503:  # They are counted a moment later.
-            assert time.monotonic() < until
+        until(lambda: httpx.get(url + "/livez").status_code == 503)  # They are counted a moment later.
         for connection in held:
             connection.close()
-        while httpx.get(url + "/livez").status_code != 200:
-            assert time.monotonic() < until
+        until(lambda: httpx.get(url + "/livez").status_code == 200)
 
 
 # --- What browsers obey ---
@@ -186,7 +183,7 @@ def test_a_limit_that_cant_be_read_is_refused() -> None:
 def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:
     answer = stack.client().get(PATH, headers={"X-Request-ID": "refused-1"})
     assert answer.json()["code"] == "token_missing"
-    eventually(lambda: bool(log_lines(stack, request_id="refused-1", event="request")))  # After the answer.
+    until(lambda: bool(log_lines(stack, request_id="refused-1", event="request")))  # After the answer.
     [line] = log_lines(stack, request_id="refused-1", event="request")
     assert (line["status"], line["code"]) == (401, "token_missing")
 

@@ -5,7 +5,7 @@ import re
 import httpx
 from desk import EDU, Desk, log_lines, slot, watching
 from dev_stack import DevStack
-from life import eventually
+from waiting import until
 
 TAG = "[CREATE_BATCH_BOOKING]"
 
@@ -23,7 +23,7 @@ def test_1_two_consecutive_slots_can_be_selected(desk: Desk) -> None:
 def test_2_the_request_is_sent_once_instead_of_twice(stack: DevStack, desk: Desk) -> None:
     with watching(stack) as seen:
         desk.book(slot("09:00"), slot("10:00"), headers={"X-Request-ID": "seed-2"})
-    eventually(lambda: bool(log_lines(stack, event="request", request_id="seed-2")))  # After the answer.
+    until(lambda: bool(log_lines(stack, event="request", request_id="seed-2")))  # After the answer.
     assert len(log_lines(stack, event="request", request_id="seed-2")) == 1
     assert len(seen.transactions) == 1
 

@@ -1,7 +1,6 @@
 """Own wallets: prepare, sign, submit. The chain books exactly what was shown and signed, or nothing."""
 
 import itertools
-import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from hexbytes import HexBytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
+from waiting import until
 
 from api.booking.wallet import WalletBookings
 from api.chain.escrow import ChainSnapshot
@@ -447,8 +447,7 @@ def test_parallel_permits_of_one_wallet_waste_no_gas(stack: DevStack, wallet: Wa
     with watching(stack) as seen, ThreadPoolExecutor(4) as pool:
         with paused(stack):
             asked = [pool.submit(wallet.sign_and_submit, answer) for answer in answers]
-            while count_sends(stack, answers) < 4:
-                time.sleep(0.01)
+            until(lambda: count_sends(stack, answers) == 4)
         results = [each.result() for each in asked]
     assert Counter(result.status_code for result in results) == {200: 1, 409: 3}
     refused = {result.json()["code"] for result in results if result.status_code == 409}

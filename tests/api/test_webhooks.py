@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk, log_lines, paused, slot, until, wait_for
+from desk import Desk, log_lines, paused, slot, wait_for
 from dev_stack import DevStack, free_port
 from postgres import PostgreSQL
 from pydantic import ValidationError
 from sqlalchemy import func, insert, select
 from standardwebhooks import Webhook
+from waiting import PATIENCE, until
 
 from api.db.store import Store
 from api.db.tables import webhooks
@@ -71,7 +72,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def settings(urls: str, **more: object) -> Settings:
-    quick = {"webhook_retry_seconds": 0.05, "webhook_attempts": 4, "webhook_timeout_seconds": 5}
+    quick = {"webhook_retry_seconds": 0.05, "webhook_attempts": 4, "webhook_timeout_seconds": PATIENCE}
     given = {"webhook_urls": urls, "webhook_secret": f"{SECRET} {OLD_SECRET}"}
     return Settings(_env_file=None, **given | quick | more)  # type: ignore[arg-type]
 
@@ -168,14 +169,14 @@ def test_a_slow_endpoint_delays_no_other_and_no_other_batch(store: Store, receiv
 
     def answer(message_id: str) -> int:
         if message_id == "msg_1":
-            release.wait(20)
+            release.wait(PATIENCE)
         return 200
 
     receiver.answers["/slow"] = answer
     put(store, slow, "msg_1", "msg_2", batch="0xa")
     put(store, slow, "msg_3", batch="0xb")
     put(store, quick, "msg_1", "msg_2", batch="0xa")
-    with delivering(store, settings(f"{slow} {quick}", webhook_timeout_seconds=30)):
+    with delivering(store, settings(f"{slow} {quick}")):
         until(lambda: len(receiver.got["/quick"]) == 2 and len(receiver.got["/slow"]) == 1)
         assert [message["id"] for message in receiver.got["/slow"]] == ["msg_3"]
         release.set()
@@ -186,13 +187,14 @@ def test_a_slow_endpoint_delays_no_other_and_no_other_batch(store: Store, receiv
 def test_an_endpoint_that_never_answers_is_tried_again(store: Store, receiver: Receiver) -> None:
     url, release = f"{receiver.url}/stuck", threading.Event()
     receiver.answers["/stuck"] = lambda _: (
-        200 if len(receiver.asked["/stuck"]) > 1 or release.wait(20) else 500
+        200 if len(receiver.asked["/stuck"]) > 1 or release.wait(PATIENCE) else 500
     )
     put(store, url, "msg_1")
-    with delivering(store, settings(url, webhook_timeout_seconds=0.2)):
+    with delivering(store, settings(url, webhook_timeout_seconds=0.2, webhook_attempts=1000)):
         until(lambda: not left(store, dead=False))
     release.set()
     assert set(receiver.asked["/stuck"]) == {"msg_1"}
+    assert len(receiver.asked["/stuck"]) > 1
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
@@ -233,7 +235,7 @@ def hooked(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A shim of its own, with webhooks; its secrets come from a file."""
     secrets = tmp_path_factory.mktemp("secrets") / "webhooks"
     secrets.write_text(f"{SECRET}\n{OLD_SECRET}\n")
-    quick = {"webhook_retry_seconds": 0.05, "webhook_timeout_seconds": 1, "confirmations": 2}
+    quick = {"webhook_retry_seconds": 0.05, "webhook_timeout_seconds": PATIENCE, "confirmations": 2}
     with DevStack(
         settings={
             "webhook_urls": f"{receiver.url}/shim",
@@ -313,7 +315,7 @@ def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack,
 
     def hold(_: str) -> int:
         held.set()
-        return 204 if release.wait(20) else 500
+        return 204 if release.wait(PATIENCE) else 500
 
     receiver.answers["/shim"] = hold
     batch_id = desk.book(slot("09:00")).json()["data"]["batchId"]

@@ -11,9 +11,8 @@ Each test has a short form, which is the default, and a long one, which `make ch
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 from stacks import SETTINGS, ChaosStack, Shims, StackMaker, alive
+from waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,9 @@ def shims() -> Iterator[Shims]:
     """Starts shims, and sees to it that at the end no process is left."""
     with Shims() as shims:
         yield shims
-    until = time.monotonic() + 5
-    while (left := [group for group in shims.groups if alive(group)]) and time.monotonic() < until:
-        time.sleep(0.05)
-    for group in left:
+    with suppress(AssertionError):
+        until(lambda: not any(map(alive, shims.groups)), seconds=30)
+    for group in (left := [group for group in shims.groups if alive(group)]):
         os.killpg(group, signal.SIGKILL)
     assert not left, f"process groups {left} were left running"
 

@@ -5,8 +5,8 @@ import random
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import date as date_type
 from datetime import timedelta
@@ -16,6 +16,7 @@ import httpx
 from desk import DAY, EDU, Desk
 from dev_stack import DevStack
 from outside import Following, statuses
+from waiting import PATIENCE
 
 from api.__main__ import rebuild
 from api.booking.models import frontend_id
@@ -23,9 +24,6 @@ from creneau import abi, events
 from creneau.events import BookingsCreated, Transfer
 from creneau.order import booking_id
 from creneau.types import to_bytes32, to_hex
-
-WAIT = 45
-"""Seconds after which a batch that is not settled counts as lost."""
 
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
 
@@ -35,6 +33,10 @@ def seed() -> int:
     chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     print(f"CHAOS_SEED={chosen}")
     return chosen
+
+
+class Refused(AssertionError):
+    """A batch that had to be booked was refused."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Request:
 
     def settle(self, url: str | None = None) -> dict[str, Any]:
         """Asks until the batch is in a block, as a client does; the answer's data."""
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + PATIENCE
         last: object = "nobody answers"
         while time.monotonic() < until:
             answer = self.ask(url)
@@ -76,7 +78,8 @@ class Request:
                 if answer.status_code == 200:
                     data: dict[str, Any] = answer.json()["data"]
                     return data
-                assert answer.status_code in {202, 503}, answer.text
+                if answer.status_code not in {202, 503}:
+                    raise Refused(answer.text)
             time.sleep(0.1)
         raise AssertionError(f"{self.key} is not settled: {last}")
 
@@ -113,6 +116,16 @@ class Ledger:
         if wanted:
             with ThreadPoolExecutor(min(16, len(wanted))) as pool:
                 list(pool.map(lambda pair: pair[0].settle(pair[1]), zip(wanted, targets, strict=True)))
+
+    def settle_meanwhile(
+        self, happens: Callable[[], object], requests: Sequence[Request] | None = None
+    ) -> None:
+        """Settles them, while this happens ten times a second."""
+        with ThreadPoolExecutor(1) as pool:
+            settled = pool.submit(self.settle, requests)
+            while not wait([settled], timeout=0.1).done:
+                happens()
+            settled.result()
 
     # --- Proof ---
 
@@ -151,7 +164,7 @@ class Ledger:
         """The view comes to say what the contract says of each lesson, and a rebuild leaves the same rows."""
         following = Following(self.stack.settings)
         try:
-            until = time.monotonic() + WAIT
+            until = time.monotonic() + PATIENCE
             while (view := _statuses(following)) != (chain := statuses(self.stack)):
                 assert time.monotonic() < until, f"the view has {view}, the chain {chain}"
                 time.sleep(0.05)

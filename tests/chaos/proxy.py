@@ -54,7 +54,7 @@ class Proxy:
         self.node_url = node_url
         self._random = random.Random(seed)
         self._http = urllib3.PoolManager(maxsize=64, retries=False, timeout=60)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._rate = 0.0
         self._faults: list[Fault] = []
         self._next: list[Fault] = []
@@ -63,6 +63,10 @@ class Proxy:
         self.rewrite: Callable[[dict[str, Any], Any], Any] | None = None
         """Called with each call and its result, for faults that are not in the list; what to tell instead."""
         self.hang_seconds = 12.0
+        self._held: Callable[[dict[str, Any]], bool] | None = None
+        self._let_go = threading.Condition(self._lock)
+        self.answered: Counter[str] = Counter()
+        """How many calls of each method were answered, and not only passed on."""
         self.requests = 0
         self.seen: Counter[str] = Counter()
         """How often each fault happened."""
@@ -74,9 +78,26 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.let_go()
         self._server.shutdown()
         self._server.server_close()
         self._http.clear()
+
+    def hold(self, held: Callable[[dict[str, Any]], bool]) -> None:
+        """From now on a request with a call for which `held` is true is not passed on before `let_go`."""
+        with self._let_go:
+            self._held = held
+
+    def let_go(self) -> None:
+        """Passes on what is held."""
+        with self._let_go:
+            self._held = None
+            self._let_go.notify_all()
+
+    def enter(self, calls: list[dict[str, Any]]) -> None:
+        """Waits as long as such a request is held."""
+        with self._let_go:
+            self._let_go.wait_for(lambda: self._held is None or not any(map(self._held, calls)))
 
     def misbehave(self, rate: float, faults: Iterable[Fault] = TRANSIENT) -> None:
         """From now on so many of the requests go wrong, in one of these ways. A rate of 0 heals it."""
@@ -173,6 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parsed = json.loads(body)
         calls = parsed if isinstance(parsed, list) else [parsed]
+        self.proxy.enter(calls)
         fault = self.proxy.choose(calls)
         if fault in {Fault.DROP, Fault.RESET}:
             if fault == Fault.RESET:
@@ -208,6 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = json.dumps(answers if isinstance(parsed, list) else answers[0]).encode()
             self._reply(200, content, half=fault == Fault.HALF)
+            self.proxy.answered.update(call["method"] for call in calls)
 
     def _reply(self, status: int, content: bytes, *, half: bool = False) -> None:
         self.send_response(status)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import httpx
 from dev_stack import DevStack, free_port
+from waiting import PATIENCE
 
 SETTINGS: dict[str, object] = {
     "log_format": "json",
@@ -161,7 +162,7 @@ class ChaosStack(DevStack):
         """The shim is not killed any more."""
         (self.data_dir / "kill").unlink(missing_ok=True)
 
-    def was_killed(self, seconds: float = 10) -> bool:
+    def was_killed(self, seconds: float = PATIENCE) -> bool:
         """Whether the shim is killed by itself within this time."""
         try:
             return self.shim.wait(timeout=seconds) == -signal.SIGKILL

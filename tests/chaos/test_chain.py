@@ -1,16 +1,17 @@
 """What a chain does to transactions: raises its price, forgets, reorganises, lets others use the key."""
 
 import sqlite3
-import time
 from contextlib import closing
 from typing import Any
 
 import pytest
-from desk import EDU, paused
+from desk import EDU, log_lines, paused
+from desk import wait_for as at
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 from ledger import Ledger, Request
 from stacks import SETTINGS, ChaosStack, StackMaker
+from waiting import until
 
 GWEI = 10**9
 FINALITY = int(str(SETTINGS["confirmations"]))
@@ -36,14 +37,7 @@ def submitted(request: Request) -> str:
 
 def wait_for(request: Request, *states: str) -> dict[str, Any]:
     """What is told of the batch once it is in one of these states."""
-    until = time.monotonic() + 30
-    location = f"/api/blockchain/booking/batch/{batch_id(request)}"
-    while time.monotonic() < until:
-        data: dict[str, Any] = request.desk.client.get(location).json()["data"]
-        if data["state"] in states:
-            return data
-        time.sleep(0.02)
-    raise AssertionError(f"still {data['state']}, not {states}")
+    return at(request.desk, f"/api/blockchain/booking/batch/{batch_id(request)}", *states)
 
 
 def batch_id(request: Request) -> str:
@@ -83,10 +77,7 @@ def test_a_base_fee_that_jumps_is_followed(stack: ChaosStack, ledger: Ledger) ->
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(max(offered) * 3))
         stack.rpc("evm_mine")
         assert all(stack.rpc("eth_getTransactionReceipt", sent) is None for sent in first)
-        until = time.monotonic() + 20
-        while {sent["hash"] for sent in pool(stack)} & set(first):
-            assert time.monotonic() < until, "not replaced"
-            time.sleep(0.05)
+        until(lambda: {sent["hash"] for sent in pool(stack)}.isdisjoint(first), "not replaced")
     ledger.settle()
     ledger.prove(relayers=stack.relayers)
     assert {request.settle()["transactionHash"] for request in requests}.isdisjoint(first)
@@ -94,14 +85,15 @@ def test_a_base_fee_that_jumps_is_followed(stack: ChaosStack, ledger: Ledger) ->
 
 def test_nothing_is_offered_above_the_cap(stack: ChaosStack, ledger: Ledger) -> None:
     """Above the cap it waits, and goes on when the price has come down."""
-    [desk] = ledger.desks(1)
-    request = ledger.request(desk)
+    request, *more = (ledger.request(desk) for desk in ledger.desks(4))
+    dear = "gas costs more than the caps allow"
     with paused(stack):
         submitted(request)
-        for _ in range(3):
+        for later in more:
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(1000 * GWEI))
             stack.rpc("evm_mine")
-            time.sleep(1)
+            later.ask(**ASYNC)
+            until(lambda: log_lines(stack, event=dear, send_id=batch_id(later)))  # noqa: B023  # at once
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
         stack.rpc("evm_mine")
     ledger.settle()
@@ -118,10 +110,7 @@ def test_transactions_that_the_node_forgets(stack: ChaosStack, ledger: Ledger) -
         sent = [submitted(request) for request in requests]
         for one in sent[::2]:
             stack.rpc("anvil_dropTransaction", one)
-        until = time.monotonic() + 20
-        while len(pool(stack)) < len(requests):
-            assert time.monotonic() < until, "not sent again"
-            time.sleep(0.05)
+        until(lambda: len(pool(stack)) == len(requests), "not sent again")
     ledger.settle()
     ledger.prove(relayers=stack.relayers)
 
@@ -141,10 +130,7 @@ def test_an_outsider_uses_the_relayers_nonce(stack: ChaosStack, ledger: Ledger) 
             rich = {"maxFeePerGas": hex(500 * GWEI), "maxPriorityFeePerGas": hex(400 * GWEI), "nonce": nonce}
             stack.rpc("eth_sendTransaction", theirs | rich)
             stack.rpc("evm_mine")
-    for _ in range(FINALITY + 2):
-        stack.rpc("evm_mine")
-        time.sleep(0.2)
-    ledger.settle()
+    ledger.settle_meanwhile(lambda: stack.rpc("evm_mine"))
     ledger.prove()
 
 
@@ -164,14 +150,13 @@ def test_reorganisations(stack: ChaosStack, ledger: Ledger, depth: int, survives
     raw = [stack.rpc("eth_getRawTransactionByHash", sent) for sent in before] if survives else []
     moved = [[one, place % depth] for place, one in enumerate(raw[-depth:])]
     stack.rpc("anvil_reorg", depth, moved)
-    until = time.monotonic() + 30
-    while True:
+
+    def are_final() -> bool:
         stack.rpc("evm_mine")
-        states = [wait_for(request, "submitted", "mined", "final", "signed")["state"] for request in requests]
-        if set(states) == {"final"}:
-            break
-        assert time.monotonic() < until, states
-        time.sleep(0.1)
+        states = (wait_for(request, "submitted", "mined", "final", "signed") for request in requests)
+        return {told["state"] for told in states} == {"final"}
+
+    until(are_final)
     ledger.prove(relayers=stack.relayers)
     assert all(request.desk.balance() == 100_000 * EDU - 2 * 35 * EDU for request in requests)
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from desk import paused
+from desk import Desk, paused
 from dev_stack import free_port
-from ledger import Ledger, Request, seed
+from ledger import Ledger, Refused, Request, seed
 from proxy import TRANSIENT, Fault, Proxy
 from stacks import LONG, RUNS, SETTINGS, ChaosStack, StackMaker
+from waiting import until
 
 GWEI = 10**9
 QUICK: dict[str, object] = {"bump_seconds": 0.5, "max_fee_wei": 500 * GWEI}
@@ -36,6 +37,7 @@ def ask(requests: list[Request]) -> None:
 
 
 SENDS, LOOKS = "eth_sendRawTransaction", "eth_getTransactionReceipt"
+LOOKS_FIRST = "eth_estimateGas"
 BOTH = ["sqlite", "postgresql"]
 COMBINATIONS = [(database, method) for database in BOTH for method in (SENDS, LOOKS)]
 
@@ -72,11 +74,48 @@ def test_an_answer_that_never_comes(stack: ChaosStack, proxy: Proxy) -> None:
     ledger.prove(relayers=stack.relayers)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=Refused,
+    reason="what a batch relies on is looked at when it is accepted, and not again when it is sent",
+)
+@pytest.mark.parametrize("ground", ["publication", "permit"])
+def test_what_a_batch_relies_on_is_reorganised_away(stack: ChaosStack, proxy: Proxy, ground: str) -> None:
+    """The first batch publishes or permits; the second is accepted on top, and sent when that is gone."""
+    ledger = Ledger(stack)
+    one, other = ledger.desks(2)
+    # One's student permits, or other's annonce is published: both are final, and only the ground is missing.
+    ledger.request(one if ground == "publication" else other).settle()
+    stack.rpc("anvil_mine", hex(int(str(SETTINGS["confirmations"])) + 2))
+    desk = Desk(stack, one.student, other.tutor, other.annonce)
+    ledger.request(desk).settle()
+    second = ledger.request(desk)
+    stack.rpc("evm_setAutomine", False)
+    proxy.hold(lambda call: call["method"] == LOOKS_FIRST)
+    ask([second])
+    assert [answer.json()["data"]["state"] for answer in second.answers] == ["accepted"]
+    stack.rpc("anvil_reorg", 1, [])
+    before = proxy.answered[LOOKS_FIRST]
+    proxy.let_go()
+    until(lambda: proxy.answered[LOOKS_FIRST] > before)
+    stack.rpc("evm_setAutomine", True)
+    stack.rpc("evm_mine")
+    ledger.settle()
+    ledger.prove(relayers=stack.relayers)
+
+
 def test_anything_at_any_time(stack: ChaosStack, proxy: Proxy) -> None:
-    """Faults at random rates, on top of a chain that jumps, forgets and reorganises."""
+    """Faults at random rates, on top of a chain that jumps, forgets and reorganises.
+
+    Left out is what it does not survive yet:
+
+    - A reorganisation of the publication or of the permit that an accepted batch relies on, see above: each
+      desk has booked before, and its first batch is final.
+    """
     chosen = random.Random(seed())
     ledger = Ledger(stack)
     desks = ledger.desks(4)
+    ledger.settle([ledger.request(desk) for desk in desks])
     stack.rpc("anvil_mine", hex(int(str(SETTINGS["confirmations"])) + 2))
     for _ in range(RUNS):
         some = [
@@ -87,17 +126,13 @@ def test_anything_at_any_time(stack: ChaosStack, proxy: Proxy) -> None:
         with paused(stack):
             ask(some)
             for happens in chosen.sample(WEATHER, chosen.randint(0, len(WEATHER))):
-                time.sleep(chosen.uniform(0, 0.5))
+                time.sleep(chosen.uniform(0, 0.5))  # Of the weather, too, nobody knows when.
                 happens(stack, chosen)
         if chosen.random() < 0.5:
             stack.rpc("anvil_reorg", chosen.randint(1, 3), [])
         proxy.heal()
-        with ThreadPoolExecutor(1) as pool:
-            settled = pool.submit(ledger.settle, some)
-            while not settled.done():  # A nonce that somebody else used is free again when that is final.
-                mine(stack, chosen)
-                time.sleep(0.1)
-            settled.result()
+        # A nonce that somebody else used is free again when that is final.
+        ledger.settle_meanwhile(lambda: mine(stack, chosen), some)
     ledger.prove(relayers=stack.relayers)
     faults = {str(fault): count for fault, count in sorted(proxy.seen.items())}
     print(f"{len(ledger.requests)} keys, {proxy.requests} requests to the node, {faults}")

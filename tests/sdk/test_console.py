@@ -65,7 +65,6 @@ def ape_console(*lines: str, **environment: str) -> str:
         env={k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")} | environment,
         capture_output=True,
         text=True,
-        timeout=100,
         check=True,
     )
     assert "Traceback" not in console.stdout + console.stderr

@@ -52,7 +52,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pip(*arguments: str, cwd: Path) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    subprocess.run(command, cwd=cwd, check=True, timeout=100)
+    subprocess.run(command, cwd=cwd, check=True)
 
 
 def test_the_wheel_has_the_abi_and_says_that_it_is_typed(wheel: Path) -> None:
@@ -78,7 +78,6 @@ def test_it_books_from_another_folder(wheel: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
     )
 
     assert told.returncode == 0, told.stderr

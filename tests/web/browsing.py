@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from dev_stack import ROOT, DevStack
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect
+from waiting import PATIENCE
 
 from api.people.directory import Annonce, User
 
@@ -30,7 +31,7 @@ _FINDINGS = """async () => (await axe.run()).violations.map(
 
 BOOKING = "/api/blockchain/booking"
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @dataclass

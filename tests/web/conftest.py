@@ -19,7 +19,13 @@ from playwright.sync_api import Browser, sync_playwright
 def stack() -> Iterator[DevStack]:
     if not (ROOT / "web" / "dist" / "index.html").exists():
         pytest.fail("the page is not built: run `make setup` (or `npm run build`)")
-    settings = {"demo": True, "log_format": "json", "confirmations": 3, "resend_seconds": 0.5}
+    settings = {
+        "demo": True,
+        "log_format": "json",
+        "confirmations": 3,
+        "resend_seconds": 0.5,
+        "wait_seconds": 50,
+    }
     with DevStack(settings=settings) as stack:
         stack.seed()
         yield stack

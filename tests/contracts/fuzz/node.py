@@ -6,16 +6,18 @@ times that the test chooses to the second, so there is nothing between the test 
 
 import http.client
 import json
-import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from local_node import LocalNode
 
 from creneau.abi import decode, encode
 
@@ -46,21 +48,12 @@ class Node:
     """An anvil process with `accounts` unlocked accounts and these options, and one connection to it."""
 
     def __init__(self, *options: str, accounts: int = 20) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        command = [
-            "anvil",
-            "--silent",
-            "--port",
-            str(port),
-            "--accounts",
-            str(accounts),
-            "--mnemonic",
-            MNEMONIC,
-        ]
-        command += ["--base-fee", "0", "--gas-limit", "100000000", "--order", "fifo", *options]
-        self._process = subprocess.Popen(command)
-        self._connection = _connect(port)
+        given = ["--accounts", str(accounts), "--mnemonic", MNEMONIC]
+        given += ["--base-fee", "0", "--gas-limit", "100000000", "--order", "fifo", *options]
+        with tempfile.TemporaryDirectory() as folder:  # Of the log, which stays empty.
+            self._node = LocalNode(Path(folder), options=given)
+            self._node.start(_spawn)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._node.port, timeout=300)
         self.accounts = [to_checksum_address(account) for account in self.rpc("eth_accounts")]
 
     def __enter__(self) -> Self:
@@ -68,8 +61,7 @@ class Node:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-        self._process.terminate()
-        self._process.wait()
+        self._node.stop()
 
     def rpc(self, method: str, *params: Any) -> Any:
         """One call of the node."""
@@ -193,17 +185,10 @@ def plain(value: Any) -> Any:
     return to_checksum_address(value) if isinstance(value, str) and value.startswith("0x") else value
 
 
-def _connect(port: int) -> http.client.HTTPConnection:
-    """A connection to a node that is still starting."""
-    for _ in range(200):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        try:
-            connection.connect()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return connection
-    raise RuntimeError("anvil did not start")
+def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """A node in this process's group, which a run over mutants ends as one."""
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _result(answer: Json) -> Any:
