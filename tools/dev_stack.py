@@ -7,10 +7,8 @@
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from typing import Any, Self
 
 import httpx
 from eth_account.signers.local import LocalAccount
+from local_node import LocalNode, end, free_port
 from web3 import Web3
 
 from api.auth import mint
@@ -57,10 +56,9 @@ class DevStack:
         self._keep = data_dir is not None
         self.data_dir = data_dir.absolute() if data_dir else Path(tempfile.mkdtemp(prefix="creneau-"))
         self.port = port or free_port()
-        self.node_port = node_port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.rpc_url = f"http://127.0.0.1:{self.node_port}"
-        self._block_time = block_time
+        state = self.data_dir / "chain.json" if self._keep else None
+        self._node = LocalNode(self.data_dir, port=node_port, state=state, block_time=block_time)
         self._more_settings = dict(settings or {})
         self._processes: list[subprocess.Popen[bytes]] = []
         self._shim: subprocess.Popen[bytes] | None = None
@@ -117,8 +115,9 @@ class DevStack:
         if self._store is not None:
             self._store.close()
         for process in reversed(self._processes):
-            _stop(process)
+            end(process)
         self._processes.clear()
+        self._node.stop()
         if not self._keep:
             shutil.rmtree(self.data_dir, ignore_errors=True)
         if self._handler is not None:
@@ -126,25 +125,30 @@ class DevStack:
 
     def wait(self) -> None:
         """Waits until one of the processes ends, which none should."""
-        while all(process.poll() is None for process in self._processes):
+        while all(process.poll() is None for process in [*self._processes, self._node.process]):
             time.sleep(0.5)
         raise RuntimeError(f"a process ended; see the logs in {self.data_dir}")
 
     # --- The node ---
 
     def start_node(self) -> None:
-        """Starts anvil."""
-        command = ["anvil", "--host", "127.0.0.1", "--port", str(self.node_port), "--silent"]
-        command += ["--state", str(self.data_dir / "chain.json")] if self._keep else []
-        command += ["--block-time", str(self._block_time)] if self._block_time else []
-        self._node = process = self._run(command, self.data_dir / "node.log", {})
-        call = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
-        _wait_until_answers(process, lambda: httpx.post(self.rpc_url, json=call), self.data_dir / "node.log")
+        """Starts the node; after `stop_node` at the same port."""
+
+        def spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+            process = self._run(command, log, {})
+            self._processes.remove(process)  # The node stops it, and may need more than one.
+            return process
+
+        self._node.start(spawn)
 
     def stop_node(self) -> None:
-        """Stops anvil. What it knew is lost, unless there is a folder for the data."""
-        _stop(self._node)
-        self._processes.remove(self._node)
+        """Stops the node. What it knew is lost, unless there is a folder for the data."""
+        self._node.stop()
+
+    @property
+    def rpc_url(self) -> str:
+        """Where the node answers, once it was started."""
+        return self._node.url
 
     def rpc(self, method: str, *params: Any) -> Any:
         """One call to the node; its errors are raised."""
@@ -197,7 +201,7 @@ class DevStack:
         """Stops what `start_process` started, whether or not it has ended by itself."""
         if kill and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        _stop(process)
+        end(process)
         self._processes.remove(process)
 
     @property
@@ -205,7 +209,7 @@ class DevStack:
         """The process ids of the node and of the first process of the shim."""
         if self._shim is None:
             raise RuntimeError("the shim is stopped")
-        return self._node.pid, self._shim.pid
+        return self._node.process.pid, self._shim.pid
 
     @property
     def log_file(self) -> Path:
@@ -298,29 +302,6 @@ class DevStack:
     def _token_view(self, function: str, *args: object) -> int:
         call = {"to": self.edu, "data": to_hex(codec.call_data("EduToken", function, *args))}
         return int(self.rpc("eth_call", call, "latest"), 16)
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection will be given meanwhile."""
-    while True:
-        port = random.randrange(10_000, 32_000)  # noqa: S311  # below the ephemeral ones
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Asks the process to end, and its whole group if it does not."""
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path) -> None:
