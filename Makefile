@@ -10,7 +10,7 @@ export PATH := $(VENV)/bin:$(PATH)
 # Files and output are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help setup ready demo serve token test contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
+.PHONY: help setup ready demo serve token test test-quick contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ token: ready ## Prints a bearer token for the local network: make token USER=<us
 	@[ -n "$(USER_ID)" ] || { echo "Whose? make token USER=d755226e-bb7b-4bec-9af0-e578da8362dc" >&2; exit 2; }
 	@python -m api token --user "$(USER_ID)"
 
+QUICK := tests/sdk/test_amounts.py tests/sdk/test_codec.py tests/sdk/test_order.py tests/sdk/test_windows.py tests/sdk/test_tables.py \
+  tests/sdk/test_contract_errors.py tests/docs/test_pages.py tests/api/test_calendar.py
+
 # $(USER) is also the shell's name of the person at the keyboard: only the one given to make counts.
 ifeq ($(origin USER), command line)
 USER_ID := $(USER)
@@ -40,6 +43,9 @@ endif
 test: setup ## All tests, the relayer's under faults in a short form: make test WORKERS=3
 	@npm run --silent test
 	@pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
+
+test-quick: ready ## For between two edits: what needs neither the shim nor a browser
+	@pytest -q -n 2 $(QUICK)
 
 contract-test: ready ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
 	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py

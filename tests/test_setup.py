@@ -13,10 +13,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UTILITIES = (
-    "awk bash cat chmod cp cut date df dirname find flock grep ln mkdir mv readlink rm sed sha256sum sleep sort tail "
-    "touch uname xargs"
-).split()
+UTILITIES = [
+    "awk",
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "date",
+    "df",
+    "dirname",
+    "find",
+    "flock",
+    "grep",
+    "ln",
+    "mkdir",
+    "mv",
+    "readlink",
+    "rm",
+    "sed",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "tail",
+    "touch",
+    "uname",
+    "xargs",
+]
 PARTS = ("node_modules", ".venv", ".venv/lib", ".build", "web/dist")
 
 NPM = """#!/bin/bash

@@ -161,7 +161,9 @@ def _tell(*, with_json: bool) -> int:
 
         once = figures["requests"] == figures["transactions"] == figures["transfers"] == 1
     print(f"\nDone in {time.monotonic() - began:.0f} s. Everything that was started is stopped.")
-    print("Next: `make serve` keeps it running, with the booking page on http://127.0.0.1:8000; `make test` tests it.")
+    print(
+        "Next: `make serve` keeps it running, with the booking page on http://127.0.0.1:8000; `make test` tests it."
+    )
     if with_json:
         print(json.dumps(figures))
     return 0 if once and not again["transactions"] else 1

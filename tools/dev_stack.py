@@ -174,7 +174,9 @@ class DevStack:
             if self.web3.eth.get_code(Web3.to_checksum_address(known["escrow"])):
                 return known["escrow"], known["token"], known.get("block", 0)
         if aside := self._move_aside(file, *self.data_dir.glob("creneau.db*")):
-            print(f"the chain is gone; starting afresh, and what was known of it is in {aside}", file=sys.stderr)
+            print(
+                f"the chain is gone; starting afresh, and what was known of it is in {aside}", file=sys.stderr
+            )
         deployment = deploy(self.web3, send_by_web3(self.web3, self.owner), owner=self.owner.address)
         self.rpc("anvil_setBalance", self.account(RELAYER).address, hex(10**22))
         escrow, token, block = deployment.escrow.address, deployment.token, deployment.escrow.block_number
@@ -338,7 +340,9 @@ def _temporary_folder() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="creneau-"))
     except OSError:
         where = os.environ.get("TMPDIR", "/tmp")  # noqa: S108  # what tempfile tried
-        raise RuntimeError(f"no temporary folder can be made in {where}: name another one in TMPDIR") from None
+        raise RuntimeError(
+            f"no temporary folder can be made in {where}: name another one in TMPDIR"
+        ) from None
     try:
         _has_room(folder.parent, "TMPDIR")
     except RuntimeError:
