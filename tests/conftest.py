@@ -149,7 +149,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
     for service, why in services.LACKING.items():
         if count := sum(why in reason for reason in skipped):
-            text = f"{count} tests were skipped because there is no {service}. This mends it: {services.MENDED_BY}"
+            text = f"{count} tests skipped: there is no {service}. This mends it: {services.MENDED_BY}"
             terminalreporter.write_line(text, yellow=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 CACHE = Path(__file__).parents[1] / ".cache"
 MENDED_BY = "make setup"
 LACKING = {
-    "PostgreSQL": f"there is no PostgreSQL: {MENDED_BY} brings one (or, on Debian: apt-get install postgresql)",
+    "PostgreSQL": f"there is no PostgreSQL: {MENDED_BY} brings one (or Debian's: apt-get install postgresql)",
     "Chromium": f"there is no Chromium: {MENDED_BY} brings one (or, on Debian: apt-get install chromium)",
 }
 """Why a test that needs one is skipped."""

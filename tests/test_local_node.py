@@ -113,7 +113,7 @@ def test_a_node_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.M
         LocalNode(tmp_path, options=["--no-such-option"]).start()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        RuntimeError, match="^anvil is not on PATH: make setup, then source .venv/bin/activate$"
+        RuntimeError, match=r"^anvil is not on PATH: make setup, then source \.venv/bin/activate$"
     ):
         LocalNode(tmp_path).start()
 

@@ -252,7 +252,10 @@ def test_beside_a_python_that_is_too_new_a_fitting_one_is_taken(checkout: Checko
 
 
 def test_the_python_that_is_named_is_taken_and_one_that_is_not_there_is_named(checkout: Checkout) -> None:
-    missing = "Creneau needs Python 3.11 or 3.12: CRENEAU_PYTHON names /nonexistent/py, which is no Python that runs."
+    missing = (
+        "Creneau needs Python 3.11 or 3.12: "
+        "CRENEAU_PYTHON names /nonexistent/py, which is no Python that runs."
+    )
     assert checkout.refusal(CRENEAU_PYTHON="/nonexistent/py") == missing
     named = checkout.put("mine", PYTHON.replace("VERSION", "3.12.4"))
     assert f"with {named};" in checkout.set_up(CRENEAU_PYTHON=str(named))

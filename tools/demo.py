@@ -1,9 +1,9 @@
 """The main job, told with figures: `make demo`.
 
 Starts a node, the contracts and the shim, books lessons as the existing frontend does, and counts what
-happened on the chain. Beside each batch stands the gas of the old way, measured in the same run. With `--json`,
-or where nobody reads along on a terminal, the last line is the first story's figures as JSON. Leaves no process
-and no data behind.
+happened on the chain. Beside each batch stands the gas of the old way, measured in the same run. With
+`--json`, or where the output is no terminal, the last line is the first story's figures as JSON. Leaves no
+process and no data behind.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def _row(name: str, text: str) -> None:
 
 
 def main() -> int:
-    """Tells the stories; 1 if one of them ended otherwise than it should, or after one sentence if none began."""
+    """Tells the stories; 1 if one ended otherwise than it should, or after a sentence if none began."""
     parser = argparse.ArgumentParser(prog="demo", description="Books lessons on a local node, and counts.")
     parser.add_argument("--json", action="store_true", help="end with the first story's figures as JSON")
     with_json = parser.parse_args().json or not sys.stdout.isatty()
@@ -162,7 +162,8 @@ def _tell(*, with_json: bool) -> int:
         once = figures["requests"] == figures["transactions"] == figures["transfers"] == 1
     print(f"\nDone in {time.monotonic() - began:.0f} s. Everything that was started is stopped.")
     print(
-        "Next: `make serve` keeps it running, with the booking page on http://127.0.0.1:8000; `make test` tests it."
+        "Next: `make serve` keeps it running, with the booking page on http://127.0.0.1:8000; "
+        "`make test` tests it."
     )
     if with_json:
         print(json.dumps(figures))

@@ -419,7 +419,7 @@ def _terminated(number: int, _: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Serves until Ctrl-C, with the data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`; 1 after one sentence if not."""
+    """Serves until Ctrl-C, data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`; 1 after a sentence if it cannot."""
     data_dir = Path(os.environ.get("CRENEAU_DATA_DIR") or ROOT / ".data")
     given = os.environ.get("CRENEAU_PORT") or "8000"
     if not (given.isdecimal() and 0 < int(given) < 2**16):

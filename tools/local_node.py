@@ -27,7 +27,8 @@ class LocalNode:
 
     The port is chosen below the ephemeral ones, so that no outgoing connection is given it. anvil binds it,
     and `start` returns once *that process* wrote that it listens there: whatever else answers at a port is
-    never taken for it. A chosen port that is lost meanwhile is chosen anew; one that was asked for is an error.
+    never taken for it. A chosen port that is lost meanwhile is chosen anew; one that was asked for is an
+    error.
     """
 
     def __init__(
