@@ -7,31 +7,33 @@ MAKEFLAGS += --no-print-directory
 
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
+# Files and output are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 
-.PHONY: help setup demo serve token test contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
+.PHONY: help setup ready demo serve token test test-quick contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: .cache/setup .cache/web ## Installs the pinned tools into .venv and node_modules, compiles the contracts, builds the page
+setup: ## Installs the pinned tools, compiles, builds the page; PostgreSQL and Chromium for the tests if there are none
+	@bash tools/setup.sh --services
 
-.cache/setup: requirements.lock package-lock.json pyproject.toml tools/setup.sh
+# What all but the tests need.
+ready:
 	@bash tools/setup.sh
-	@mkdir -p .cache && touch $@
 
-.cache/web: .cache/setup web/index.html web/vite.config.mts $(shell find web/src -type f)
-	@npm run --silent build
-	@touch $@
+demo: ready ## Starts a node, deploys, starts the shim, and books lessons, telling what happens
+	@python tools/demo.py $(if $(JSON),--json)
 
-demo: setup ## Starts a node, deploys, starts the shim, and books lessons, telling what happens
-	@python tools/demo.py
-
-serve: setup ## The same, kept running on 127.0.0.1:$CRENEAU_PORT (8000) until Ctrl-C; data in $CRENEAU_DATA_DIR
+serve: ready ## The same, kept running on 127.0.0.1:$CRENEAU_PORT (8000) until Ctrl-C; data in $CRENEAU_DATA_DIR
 	@exec python tools/dev_stack.py
 
-token: setup ## Prints a bearer token for the local network: make token USER=<user id>
+token: ready ## Prints a bearer token for the local network: make token USER=<user id>
 	@[ -n "$(USER_ID)" ] || { echo "Whose? make token USER=d755226e-bb7b-4bec-9af0-e578da8362dc" >&2; exit 2; }
 	@python -m api token --user "$(USER_ID)"
+
+QUICK := tests/sdk/test_amounts.py tests/sdk/test_codec.py tests/sdk/test_order.py tests/sdk/test_windows.py tests/sdk/test_tables.py \
+  tests/sdk/test_contract_errors.py tests/docs/test_pages.py tests/api/test_calendar.py
 
 # $(USER) is also the shell's name of the person at the keyboard: only the one given to make counts.
 ifeq ($(origin USER), command line)
@@ -42,31 +44,34 @@ test: setup ## All tests, the relayer's under faults in a short form: make test 
 	@npm run --silent test
 	@pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 
-contract-test: setup ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
+test-quick: ready ## For between two edits: what needs neither the shim nor a browser
+	@pytest -q -n 2 $(QUICK)
+
+contract-test: ready ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
 	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py
 
 chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50 SEED=7
 	@CHAOS_LONG=1 CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos
 
-fuzz: setup ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
+fuzz: ready ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
 	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
 
-bench: setup ## Gas, throughput and growth: bench/results.json and docs/performance.md
+bench: ready ## Gas, throughput and growth: bench/results.json and docs/performance.md
 	@PYTHONPATH=$(CURDIR)/tools:$(CURDIR)/tests:$(CURDIR) python -m bench $(PART) $(if $(SHORT),--short)
 
-broken: setup ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
+broken: ready ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
 	@python tools/broken.py $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
-mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
+mutate: ready ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
 	@nice -n 15 python tools/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
 
-audit: setup ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
+audit: ready ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
 	@bash tools/audit/run.sh
 
 audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python tools/audit/broken.py
 
-lint: setup ## ruff, mypy, the layers, the words, forge fmt and the TypeScript compiler
+lint: ready ## ruff, mypy, the layers, the words, forge fmt and the TypeScript compiler
 	ruff check .
 	ruff format --check .
 	mypy
@@ -75,21 +80,21 @@ lint: setup ## ruff, mypy, the layers, the words, forge fmt and the TypeScript c
 	forge fmt --check
 	npm run --silent check
 
-format: setup ## Formats Python and Solidity
+format: ready ## Formats Python and Solidity
 	ruff check --fix-only --quiet .
 	ruff format .
 	forge fmt
 
-abi: setup ## Renews the ABI and byte code in creneau/artifacts from the contracts
+abi: ready ## Renews the ABI and byte code in creneau/artifacts from the contracts
 	@ape compile
 	@ape run abi
 
-openapi: setup ## Renews docs/openapi.json and the web client's types from it, and docs/errors.md
+openapi: ready ## Renews docs/openapi.json and the web client's types from it, and docs/errors.md
 	@python -m api openapi > docs/openapi.json
 	@python -m api errors > docs/errors.md
 	@npm run --silent types
 
-gas: setup ## Renews the committed gas table
+gas: ready ## Renews the committed gas table
 	@UPDATE_GAS=1 pytest -q tests/contracts/test_gas.py
 
 lock: ## Renews the lock files of Python packages (names, versions and hashes only)

@@ -19,10 +19,12 @@ from statistics import median, quantiles
 from typing import Any
 
 import httpx
-from dev_stack import DevStack, free_port
+import services
+from dev_stack import DevStack
 from eth_account import Account
+from local_node import free_port
 from old_way import AMOUNT, deploy_compiled, lesson_data
-from postgres import PostgreSQL, binaries
+from postgres import PostgreSQL
 from web3 import Web3
 
 from bench import Part
@@ -77,9 +79,9 @@ def run(short: bool) -> Part:
     raw: dict[str, Any] = {}
     with DevStack() as stack:
         raw["SQLite, one process"], raw["beside it"] = _beside_each_other(stack, short)
-    programs = binaries()
+    programs = services.postgresql()
     if not short and programs is None:
-        raise SystemExit("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+        raise SystemExit(services.LACKING["PostgreSQL"])
     if not short and programs is not None:
         for processes, name in ((1, "PostgreSQL, one process"), (2, "PostgreSQL, two processes")):
             with PostgreSQL(programs, durable=True) as database:

@@ -4,11 +4,13 @@ Nothing here runs unless a test asks for it, because the shim's tests start a no
 state on the chain says so (`chain_isolation=False`): Ape would start everything anew when it comes late.
 """
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ape
 import pytest
+import services
 from ape.api import AccountAPI
 from ape.contracts import ContractInstance
 from ape_foundry import FoundryProvider
@@ -139,3 +141,22 @@ def tomorrow() -> datetime:
     """09:00 UTC on the second day after the chain's present: aligned, and never in the past."""
     now = datetime.fromtimestamp(ape.chain.pending_timestamp, UTC)
     return now.replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says last how many tests were skipped for want of PostgreSQL or a browser, and what mends it."""
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
+    for service, why in services.LACKING.items():
+        if count := sum(why in reason for reason in skipped):
+            text = f"{count} tests skipped: there is no {service}. This mends it: {services.MENDED_BY}"
+            terminalreporter.write_line(text, yellow=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI nothing may be skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    controls = not hasattr(session.config, "workerinput")
+    if os.environ.get("CI") == "true" and controls and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

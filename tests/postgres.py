@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: the system's binaries, a temporary folder, a socket in it."""
+"""A PostgreSQL of the tests' own: a temporary folder, a socket in it."""
 
 import grp
 import os
@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import psycopg
 import pytest
+import services
 
 ROLE = "creneau"
 
@@ -26,21 +27,33 @@ class PostgreSQL:
         """`durable` lets each commit reach the disk, as it does in production."""
         self._binaries = binaries
         self._durable = durable
-        self._folder = Path(tempfile.mkdtemp(prefix="creneau-pg-"))  # Short, because a socket's path is.
+        # Short, because a socket's path is.
+        self._folder = Path(tempfile.mkdtemp(prefix="creneau-pg-"))
         self._as: dict[str, Any] = {}
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        if os.geteuid() == 0:  # It refuses to run as root.
-            user, group = _unprivileged()
-            self._as = {"user": user, "group": group, "extra_groups": []}
-            shutil.chown(self._folder, user, group)
         try:
+            self._become_unprivileged()
             self._start()
         except BaseException:
             self.close()
             raise
         return self
+
+    def _become_unprivileged(self) -> None:
+        if os.geteuid() == 0:  # It refuses to run as root.
+            user, group = _unprivileged()
+            self._as = {"user": user, "group": group, "extra_groups": []}
+            shutil.chown(self._folder, user, group)
+            # That user cannot read what lies in root's home.
+            if not self._binaries.is_relative_to("/usr"):
+                for part in ("bin", "lib", "share"):
+                    shutil.copytree(
+                        self._binaries.parent / part, self._folder / "server" / part, symlinks=True
+                    )
+                subprocess.run(["chown", "-R", f"{user}:{group}", self._folder], check=True)
+                self._binaries = self._folder / "server" / "bin"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -48,13 +61,19 @@ class PostgreSQL:
     def _start(self) -> None:
         data = self._folder / "data"
         options = ["--auth=trust", f"--username={ROLE}", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        subprocess.run(
+        made = subprocess.run(
             [self._binaries / "initdb", f"--pgdata={data}", *options],
-            check=True,
+            check=False,
             capture_output=True,
+            text=True,
             cwd=self._folder,
             **self._as,
         )
+        if made.returncode:
+            raise RuntimeError(
+                f"PostgreSQL's files cannot be made in {self._folder}: {made.stderr.strip()}\n"
+                "If there is no room, name another folder in TMPDIR."
+            )
         # Tests kill processes of the shim, not the machine: what is committed need not reach the disk.
         fsync = "on" if self._durable else "off"
         settings = {"listen_addresses": "", "fsync": fsync, "max_connections": "400"}
@@ -110,22 +129,10 @@ def _unprivileged() -> tuple[int, int]:
     raise RuntimeError("no user but root, as whom PostgreSQL does not run")
 
 
-def binaries() -> Path | None:
-    """The folder of the newest server's programs; Debian keeps them off the PATH."""
-    if found := shutil.which("postgres"):
-        return Path(found).resolve().parent
-    folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
-    return max(folders, key=lambda folder: int(folder.parent.name), default=None)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgreSQL]:
-    """A server for all tests. Where there is none: skipped on a developer's machine, a failure in CI."""
-    found = binaries()
-    reason = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    if found is None:
-        pytest.skip(reason)
-    with PostgreSQL(found) as server:
+    """A server for all tests; where there is none they are skipped."""
+    if (programs := services.postgresql()) is None:
+        pytest.skip(services.LACKING["PostgreSQL"])
+    with PostgreSQL(programs) as server:
         yield server

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+from dev_stack import DevStack
+from local_node import free_port
 
 ROOT = Path(__file__).parents[1]
 STUDENT = "d755226e-bb7b-4bec-9af0-e578da8362dc"
@@ -67,6 +69,72 @@ def test_serve_books_for_a_token_of_make_token_keeps_its_data_and_stops_on_ctrl_
     assert first["count"] == 1
     assert again["batchId"] == first["batchId"]
     assert again["transactionHash"] == first["transactionHash"]
+
+
+def serve(marked: Marked) -> subprocess.Popen[str]:
+    """`make serve`, begun."""
+    return subprocess.Popen(
+        ["make", "serve"],
+        cwd=ROOT,
+        env=marked.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def refusal(marked: Marked) -> str:
+    """What a `make serve` says that does not start: the sentence before make's own."""
+    with serve(marked) as server:
+        out, err = server.communicate(timeout=120)
+    assert (server.returncode, out) == (2, "")
+    said = [line for line in err.splitlines() if not line.startswith(("make", "starting "))]
+    assert len(said) == 1, err
+    return said[0]
+
+
+def test_serve_beside_a_running_one_says_where_that_is_and_touches_nothing(tmp_path: Path) -> None:
+    port, other, data = free_port(), free_port(), tmp_path / "data"
+    marked = Marked(CRENEAU_PORT=str(port), CRENEAU_DATA_DIR=str(data))
+    first = serve(marked)
+    try:
+        assert first.stdout is not None
+        url = f"http://127.0.0.1:{port}"
+        assert next(line for line in first.stdout if line.startswith("ready ")) == f"ready {url}\n"
+        database = (data / "creneau.db").stat().st_ino
+        assert refusal(marked) == f"already running at {url}"
+        assert (
+            refusal(Marked(CRENEAU_PORT=str(other), CRENEAU_DATA_DIR=str(data)))
+            == f"already running at {url}"
+        )
+        elsewhere = Marked(CRENEAU_PORT=str(port), CRENEAU_DATA_DIR=str(tmp_path / "elsewhere"))
+        assert refusal(elsewhere) == f"port {port} is in use; CRENEAU_PORT={port + 1} make serve"
+        assert (data / "creneau.db").stat().st_ino == database
+        assert httpx.get(f"{url}/readyz").status_code == 200
+    finally:
+        os.killpg(first.pid, signal.SIGINT)
+        first.communicate(timeout=30)
+    assert marked.processes() == []
+
+
+def test_a_database_whose_chain_is_gone_is_moved_aside(tmp_path: Path) -> None:
+    (tmp_path / "creneau.db").write_bytes(b"what was there")
+    with DevStack(data_dir=tmp_path) as stack:
+        assert stack.client().get("/readyz").status_code == 200
+    (kept,) = tmp_path.glob("aside-*/creneau.db")
+    assert kept.read_bytes() == b"what was there"
+
+
+def test_a_folder_for_data_that_cannot_be_made_and_a_port_that_is_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "data"
+    assert refusal(Marked(CRENEAU_DATA_DIR=str(folder))) == (
+        f"the data cannot be kept in {folder} (not a directory): name another folder in CRENEAU_DATA_DIR"
+    )
+    assert (
+        refusal(Marked(CRENEAU_PORT="70000")) == "CRENEAU_PORT is '70000': a port is a number from 1 to 65535"
+    )
 
 
 def serve_and_book(marked: Marked, key: str) -> dict[str, object]:

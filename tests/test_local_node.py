@@ -1,6 +1,5 @@
 """The node that the project starts is its own, at a port of its own, and keeps nothing on disk."""
 
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -20,7 +19,7 @@ def ask(url: str, method: str, *params: Any) -> Any:
 
 def listener(pid: int) -> set[int]:
     """The ports that a process listens on."""
-    inodes = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {
         int(line[1].split(":")[1], 16)
@@ -62,7 +61,7 @@ def test_a_port_that_was_asked_for_and_belongs_to_a_foreign_node_is_an_error(tmp
         with pytest.raises(RuntimeError) as refused:
             ours.start()
         assert str(refused.value) == f"port {foreign.port} is in use: the local node cannot listen there"
-        with pytest.raises(RuntimeError, match="^the node is stopped$"):
+        with pytest.raises(RuntimeError, match=r"^the node is stopped$"):
             _ = ours.process
 
 
@@ -114,7 +113,7 @@ def test_a_node_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.M
         LocalNode(tmp_path, options=["--no-such-option"]).start()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        RuntimeError, match="^anvil is not on PATH: make setup, then source .venv/bin/activate$"
+        RuntimeError, match=r"^anvil is not on PATH: make setup, then source \.venv/bin/activate$"
     ):
         LocalNode(tmp_path).start()
 

@@ -5,6 +5,7 @@
     python tools/dev_stack.py
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -16,10 +17,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 from eth_account.signers.local import LocalAccount
@@ -54,12 +56,13 @@ class DevStack:
     ) -> None:
         """`data_dir` keeps chain and database for the next start; `settings` are more of the shim's."""
         self._keep = data_dir is not None
-        self.data_dir = data_dir.absolute() if data_dir else Path(tempfile.mkdtemp(prefix="creneau-"))
+        self.data_dir = data_dir.absolute() if data_dir else _temporary_folder()
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         state = self.data_dir / "chain.json" if self._keep else None
         self._node = LocalNode(self.data_dir, port=node_port, state=state, block_time=block_time)
         self._more_settings = dict(settings or {})
+        self._lock: BinaryIO | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._shim: subprocess.Popen[bytes] | None = None
         self._store: Store | None = None
@@ -85,7 +88,10 @@ class DevStack:
         self.close()
 
     def _start(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self._keep:
+            self._lock = _locked(self.data_dir, self.url)
+        if in_use(self.port):
+            raise RuntimeError(f"port {self.port} is in use; CRENEAU_PORT={self.port + 1} make serve")
         self.start_node()
         self.web3 = Web3(Web3.HTTPProvider(self.rpc_url))
         self.chain_id = self.web3.eth.chain_id
@@ -118,6 +124,8 @@ class DevStack:
             end(process)
         self._processes.clear()
         self._node.stop()
+        if self._lock is not None:
+            self._lock.close()
         if not self._keep:
             shutil.rmtree(self.data_dir, ignore_errors=True)
         if self._handler is not None:
@@ -164,14 +172,26 @@ class DevStack:
             known: dict[str, Any] = json.loads(file.read_text())
             if self.web3.eth.get_code(Web3.to_checksum_address(known["escrow"])):
                 return known["escrow"], known["token"], known.get("block", 0)
-            print("the chain is gone; starting afresh", file=sys.stderr)
-            for database in self.data_dir.glob("creneau.db*"):
-                database.unlink()
+        if aside := self._move_aside(file, *self.data_dir.glob("creneau.db*")):
+            print(
+                f"the chain is gone; starting afresh, and what was known of it is in {aside}", file=sys.stderr
+            )
         deployment = deploy(self.web3, send_by_web3(self.web3, self.owner), owner=self.owner.address)
         self.rpc("anvil_setBalance", self.account(RELAYER).address, hex(10**22))
         escrow, token, block = deployment.escrow.address, deployment.token, deployment.escrow.block_number
         file.write_text(json.dumps({"escrow": escrow, "token": token, "block": block}))
         return escrow, token, block
+
+    def _move_aside(self, *files: Path) -> Path | None:
+        """Moves what exists of these into a new folder beside them, which is returned."""
+        found = [file for file in files if file.exists()]
+        if not found:
+            return None
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = Path(tempfile.mkdtemp(prefix=f"aside-{now}-", dir=self.data_dir))
+        for file in found:
+            file.rename(aside / file.name)
+        return aside
 
     # --- The shim ---
 
@@ -226,10 +246,12 @@ class DevStack:
             process = subprocess.Popen(
                 command,
                 cwd=self.data_dir,  # Where there is no .env.
-                env={**inherited, **settings},
+                env={**inherited, "PYTHONUTF8": "1", **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # The folder stays locked while one of them lives, even if we are killed.
+                pass_fds=[self._lock.fileno()] if self._lock is not None else [],
                 start_new_session=True,  # A Ctrl-C is for this process, which then stops them.
             )
         self._processes.append(process)
@@ -304,6 +326,79 @@ class DevStack:
         return int(self.rpc("eth_call", call, "latest"), 16)
 
 
+NEEDED_MB = 20  # What the database, the chain and the logs of a short run take.
+
+
+def _temporary_folder() -> Path:
+    """A new folder of our own.
+
+    Raises:
+        RuntimeError: there is none, or no room in it; its sentence names the folder and the variable.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="creneau-"))
+    except OSError:
+        where = os.environ.get("TMPDIR", "/tmp")  # noqa: S108  # what tempfile tried
+        raise RuntimeError(
+            f"no temporary folder can be made in {where}: name another one in TMPDIR"
+        ) from None
+    try:
+        _has_room(folder.parent, "TMPDIR")
+    except RuntimeError:
+        folder.rmdir()
+        raise
+    return folder
+
+
+def _has_room(folder: Path, variable: str) -> None:
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < NEEDED_MB:
+        raise RuntimeError(
+            f"{folder} has {free} MB left, and {NEEDED_MB} are needed: name another folder in {variable}"
+        )
+
+
+def _locked(folder: Path, url: str) -> BinaryIO:
+    """The open lock of a folder for data, with our URL in it; closing it gives the folder free.
+
+    Raises:
+        RuntimeError: another stack has it, or it cannot be written to, or is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+b")
+    except OSError as error:
+        why = (error.strerror or "error").lower()
+        raise RuntimeError(
+            f"the data cannot be kept in {folder} ({why}): name another folder in CRENEAU_DATA_DIR"
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RuntimeError(f"already running at {lock.read().decode()}") from None
+        _has_room(folder, "CRENEAU_DATA_DIR")
+        lock.truncate(0)
+        lock.write(url.encode())
+        lock.flush()
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def in_use(port: int) -> bool:
+    """Whether nobody can listen at a port, because somebody does."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As the server does.
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
 def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path) -> None:
     """Raises with the end of the process's log if it ends, or if it takes more than half a minute."""
     until = time.monotonic() + 30
@@ -322,16 +417,31 @@ def _terminated(number: int, _: FrameType | None) -> None:
     raise SystemExit(0 if number == signal.SIGINT else 128 + number)
 
 
-def main() -> None:
-    """Serves until Ctrl-C, with the data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`."""
-    data_dir = Path(os.environ.get("CRENEAU_DATA_DIR", ROOT / ".data"))
-    port = int(os.environ.get("CRENEAU_PORT", "8000"))
+def main() -> int:
+    """Serves until Ctrl-C, data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`; 1 after a sentence if it cannot."""
+    data_dir = Path(os.environ.get("CRENEAU_DATA_DIR") or ROOT / ".data")
+    given = os.environ.get("CRENEAU_PORT") or "8000"
+    if not (given.isdecimal() and 0 < int(given) < 2**16):
+        return failed(f"CRENEAU_PORT is {given!r}: a port is a number from 1 to 65535")
     signal.signal(signal.SIGINT, _terminated)  # Also where a shell has it ignored, in the background.
-    with DevStack(data_dir=data_dir, port=port, settings={"demo": True}) as stack:
-        stack.seed()
-        print(f"ready {stack.url}", flush=True)
-        stack.wait()
+    print("starting a local node, the contracts and the shim …", file=sys.stderr, flush=True)
+    try:
+        with DevStack(data_dir=data_dir, port=int(given), settings={"demo": True}) as stack:
+            stack.seed()
+            print(f"ready {stack.url}", flush=True)
+            stack.wait()
+    except RuntimeError as error:
+        return failed(str(error))
+    return 0
+
+
+def failed(sentence: str) -> int:
+    """Says why a command ends, and returns its exit code."""
+    print(sentence, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # text streams, as Python starts us
+    sys.exit(main())

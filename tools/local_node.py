@@ -1,4 +1,4 @@
-"""A local node (anvil) that belongs to this process alone: a port that it holds itself, nothing kept on disk."""
+"""A local node (anvil) that belongs to this process alone, at a port of its own; it keeps nothing on disk."""
 
 import os
 import random
@@ -25,9 +25,10 @@ Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
 class LocalNode:
     """An anvil of our own, while the context lasts or from `start` to `stop`.
 
-    The port is chosen below the ephemeral ones, so that no outgoing connection is given it. anvil binds it, and
-    `start` returns once *that process* wrote that it listens there: whatever else answers at a port is never taken
-    for it. A chosen port that is lost meanwhile is chosen anew; one that was asked for is an error.
+    The port is chosen below the ephemeral ones, so that no outgoing connection is given it. anvil binds it,
+    and `start` returns once *that process* wrote that it listens there: whatever else answers at a port is
+    never taken for it. A chosen port that is lost meanwhile is chosen anew; one that was asked for is an
+    error.
     """
 
     def __init__(

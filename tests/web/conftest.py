@@ -1,12 +1,11 @@
 """One shim with the page, and one browser, for all tests of the page."""
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import services
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
@@ -33,10 +32,9 @@ def stack() -> Iterator[DevStack]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium. Playwright must not download one."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium (Debian: chromium)")
+    """The machine's Chromium, or else the set-up's."""
+    if (path := services.chromium()) is None:
+        pytest.skip(services.LACKING["Chromium"])
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
