@@ -55,10 +55,10 @@ bench: setup ## Gas, throughput and growth: bench/results.json and docs/performa
 	@PYTHONPATH=$(CURDIR)/tools:$(CURDIR)/tests:$(CURDIR) python -m bench $(PART) $(if $(SHORT),--short)
 
 broken: setup ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
-	@python tools/broken.py $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=tools python -m mutation.broken $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 mutate: setup ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
-	@nice -n 15 python tools/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
+	@nice -n 15 env PYTHONPATH=tools python -m mutation $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
 
 audit: setup ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
 	@bash tools/audit/run.sh

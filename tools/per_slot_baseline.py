@@ -34,7 +34,7 @@ def lesson_data(tutor: str, title: str) -> bytes:
     return keccak(text=_CALL)[:4] + encode(_TYPES, values)
 
 
-class OldWay:
+class PerSlotBaseline:
     """A student and a tutor among the node's accounts who go on as before."""
 
     def __init__(self, stack: DevStack, student: str, tutor: str) -> None:
