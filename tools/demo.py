@@ -37,7 +37,9 @@ class Story:
         self._student = student
         self._tutor = tutor
         self._annonce = annonce
-        self._per_slot_baseline = PerSlotBaseline(stack, stack.account(OLD_STUDENT).address, stack.account(OLD_TUTOR).address)
+        self._baseline = PerSlotBaseline(
+            stack, stack.account(OLD_STUDENT).address, stack.account(OLD_TUTOR).address
+        )
         self._requests = 0
         self._client = stack.client(student.id)
         self._client.event_hooks["request"].append(self._count)
@@ -72,7 +74,7 @@ class Story:
         transactions, transfers = self._on_chain(first_block)
         debited = balance - self._stack.balance(self._student.wallet)
         gas = data["gasUsed"] if transactions else 0
-        old_gas = self._per_slot_baseline.book(data["count"], self._annonce.title) if transactions else 0
+        old_gas = self._baseline.book(data["count"], self._annonce.title) if transactions else 0
         _row("answer", f"{answer.status_code}: {answer.json()['message']}")
         _row("HTTP requests", f"{self._requests}, answered in {took * 1000:.0f} ms")
         _row(
