@@ -364,7 +364,7 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
     outside.book()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "api.indexer.projection.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
+            "api.db.index.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
         )
         with pytest.raises(ZeroDivisionError):
             following.follower.tick()
