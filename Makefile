@@ -50,20 +50,20 @@ test-quick: ready ## For between two edits: what needs neither the shim nor a br
 contract-test: ready ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
 	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py
 
-chaos: setup ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50 SEED=7
+chaos: ready ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50 SEED=7
 	@CHAOS_LONG=1 CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos
 
 fuzz: ready ## The state machine of the escrow, for long: make fuzz STEPS=20000 SEED=1
 	@CRENEAU_FUZZ_STEPS=$(or $(STEPS),20000) CRENEAU_FUZZ_SEED=$(or $(SEED),1) pytest -q tests/contracts/test_properties.py
 
 bench: ready ## Gas, throughput and growth: bench/results.json and docs/performance.md
-	@PYTHONPATH=$(CURDIR)/tools:$(CURDIR)/tests:$(CURDIR) python -m bench $(PART) $(if $(SHORT),--short)
+	@PYTHONPATH=$(CURDIR)/tests python -m bench $(PART) $(if $(SHORT),--short)
 
 broken: ready ## Sees the state machine fail with contracts that are broken on purpose: make broken STEPS=5000 SEED=1
-	@python tools/broken.py $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
+	@python -m tools.mutation.broken $(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
 
 mutate: ready ## Mutates the escrow, and says which mutants the tests miss: make mutate SAMPLE=200 SEED=1
-	@nice -n 15 python tools/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
+	@nice -n 15 python -m tools.mutation $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
 
 audit: ready ## slither, and the proofs of tests/proofs, in an environment of their own (.venv-audit)
 	@bash tools/audit/run.sh

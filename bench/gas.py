@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable
 
-from dev_stack import ROOT, DevStack
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from old_way import AMOUNT, OldWay, deploy_compiled
 
 from bench import Part
 from bench.market import RATE, WORD, Market
 from creneau import abi
 from creneau.amounts import to_wei
+from tools.dev_stack import ROOT, DevStack
+from tools.per_slot_baseline import AMOUNT, PerSlotBaseline, deploy_compiled
 
 COUNTS = (1, 2, 5, 10, 20, 40)
 STUDENT, TUTOR, RELAYER = 5, 6, 7  # Accounts of the local node.
@@ -26,7 +26,7 @@ def run(short: bool) -> Part:
     with DevStack() as stack:
         market = Market(stack, stack.account(STUDENT), stack.account(TUTOR))
         ways: dict[str, Callable[[int], int]] = {
-            "old way": _old_way(stack, market),
+            "old way": _per_slot_baseline(stack, market),
             "batch of structs": _structs(stack, market),
         }
         floor = deploy_compiled(stack, "Floor", stack.edu)
@@ -45,7 +45,7 @@ def run(short: bool) -> Part:
             "acts": {name: gas for name, gas in acts.items() if name.split()[0] in _ACTS},
         },
         "ratios": {
-            "gas10_old_way": table["old way"]["10"] / ours,
+            "gas10_per_slot_baseline": table["old way"]["10"] / ours,
             "gas10_struct_batch": table["batch of structs"]["10"] / ours,
             "gas10_over_floor": ours / table["floor, used word"]["10"],
         },
@@ -87,8 +87,8 @@ def _creation(market: Market, way: str, *, used: bool) -> Callable[[int], int]:
     return book
 
 
-def _old_way(stack: DevStack, market: Market) -> Callable[[int], int]:
-    old = OldWay(stack, market.student.address, market.tutor.address)
+def _per_slot_baseline(stack: DevStack, market: Market) -> Callable[[int], int]:
+    old = PerSlotBaseline(stack, market.student.address, market.tutor.address)
     return lambda lessons: old.book(lessons, _TITLE)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dev_stack import DevStack
 from eth_account import Account
 from sqlalchemy import Connection, Table, create_engine, func, select, text
 
@@ -24,6 +23,7 @@ from bench.load import LESSONS, Meter, new_client, together
 from bench.market import Market
 from creneau import abi
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 SIZES = (10_000, 100_000, 1_000_000)  # Bookings.
 OF_ONE = 200  # Batches of each copied student.

@@ -20,10 +20,7 @@ from typing import Any
 
 import httpx
 import services
-from dev_stack import DevStack
 from eth_account import Account
-from local_node import free_port
-from old_way import AMOUNT, deploy_compiled, lesson_data
 from postgres import PostgreSQL
 from web3 import Web3
 
@@ -32,6 +29,9 @@ from bench.market import Market
 from creneau import abi
 from creneau.amounts import to_wei
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
+from tools.local_node import free_port
+from tools.per_slot_baseline import AMOUNT, deploy_compiled, lesson_data
 
 LESSONS = 10  # A request.
 CLIENTS = (1, 16, 64)
@@ -91,8 +91,8 @@ def run(short: bool) -> Part:
     return {
         "raw": raw,
         "ratios": {
-            "lps16_over_old_default": lps / beside["old way, default polling"]["lessons a second"],
-            "lps16_over_old_5ms": lps / beside["old way, 5 ms polling"]["lessons a second"],
+            "lps16_over_baseline": lps / beside["old way, default polling"]["lessons a second"],
+            "lps16_over_baseline_5ms": lps / beside["old way, 5 ms polling"]["lessons a second"],
             "lps16_over_raw": lps / beside["raw, 16 senders"]["lessons a second"],
             "p50_over_raw": ours["1"]["p50 ms"] / beside["raw, 1 sender"]["p50 ms"],
         },
@@ -150,7 +150,7 @@ def _beside_each_other(stack: DevStack, short: bool) -> tuple[dict[str, Any], di
     # (name, what does it, how often in a turn, what is measured)
     contest = [
         *(
-            (f"old way, {name}", [_old_lesson(stack, contract, polling)], 10, Meter(1, of_node))
+            (f"old way, {name}", [_baseline_lesson(stack, contract, polling)], 10, Meter(1, of_node))
             for name, polling in POLLING.items()
         ),
         ("raw, 1 sender", [_raw_sender(stack, 1 + turns * 20)], 20, Meter(LESSONS, of_node)),
@@ -172,7 +172,7 @@ def _beside_each_other(stack: DevStack, short: bool) -> tuple[dict[str, Any], di
     if not short:
         figures["64 clients"] = _many(clients, of_all)
         for name, polling in POLLING.items():
-            lessons = [_old_lesson(stack, contract, polling) for _ in range(16)]
+            lessons = [_baseline_lesson(stack, contract, polling) for _ in range(16)]
             together(lessons, 1)
             meter = Meter(1, of_node)
             meter.measure(lessons, 5)
@@ -219,7 +219,7 @@ def new_client(stack: DevStack, url: str) -> Client:
     return Client(stack.client(student.id, url=url), student.id, tutor.id, annonce.id)
 
 
-def _old_lesson(stack: DevStack, contract: str, polling: float) -> Callable[[], float]:
+def _baseline_lesson(stack: DevStack, contract: str, polling: float) -> Callable[[], float]:
     """One lesson: an approval and a booking, each waited for as web3 does."""
     student, tutor = Account.create().address, Account.create().address
     stack.rpc("anvil_setBalance", student, hex(10**20))

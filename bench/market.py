@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import httpx
-from dev_stack import DevStack
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 from eth_utils.crypto import keccak
@@ -16,6 +15,7 @@ from creneau.amounts import to_wei
 from creneau.order import Order, Permit, Slot, listing_id
 from creneau.typed_data import Domain, permit_typed_data
 from creneau.types import from_unix, to_hex
+from tools.dev_stack import DevStack
 
 RATE = 35
 QUARTER = 15 * 60

@@ -21,11 +21,11 @@ class Bar(NamedTuple):
 
 
 BARS = {
-    "gas10_old_way": Bar(20, True, "gas of ten lessons: the old way / `createBookings`"),
+    "gas10_per_slot_baseline": Bar(20, True, "gas of ten lessons: the old way / `createBookings`"),
     "gas10_struct_batch": Bar(12, True, "gas of ten lessons: a batch of structs / `createBookings`"),
     "gas10_over_floor": Bar(1.25, False, "gas of ten lessons: `createBookings` / the floor"),
-    "lps16_over_old_default": Bar(50, True, "lessons a second: 16 clients / the old way, polling by default"),
-    "lps16_over_old_5ms": Bar(8, True, "lessons a second: 16 clients / the old way, polling every 5 ms"),
+    "lps16_over_baseline": Bar(50, True, "lessons a second: 16 clients / the old way, polling by default"),
+    "lps16_over_baseline_5ms": Bar(8, True, "lessons a second: 16 clients / the old way, polling every 5 ms"),
     "lps16_over_raw": Bar(0.2, True, "lessons a second: 16 clients / 16 senders of presigned transactions"),
     "p50_over_raw": Bar(10, False, "median time: one client's POST / one presigned transaction and receipt"),
     "growth_post": Bar(1.3, False, "median time of a POST: 1,000,000 / 10,000 bookings in the store"),
@@ -72,13 +72,13 @@ def _headline(results: Mapping[str, Any]) -> str:
             "gas of ten lessons",
             f"{gas['sent, used word']['10']:,}",
             f"{gas['old way']['10']:,}",
-            f"{ratios['gas10_old_way']:.0f} times less",
+            f"{ratios['gas10_per_slot_baseline']:.0f} times less",
         ),
         (
             "lessons a second: 16 clients; the old way, one student",
             f"{lps:,.0f}",
             f"{old['lessons a second']:,.1f}",
-            f"{ratios['lps16_over_old_default']:.0f} times as many",
+            f"{ratios['lps16_over_baseline']:.0f} times as many",
         ),
         (
             "lessons a second: 16 clients; the old way, 16 students at once",

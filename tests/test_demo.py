@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from dev_stack import DevStack
-from local_node import free_port
+
+from tools.dev_stack import DevStack
+from tools.local_node import free_port
 
 ROOT = Path(__file__).parents[1]
 STUDENT = "d755226e-bb7b-4bec-9af0-e578da8362dc"

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import local_node
 import pytest
-from local_node import LocalNode
+
+from tools import local_node
+from tools.local_node import LocalNode
 
 
 def ask(url: str, method: str, *params: Any) -> Any:

@@ -17,9 +17,10 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "contracts")]
 
 from audit.broken import BREAKS  # noqa: E402
 from fuzz.node import Codec, Node, transaction  # noqa: E402
-from mutation.compiler import FILE, Compiler, DoesNotCompile  # noqa: E402
-from mutation.mutants import Mutant, mutants  # noqa: E402
-from mutation.schemata import Schemata, numbered  # noqa: E402
+
+from tools.mutation.compiler import FILE, Compiler, DoesNotCompile  # noqa: E402
+from tools.mutation.mutants import Mutant, mutants  # noqa: E402
+from tools.mutation.schemata import Schemata, numbered  # noqa: E402
 
 SMALL = """pragma solidity 0.8.37;
 interface INext {}

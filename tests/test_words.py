@@ -1,13 +1,8 @@
 """The lint rule for words finds what it is there for, and the finished folders have no finding."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
-import words
+from tools import words
 
 
 def test_finished_folders_have_no_finding(capsys: pytest.CaptureFixture[str]) -> None:

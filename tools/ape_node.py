@@ -73,7 +73,7 @@ def _connect(provider: Any) -> None:
                 preexec_fn=_linux_set_death_signal,  # noqa: PLW1509  # Ape's own: the node ends with this process
             )
 
-    SubprocessProvider.connect(provider)  # Sees to it that the node is stopped in the end.
+    SubprocessProvider.connect(provider)  # type: ignore[no-untyped-call]  # sees to it that the node is stopped in the end.
     provider._disconnected = False
     command = provider.build_command()
     place = command.index("--port")
@@ -86,4 +86,4 @@ def _connect(provider: Any) -> None:
     provider.network_manager.running_nodes.cache_provider(provider)
 
 
-sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]  # the class is the finder
+sys.meta_path.insert(0, Finder)

@@ -18,14 +18,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
-from dev_stack import DevStack, failed
 from eth_utils.crypto import keccak
-from old_way import OldWay
 from web3 import Web3
 
 from api.people.directory import Annonce, User
 from creneau.amounts import format_amount
 from creneau.types import to_hex
+from tools.dev_stack import DevStack, failed
+from tools.per_slot_baseline import PerSlotBaseline
 
 WIDTH = 78
 OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node that play the old way.
@@ -39,7 +39,9 @@ class Story:
         self._student = student
         self._tutor = tutor
         self._annonce = annonce
-        self._old_way = OldWay(stack, stack.account(OLD_STUDENT).address, stack.account(OLD_TUTOR).address)
+        self._baseline = PerSlotBaseline(
+            stack, stack.account(OLD_STUDENT).address, stack.account(OLD_TUTOR).address
+        )
         self._requests = 0
         self._client = stack.client(student.id)
         self._client.event_hooks["request"].append(self._count)
@@ -74,7 +76,7 @@ class Story:
         transactions, transfers = self._on_chain(first_block)
         debited = balance - self._stack.balance(self._student.wallet)
         gas = data["gasUsed"] if transactions else 0
-        old_gas = self._old_way.book(data["count"], self._annonce.title) if transactions else 0
+        old_gas = self._baseline.book(data["count"], self._annonce.title) if transactions else 0
         _row("answer", f"{answer.status_code}: {answer.json()['message']}")
         _row("HTTP requests", f"{self._requests}, answered in {took * 1000:.0f} ms")
         _row(

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,6 @@ from typing import Any, BinaryIO, Self
 
 import httpx
 from eth_account.signers.local import LocalAccount
-from local_node import LocalNode, end, free_port
 from web3 import Web3
 
 from api.auth import mint
@@ -37,6 +37,7 @@ from creneau import abi
 from creneau.amounts import to_wei
 from creneau.ape.deploy import deploy, send_by_web3
 from creneau.types import to_hex
+from tools.local_node import LocalNode, end, free_port
 
 ROOT = Path(__file__).parents[1]
 OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.

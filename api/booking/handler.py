@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from sqlalchemy import select
-
 from api.booking import plan as slots
 from api.booking.models import Batch, BatchResult
 from api.chain.escrow import Chain, unhex
 from api.chain.rpc import Call, NodeUnavailable, RpcError
-from api.db import repository
+from api.db import index, repository
 from api.db.store import Store
-from api.db.tables import orders
 from api.errors import SLOT_CODES, Code
 from api.outbox.handlers import TAG, line, rejection
 from api.outbox.models import Outcome, Prepared, Receipt, Rejection, Settlement, State, Submission
@@ -125,7 +122,7 @@ class BatchHandler:
     def _creation(self, batch_id: str) -> Receipt:
         """Return the receipt of the transaction that created the batch, whoever sent it."""
         with self._store.read() as db:
-            known = db.scalar(select(orders.c.transaction_hash).where(orders.c.id == batch_id))
+            known = index.creation_of(db, batch_id)
         receipt = known and self._node.call("eth_getTransactionReceipt", known)
         if receipt:
             return Receipt.from_rpc(receipt)

@@ -109,6 +109,13 @@ def in_flight(db: Connection, signers: Collection[str]) -> list[InFlight]:
     ]
 
 
+def recent(db: Connection, kind: TransactionKind, since: int) -> list[Submission]:
+    """Return the submissions of a kind that are not at their end, or were accepted since that time."""
+    waiting = transactions.c.state.in_((*UNSETTLED, State.MINED))
+    these = (transactions.c.kind == kind) & (waiting | (transactions.c.created_at > since))
+    return [_submission(row) for row in db.execute(select(transactions).where(these))]
+
+
 def locks_in_flight(db: Connection) -> list[Mapping[str, int]]:
     """Return the locks of each submission in flight."""
     return [*db.scalars(select(transactions.c.locks).where(transactions.c.state.in_(IN_FLIGHT)))]

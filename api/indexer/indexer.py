@@ -13,7 +13,8 @@ import structlog
 
 from api.chain.escrow import Chain, final_block
 from api.chain.rpc import MOST_CALLS, Call, Head, NodeUnavailable, RpcError
-from api.indexer.projection import Block, IndexedEvent, Projection
+from api.indexer.models import Block
+from api.indexer.projection import IndexedEvent, Projection
 from api.settings import Settings
 from api.worker import Worker
 from creneau.events import ESCROW_TOPICS, decode_log

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 from desk import Desk
-from dev_stack import DevStack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
 from api.chain.signers import MnemonicCustodian, index_of, relayer_account
@@ -22,6 +17,7 @@ from api.errors import Code
 from api.people.directory import User
 from api.schemas.requests import STUDENT, TUTOR
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from tools.dev_stack import DevStack
 
 ELSEWHERE = frozenset({"reverted"})
 """Codes that only faults lead to: tests/chaos."""

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from dev_stack import DevStack
 from sqlalchemy import select
 from waiting import until
 
@@ -19,6 +18,7 @@ from api.db.tables import batches, transactions
 from api.people.directory import Annonce, User
 from creneau.events import TRANSFER
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 BATCH = "/api/blockchain/booking/batch"
 SINGLE = "/api/blockchain/booking"

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 from desk import SINGLE, Desk, slot
-from dev_stack import DevStack
 
 from api.people.directory import User
 from creneau.amounts import lesson_amount
+from tools.dev_stack import DevStack
 
 OPERATOR = "the-operator"
 SETTINGS: dict[str, object] = {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from dev_stack import DevStack
 from sqlalchemy import Connection, select
 
 from api.chain.escrow import Chain
@@ -21,6 +20,7 @@ from creneau.events import BOOKINGS_CREATED
 from creneau.lifecycle import Action
 from creneau.order import Order, Slot, listing_id
 from creneau.types import from_unix, to_bytes32, to_hex
+from tools.dev_stack import DevStack
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from dev_stack import DevStack, free_port
 from waiting import PATIENCE, until
 
 from api.app import create_app
 from api.services import Services
+from tools.dev_stack import DevStack, free_port
 
 
 @dataclass

@@ -5,13 +5,13 @@ from decimal import Decimal
 import httpx
 import pytest
 from desk import Desk, paused, slot, watching
-from dev_stack import DevStack
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from waiting import until
 
 from api.schemas import lesson_responses as lesson_models
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 
 def path(desk: Desk) -> str:

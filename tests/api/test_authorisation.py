@@ -11,10 +11,10 @@ import httpx
 import jsonschema_rs
 import pytest
 from desk import DAY, watching
-from dev_stack import DevStack
 from life import SETTINGS, Life
 
 from api.app import create_app
+from tools.dev_stack import DevStack
 
 HOUR = 3600
 NOBODY, STUDENT, TUTOR = "nobody", "another student", "another tutor"

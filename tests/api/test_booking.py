@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from desk import BATCH, DAY, EDU, SINGLE, Desk, clock_change, failures, paused, slot, wait_for, watching
-from dev_stack import DevStack
 
 from api.schemas import responses as models
 from creneau.abi import call_data, publish_data
 from creneau.order import listing_id
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 SPRING, AUTUMN = clock_change(3).isoformat(), clock_change(10).isoformat()
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from desk import DAY, Desk, slot
-from dev_stack import DevStack
 
 from api.schemas import lesson_responses as lesson_models
+from tools.dev_stack import DevStack
 
 URL = "/api/blockchain/tutor"
 

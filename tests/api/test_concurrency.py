@@ -4,7 +4,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from desk import EDU, Desk, failures, slot, watching
-from dev_stack import DevStack
+
+from tools.dev_stack import DevStack
 
 
 def test_fifty_students_book_fifty_tutors_at_once(stack: DevStack) -> None:

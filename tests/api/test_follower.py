@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from desk import Desk, slot
-from dev_stack import DevStack
 from eth_account.typed_transactions import TypedTransaction
 from helpers import set_back
 from hexbytes import HexBytes
@@ -24,6 +23,7 @@ from api.db.tables import index_position
 from api.indexer.projection import split
 from api.settings import Settings
 from creneau.amounts import lesson_amount
+from tools.dev_stack import DevStack
 
 FINALITY = 4
 
@@ -357,7 +357,7 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
     outside.book()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "api.indexer.projection.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
+            "api.db.index.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
         )
         with pytest.raises(ZeroDivisionError):
             following.follower.tick()

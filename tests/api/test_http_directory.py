@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from desk import BATCH, DAY, EDU, clock_change, failures, slot
-from dev_stack import DevStack
 from eth_account.hdaccount import generate_mnemonic
 from eth_account.types import Language
 from hypothesis import given
@@ -22,6 +21,8 @@ from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr
 from service import Answer, Service, service, serving
 from waiting import PATIENCE
+
+from tools.dev_stack import DevStack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

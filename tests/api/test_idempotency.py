@@ -7,8 +7,9 @@ from contextlib import closing
 from http.client import HTTPConnection
 
 from desk import BATCH, EDU, Desk, paused, slot, wait_for, watching
-from dev_stack import DevStack
 from waiting import until
+
+from tools.dev_stack import DevStack
 
 
 def new_key() -> dict[str, str]:

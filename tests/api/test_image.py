@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 import yaml
 from desk import Desk, slot
-from dev_stack import DevStack, free_port
 from eth_account import Account
 from postgres import PostgreSQL
 from waiting import PATIENCE
+
+from tools.dev_stack import DevStack, free_port
 
 ROOT = Path(__file__).parents[2]
 PASSPHRASE, RELAYER = "a passphrase", 7

@@ -14,7 +14,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from desk import BATCH
-from dev_stack import DevStack
 from fastapi import FastAPI
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import HttpUrl, ValidationError
@@ -26,6 +25,7 @@ from api.logs import RequestLog
 from api.routes import deps
 from api.services import Services
 from api.settings import DEVELOPMENT_SECRET, Settings
+from tools.dev_stack import DevStack
 
 PATH = "/.well-known/jwks.json"
 RSA = rsa.generate_private_key(65537, 2048)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from desk import watching
-from dev_stack import DevStack
 from helpers import set_back
 from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
 from sqlalchemy import select, update
@@ -16,6 +15,7 @@ from waiting import PATIENCE, until
 from api.db.tables import bookings, transactions
 from api.outbox.models import UNSETTLED, TransactionKind
 from api.services import Services
+from tools.dev_stack import DevStack
 
 FINALITY = 4
 AMOUNTS = (RATE, RATE * 45 // 60, RATE // 2)

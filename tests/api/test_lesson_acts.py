@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from desk import BATCH, SINGLE, paused, watching
-from dev_stack import DevStack
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from life import SETTINGS, Life
@@ -18,6 +17,7 @@ from waiting import until
 from api.schemas import lesson_responses as lesson_models
 from creneau.amounts import lesson_amount
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 HOUR = 3600
 WINDOW, REVIEW, ARBITRATION = 24 * HOUR, 48 * HOUR, 14 * 24 * HOUR

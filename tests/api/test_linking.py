@@ -8,7 +8,6 @@ import ape
 import httpx
 import pytest
 from desk import EDU, Desk, slot
-from dev_stack import DevStack
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.messages import encode_defunct
@@ -23,6 +22,7 @@ from api.people.directory import User
 from api.schemas import responses as models
 from api.settings import Settings
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 WALLET = "/api/blockchain/wallet"
 

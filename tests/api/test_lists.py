@@ -9,7 +9,6 @@ from typing import Any, cast
 import httpx
 import pytest
 from desk import BATCH, DAY, SINGLE, Desk, slot
-from dev_stack import DevStack
 from eth_utils.crypto import keccak
 from life import OPERATOR, SETTINGS, Life
 from outside import Outside
@@ -28,6 +27,7 @@ from api.schemas.requests import Selection
 from api.settings import DEVELOPMENT_CUSTODY, Settings
 from creneau import abi
 from creneau.order import listing_id
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="module")

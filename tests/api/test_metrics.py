@@ -9,7 +9,6 @@ import httpx
 import pytest
 import yaml
 from desk import BATCH, Desk, log_lines, paused, slot, wait_for
-from dev_stack import DevStack
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
@@ -19,6 +18,7 @@ from waiting import until
 from api import metrics
 from api.db.store import Store
 from api.db.tables import webhooks
+from tools.dev_stack import DevStack
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from dev_stack import DevStack
 from eth_account import Account
 
 from api import reference
@@ -20,6 +19,7 @@ from api.outbox.handlers import Handler, Rejection
 from api.schemas.requests import STUDENT
 from creneau import errors
 from creneau.errors import ContractError
+from tools.dev_stack import DevStack
 
 ROOT = Path(__file__).parents[2]
 COMMITTED: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())

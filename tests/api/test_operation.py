@@ -15,7 +15,6 @@ import httpx
 import pytest
 import uvicorn
 from desk import BATCH, EDU, Desk, log_lines, paused, slot, wait_for
-from dev_stack import DevStack, free_port
 from eth_account import Account
 from pydantic import ValidationError
 from waiting import PATIENCE, until
@@ -26,6 +25,7 @@ from api.people.directory import Annonce, Directory, User
 from api.schemas.requests import TUTOR
 from api.services import Services
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from tools.dev_stack import DevStack, free_port
 
 ESCROW = "0x" + "11" * 20
 

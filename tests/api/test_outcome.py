@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from desk import SINGLE, watching
-from dev_stack import DevStack
 from life import SETTINGS, Life
+
+from tools.dev_stack import DevStack
 
 HOUR = 3600
 

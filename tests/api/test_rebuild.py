@@ -12,7 +12,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
-from dev_stack import DevStack
 from outside import Following, Outside
 from proxy import Proxy
 from sqlalchemy import delete, update
@@ -20,6 +19,7 @@ from waiting import PATIENCE, until
 
 from api.db.tables import actions, bookings, orders
 from api.settings import Settings
+from tools.dev_stack import DevStack
 
 FINALITY = 4
 

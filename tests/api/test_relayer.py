@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from desk import BATCH, EDU, Desk, failures, paused, rows_of, slot, wait_for, watching
-from dev_stack import DevStack
 from sqlalchemy import update
 from waiting import until
 
@@ -20,6 +19,7 @@ from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from creneau import abi
 from creneau.order import Order, Slot, listing_id
+from tools.dev_stack import DevStack
 
 ASYNC = {"Prefer": "respond-async"}
 RICH = {"maxPriorityFeePerGas": hex(10**11), "maxFeePerGas": hex(10**12), "gas": hex(500_000)}

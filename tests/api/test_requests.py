@@ -9,7 +9,6 @@ import httpx
 import jwt
 import pytest
 from desk import BATCH, DAY, SINGLE, Desk, slot, watching
-from dev_stack import DevStack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from api.auth import mint, user_of
 from api.errors import Problem
 from api.schemas import responses as models
 from api.settings import DEVELOPMENT_SECRET
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="module")

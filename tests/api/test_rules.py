@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from desk import EDU, Desk, paused, rows_of, slot, watching
-from dev_stack import DevStack
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +22,8 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 from waiting import until
+
+from tools.dev_stack import DevStack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dev_stack import DevStack
 
 from api.schemas.requests import STUDENT
+from tools.dev_stack import DevStack
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 OPERATIONS = len((Path(__file__).parents[2] / "docs" / "openapi.json").read_text().split('"operationId"')) - 1

@@ -11,7 +11,6 @@ import anyio
 import httpx
 import pytest
 from desk import BATCH, Desk, log_lines, slot
-from dev_stack import DevStack, free_port
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from waiting import PATIENCE, until
@@ -19,6 +18,7 @@ from waiting import PATIENCE, until
 from api import middleware as security
 from api.app import create_app
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from tools.dev_stack import DevStack, free_port
 
 PATH = "/api/blockchain/booking/batch/0x" + "00" * 32
 ORIGIN = "https://app.example.org"

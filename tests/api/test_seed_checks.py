@@ -4,8 +4,9 @@ import re
 
 import httpx
 from desk import EDU, Desk, log_lines, slot, watching
-from dev_stack import DevStack
 from waiting import until
+
+from tools.dev_stack import DevStack
 
 TAG = "[CREATE_BATCH_BOOKING]"
 

@@ -14,7 +14,6 @@ import ape
 import httpx
 import pytest
 from desk import BATCH, DAY, EDU, Desk, failures, paused, slot, watching
-from dev_stack import DevStack
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -37,6 +36,7 @@ from creneau.booking import Listing
 from creneau.order import Order, SlotCode
 from creneau.typed_data import Domain
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 PREPARE = f"{BATCH}/prepare"
 PARIS = ZoneInfo("Europe/Paris")

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from desk import Desk, log_lines, paused, slot, wait_for
-from dev_stack import DevStack, free_port
 from postgres import PostgreSQL
 from pydantic import ValidationError
 from sqlalchemy import func, insert, select
@@ -24,6 +23,7 @@ from api.db.store import Store
 from api.db.tables import webhooks
 from api.settings import Settings
 from api.webhooks import Webhooks
+from tools.dev_stack import DevStack, free_port
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()

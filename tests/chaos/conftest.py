@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here

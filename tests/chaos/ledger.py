@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 from desk import DAY, EDU, Desk
-from dev_stack import DevStack
 from outside import Following, statuses
 from waiting import PATIENCE
 
@@ -24,6 +23,7 @@ from creneau import abi, events
 from creneau.events import BookingsCreated, Transfer
 from creneau.order import booking_id
 from creneau.types import to_bytes32, to_hex
+from tools.dev_stack import DevStack
 
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from dev_stack import DevStack, free_port
 from waiting import PATIENCE
+
+from tools.dev_stack import DevStack, free_port
 
 SETTINGS: dict[str, object] = {
     "log_format": "json",

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from desk import Desk, paused
-from dev_stack import free_port
 from ledger import Ledger, Refused, Request, seed
 from proxy import TRANSIENT, Fault, Proxy
 from stacks import LONG, RUNS, SETTINGS, ChaosStack, StackMaker
 from waiting import until
+
+from tools.dev_stack import free_port
 
 GWEI = 10**9
 QUICK: dict[str, object] = {"bump_seconds": 0.5, "max_fee_wei": 500 * GWEI}

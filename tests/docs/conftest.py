@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
-from dev_stack import DevStack
 from receiving import Receiver
+
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from blocks import PAGES, ROOT, Block, Comparison, blocks_of
 from desk import paused
-from dev_stack import DevStack
 from receiving import Receiver
 from sqlalchemy import insert, select, text
 from waiting import PATIENCE, until
@@ -29,6 +28,7 @@ from api.db.store import Store
 from api.db.tables import batches, webhooks
 from api.schemas.requests import STUDENT, TUTOR
 from api.settings import Settings
+from tools.dev_stack import DevStack
 
 NOT_RUN = {
     "asks": "the command asks for a passphrase",

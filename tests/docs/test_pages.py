@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from blocks import PAGES, ROOT, blocks_of, prose_of
-from dev_stack import DevStack
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.errors import Code
@@ -19,6 +18,7 @@ from api.schemas.requests import STUDENT
 from api.settings import Settings
 from creneau.ape.deploy import PROXY
 from creneau.ape.networks import LIVE
+from tools.dev_stack import DevStack
 
 DOCS = ROOT / "docs"
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]

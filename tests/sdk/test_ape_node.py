@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from local_node import LocalNode, free_port
 from web3 import HTTPProvider, Web3
+
+from tools.local_node import LocalNode, free_port
 
 ROOT = Path(__file__).parents[2]
 

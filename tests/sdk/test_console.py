@@ -23,7 +23,7 @@ from creneau.errors import BatchNotFound, NoAccount, NotDeployed
 from creneau.types import to_hex
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("escrow", "token", "edu", "me", "book", "batch", "booking", "calendar")
+NAMES = ("escrow", "token", "me", "book", "batch", "booking", "calendar")
 
 
 @pytest.fixture

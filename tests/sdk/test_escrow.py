@@ -190,14 +190,14 @@ def test_defaults_of_an_order(
 
 
 def test_publish(listed: BookingEscrow, tutor: AccountAPI) -> None:
-    assert listed.listing(tutor, "new") == (Decimal(0), False, 0)
-    assert listed.publish("new", "12.000000000000000001", instant=True, sender=tutor) == (
+    assert listed.listing(tutor, "new")[:3] == (Decimal(0), False, 0)
+    assert listed.publish("new", "12.000000000000000001", instant=True, sender=tutor)[:3] == (
         Decimal("12.000000000000000001"),
         True,
         1,
     )
-    assert listed.publish("new", 0, sender=tutor) == (Decimal(0), False, 2)
-    assert listed.listing(tutor, listing_id("new")) == (Decimal(0), False, 2)
+    assert listed.publish("new", 0, sender=tutor)[:3] == (Decimal(0), False, 2)
+    assert listed.listing(tutor, listing_id("new"))[:3] == (Decimal(0), False, 2)
 
 
 def test_publish_for_a_tutor_who_signed(
@@ -205,7 +205,7 @@ def test_publish_for_a_tutor_who_signed(
 ) -> None:
     signature = listed.sign_listing(ANNONCE, 40, tutor, instant=True)
     terms: dict[str, Any] = {"instant": True, "tutor": tutor, "sender": relayer, "signature": signature}
-    assert listed.publish(ANNONCE, 40, **terms) == (Decimal(40), True, 2)
+    assert listed.publish(ANNONCE, 40, **terms)[:3] == (Decimal(40), True, 2)
     with pytest.raises(errors.NotActor) as raised:  # A signature publishes once.
         listed.publish(ANNONCE, 40, **terms)
     assert raised.value.args == (tutor.address, relayer.address)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dev_stack import ROOT, DevStack
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect
 from waiting import PATIENCE
 
 from api.people.directory import Annonce, User
+from tools.dev_stack import ROOT, DevStack
 
 FLAGS = [
     "--no-sandbox",

@@ -1,17 +1,13 @@
 """One shim with the page, and one browser, for all tests of the page."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import services
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
 from browsing import FLAGS, Visits
-from dev_stack import ROOT, DevStack
 from playwright.sync_api import Browser, sync_playwright
+
+from tools.dev_stack import ROOT, DevStack
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 
-from dev_stack import DevStack
 from sqlalchemy import update
 
 from api.db.store import Store
@@ -13,6 +12,7 @@ from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
 from creneau.events import TRANSFER
 from creneau.types import to_hex
+from tools.dev_stack import DevStack
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pytest
 from browsing import BOOKING, Visit, Visits, downloaded
-from dev_stack import DevStack
 from playwright.sync_api import Route, expect
 from shown import charged_once, no_block, set_rate
 
 from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture

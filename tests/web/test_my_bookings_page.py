@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from browsing import BOOKING, Visit, Visits
-from dev_stack import DevStack
 from playwright.sync_api import Browser, Locator, expect
 
 from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="module")

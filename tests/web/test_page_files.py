@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dev_stack import ROOT, DevStack
 from pydantic import ValidationError
 
 from api.schemas.requests import ANNONCE, STUDENT, TUTOR
 from api.settings import Settings
+from tools.dev_stack import ROOT, DevStack
 
 DIST = ROOT / "web" / "dist"
 MOST_BYTES = 90_000

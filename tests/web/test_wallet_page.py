@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from browsing import BOOKING, Visit, Visits
-from dev_stack import DevStack
 from playwright.sync_api import Route, expect
 from shown import charged_once, set_rate
 from wallets import Wallet, error
@@ -12,6 +11,7 @@ from wallets import Wallet, error
 from api.people.directory import Annonce, User
 from creneau import abi
 from creneau.amounts import to_wei
+from tools.dev_stack import DevStack
 
 KEPT = "Nothing was charged, and your selection is kept."
 SIGN = "eth_signTypedData_v4"

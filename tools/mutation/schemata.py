@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mutation.compiler import CONTRACT, Compiler, DoesNotCompile
-from mutation.mutants import Mutant
+from tools.mutation.compiler import CONTRACT, Compiler, DoesNotCompile
+from tools.mutation.mutants import Mutant
 
 NUMBER = "5ca1ab1e" * 8
 """What stands for the number in the creation code, in hex."""

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, is_hypothesis_test, settings
-from mutation.compiler import CONTRACT, ROOT
+
+from tools.mutation.compiler import CONTRACT, ROOT
 
 TESTS = ROOT / "tests" / "contracts"
 NOT_ABOUT_IT = ["test_gas.py", "test_token.py", "test_helpers.py", "test_properties.py"]

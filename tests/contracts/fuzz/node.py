@@ -17,9 +17,9 @@ from typing import Any, Self
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from local_node import LocalNode
 
 from creneau.abi import decode, encode
+from tools.local_node import LocalNode
 
 GAS = 15_000_000
 MNEMONIC = "test test test test test test test test test test test junk"

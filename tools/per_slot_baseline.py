@@ -5,13 +5,13 @@ import time
 import uuid
 from typing import Any
 
-from dev_stack import ROOT, DevStack
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from creneau import abi
 from creneau.amounts import to_wei
 from creneau.types import to_hex
+from tools.dev_stack import ROOT, DevStack
 
 AMOUNT = to_wei(35)
 _CALL = "createBooking(string,address,uint256,string,uint256,uint256)"
@@ -34,7 +34,7 @@ def lesson_data(tutor: str, title: str) -> bytes:
     return keccak(text=_CALL)[:4] + encode(_TYPES, values)
 
 
-class OldWay:
+class PerSlotBaseline:
     """A student and a tutor among the node's accounts who go on as before."""
 
     def __init__(self, stack: DevStack, student: str, tutor: str) -> None:

@@ -18,10 +18,10 @@ import tomllib
 from collections import Counter
 from typing import Any
 
-from mutation.compiler import FILE, ROOT, Compiler, DoesNotCompile
-from mutation.mutants import Mutant, mutants
-from mutation.schemata import Schemata, numbered
-from mutation.tests import MACHINE, TESTS, Runner, tree
+from tools.mutation.compiler import FILE, ROOT, Compiler, DoesNotCompile
+from tools.mutation.mutants import Mutant, mutants
+from tools.mutation.schemata import Schemata, numbered
+from tools.mutation.tests import MACHINE, TESTS, Runner, tree
 
 CACHE = ROOT / ".cache" / "mutants"
 RESULTS = CACHE / "results.json"

@@ -9,8 +9,8 @@ import sys
 import tomllib
 from typing import Any
 
-from mutation.compiler import FILE, ROOT, Compiler
-from mutation.tests import TESTS, Broken, break_machine
+from tools.mutation.compiler import FILE, ROOT, Compiler
+from tools.mutation.tests import TESTS, Broken, break_machine
 
 PATCHES = TESTS / "broken.toml"
 

@@ -1,0 +1,88 @@
+"""The records of the projection. Times are unix seconds, amounts are base units, sets of lessons are bits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from creneau.types import to_bytes32
+
+
+class Block(NamedTuple):
+    """A block by its number and hash."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class IndexedOrder:
+    """A batch on the chain, whoever sent it: the terms that later actions supply again."""
+
+    id: str
+    student: str
+    tutor: str
+    listing: str
+    hourly_rate: int
+    allow_partial: bool
+    deadline: int
+    salt: str
+    slots: Sequence[tuple[int, int]]  # Starts and minutes.
+    booked: int
+    total: int
+    created_at: int
+    block_number: int
+    transaction_hash: str
+    instant: bool  # The lessons were confirmed from the beginning.
+
+    @property
+    def terms(self) -> tuple[Any, ...]:
+        """The order as the ABI codec takes it."""
+        listing, salt = to_bytes32(self.listing), to_bytes32(self.salt)
+        partial, slots = self.allow_partial, self.slots
+        return self.student, self.tutor, listing, self.hourly_rate, partial, self.deadline, salt, slots
+
+
+@dataclass(frozen=True)
+class IndexedAction:
+    """An action on lessons of an order."""
+
+    block_number: int
+    log_index: int
+    batch_id: str
+    lessons: int
+    status: str  # The status of the lessons afterwards.
+    to_tutor: int | None  # Of what left the escrow; the rest went to the student. None: nothing left.
+    at: int
+    transaction_hash: str
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A publication of a listing. An order does not say whether its listing was instant."""
+
+    tutor: str
+    listing: str
+    nonce: int
+    instant: bool
+    block_number: int
+
+
+@dataclass(frozen=True)
+class IndexedBooking:
+    """A lesson of an order, as the actions so far leave it."""
+
+    id: str
+    batch_id: str
+    place: int
+    student: str
+    tutor: str
+    listing: str
+    start: int
+    minutes: int
+    amount: int
+    status: str
+    to_tutor: int | None  # None until the amount has left the escrow.
+    to_student: int | None
+    created_at: int
+    updated_at: int
+    transaction_hash: str
