@@ -211,5 +211,5 @@ def _encoder(type_: str) -> Callable[[Any], bytes]:
 
 
 def _references(struct: str) -> list[str]:
-    """The structs that a struct's arrays are made of, sorted as EIP-712 wants them."""
+    """Return the structs that a struct's arrays are made of, sorted as EIP-712 wants them."""
     return sorted({type_[:-2] for type_ in TYPES[struct].values() if type_.endswith("[]")})
