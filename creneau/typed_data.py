@@ -5,7 +5,7 @@ dicts for `eth_signTypedData_v4` derive from it. Values are given in the table's
 them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -167,6 +167,22 @@ def _json(type_: str, value: Any) -> Any:
 
 
 # --- Hashes ---
+
+
+def digest(message: Mapping[str, Any]) -> bytes:
+    """Return the hash that is signed for a message that one of the functions above returned."""
+    struct_hash = hash_struct(message["primaryType"], _values(message["primaryType"], message["message"]))
+    return keccak(b"\x19\x01" + _separator(*message["domain"].values()) + struct_hash)
+
+
+def _values(struct: str, message: Mapping[str, Any]) -> list[Any]:
+    return [_value(type_, message[name]) for name, type_ in TYPES[struct].items()]
+
+
+def _value(type_: str, value: Any) -> Any:
+    if type_.endswith("[]"):
+        return [_values(type_[:-2], item) for item in value]
+    return bytes.fromhex(value[2:]) if type_ == "bytes32" else value
 
 
 def type_string(struct: str) -> str:

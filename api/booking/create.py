@@ -139,8 +139,8 @@ class Bookings:
         quote = self.quote(student_id, request, key, request_hash, self._settings.order_seconds)
         order, snapshot, parties = quote.order, quote.snapshot, quote.parties
         publish = None if quote.exists else self.publication(order, parties.tutor, snapshot)
-        index = parties.student.custody_index or 0
-        call = self._chain.create_call(order, self._custodian, index, snapshot)
+        signer = self._custodian.signer(parties.student.custodial_account or "")
+        call = self._chain.create_call(order, signer, snapshot)
         return self.add(quote.batch, call, publish, snapshot, request_id)
 
     # --- resolve -> plan -> quote -> settle slots -> finish ---
@@ -328,13 +328,14 @@ class Bookings:
         """Return a custodial tutor's signed publication, if the order needs one."""
         if not _must_publish(order, tutor, snapshot):
             return None
-        return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, snapshot.listing)
+        signer = self._custodian.signer(tutor.custodial_account or "")
+        return self._chain.publish_call(order, signer, snapshot.listing)
 
 
 def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
     """Return True if the order's rate has to be published. Raises `Problem` if the tutor has to do it."""
     published = to_wei(snapshot.listing.hourly_rate)
-    if published == order.hourly_rate_wei or tutor.custody_index is not None:
+    if published == order.hourly_rate_wei or tutor.custodial_account is not None:
         return published != order.hourly_rate_wei
     if not published:
         raise Problem(Code.NOT_PUBLISHED)
@@ -342,9 +343,9 @@ def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
 
 
 def _require_account(student: User, own_wallet: bool) -> None:
-    if own_wallet and student.custody_index is not None:
+    if own_wallet and student.custodial_account is not None:
         raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
-    if not own_wallet and student.custody_index is None:
+    if not own_wallet and student.custodial_account is None:
         raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
 
 

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from eth_account.messages import encode_typed_data
-
 from api.chain import signatures
 from api.chain.rpc import Call, Head, Node, NodeUnavailable, RpcError, eth_call
-from api.chain.signers import Custodian
+from api.chain.signers import Signer
 from api.settings import Settings
 from creneau import abi
 from creneau.amounts import Token
@@ -137,8 +135,8 @@ class Chain:
                 return order
         return None
 
-    def create_call(self, order: Order, custodian: Custodian, index: int, snapshot: ChainSnapshot) -> bytes:
-        """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
+    def create_call(self, order: Order, signer: Signer, snapshot: ChainSnapshot) -> bytes:
+        """Return a custodial student's signed `createBookings`, with a permit if the allowance is short.
 
         The permit is for a standing allowance: the escrow can only pull what an order signed by the student
         says, and exact permits would make parallel batches of one student clash on the permit's nonce.
@@ -148,8 +146,9 @@ class Chain:
         if snapshot.allowance < total and snapshot.permit_nonce is not None:
             deadline = to_unix(order.deadline)
             message = self.permit_message(order, UNLIMITED, snapshot.permit_nonce)
-            permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
-        return abi.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
+            permit = Permit.from_signature(UNLIMITED, deadline, signer.sign_typed_data(message))
+        signature = signer.sign_typed_data(order.typed_data(self.domain))
+        return abi.create_bookings_data(order, signature, permit)
 
     def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
         """What the order's student signs to let the escrow take `value`, until the order's deadline."""
@@ -165,12 +164,12 @@ class Chain:
             to_unix(order.deadline),
         )
 
-    def publish_call(self, order: Order, custodian: Custodian, index: int, listing: Listing) -> bytes:
-        """The signed `publish` of a custodial tutor that puts the order's rate in force."""
+    def publish_call(self, order: Order, signer: Signer, listing: Listing) -> bytes:
+        """Return a custodial tutor's signed `publish`, which puts the order's rate in force."""
         message = listing_typed_data(
             self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
         )
-        signature = custodian.sign(index, typed_digest(message))
+        signature = signer.sign_typed_data(message)
         return abi.publish_data(order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature)
 
     def _token_domain(self) -> tuple[str, str]:
@@ -198,13 +197,6 @@ class Chain:
         return unhex(self.node.call(method, *params))
 
 
-def terms_of(row: Any, slots: Sequence[Sequence[int]]) -> tuple[Any, ...]:
-    """The same as the ABI has it, with slots as unix start and minutes."""
-    listing, salt = to_bytes32(row.listing), to_bytes32(row.salt)
-    rate, partial = row.hourly_rate, row.allow_partial
-    return row.student, row.tutor, listing, rate, partial, row.deadline, salt, slots
-
-
 def connect(settings: Settings) -> Chain:
     """The contract that the settings name. Raises `ValueError` or `WrongChain` if that is none."""
     if settings.escrow is None:
@@ -226,8 +218,3 @@ def final_block(node: Node, settings: Settings, head: Head) -> int:
 def unhex(text: str) -> bytes:
     """The bytes of 0x hex."""
     return bytes.fromhex(text[2:])
-
-
-def typed_digest(message: dict[str, Any]) -> bytes:
-    """What is signed of typed data (EIP-712)."""
-    return signatures.digest(encode_typed_data(full_message=message))

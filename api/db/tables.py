@@ -71,8 +71,8 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("profile_id", String(64), unique=True),
     Column("wallet", String(42), nullable=False, unique=True),
-    Column("custody_index", BigInteger, unique=True),  # Null: the user's own wallet.
-    Column("kept_index", BigInteger, unique=True),  # The custodial account, in force or not.
+    Column("custodial_account", String(64), unique=True),  # The custodian's reference. Null: an own wallet.
+    Column("kept_account", String(64), unique=True),  # The same, in force or not.
     Column("schedule", Exact),  # A tutor's hours, as service/schedule.py reads them; null: any.
 )
 
