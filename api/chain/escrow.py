@@ -1,4 +1,4 @@
-"""The contract as the shim uses it: all that decides about a request in one round trip, and signed calls."""
+"""The contract: a snapshot of all that decides about a request in one round trip, and signed calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +34,14 @@ class ChainSnapshot:
     allowance: int
     permit_nonce: int | None  # None: the token knows no permits.
     timestamp: int
-    signature: bytes | None = None  # The student's, if one was given and is his.
+    signature: bytes | None = None  # The student's, if one was given and is theirs.
 
 
 class Chain:
     """One escrow and its token, on one node."""
 
     def __init__(self, node: Node, chain_id: int, escrow: str) -> None:
-        """Raises `WrongChain` unless the node serves that chain and the escrow is there."""
+        """Check the node. Raises `WrongChain` unless it serves that chain and the escrow is there."""
         self.node = node
         self.escrow = escrow
         self.domain = Domain(chain_id, escrow)
@@ -67,7 +67,7 @@ class Chain:
         )
 
     def read(self, data: bytes) -> bytes:
-        """What a view of the escrow answers. Raises `NodeUnavailable` for any error."""
+        """Return the result of a view of the escrow. Raises `NodeUnavailable` for any error."""
         [answer] = self.node.call_many([eth_call(self.escrow, data)])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
@@ -78,12 +78,12 @@ class Chain:
         return eth_call(self.escrow, abi.call_data("BookingEscrow", "check", terms))
 
     def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
-        """The call that says what the tutor published."""
+        """Return the call for a listing as the tutor published it."""
         method, [call, _] = eth_call(self.escrow, abi.listings_data(tutor, listing))
         return method, [call, block]
 
     def transaction(self, sender: str, data: bytes) -> dict[str, str]:
-        """A transaction to the escrow, for the node to try."""
+        """Return a transaction to the escrow, for the node to try."""
         return {"from": sender, "to": self.escrow, "data": to_hex(data)}
 
     def snapshot(
@@ -123,7 +123,7 @@ class Chain:
         )
 
     def batch(self, batch_id: str, block: str = "latest") -> Call:
-        """The call that says what there is of a batch."""
+        """Return the call for a batch as the contract has it."""
         method, [call, _] = eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
         return method, [call, block]
 
@@ -151,7 +151,7 @@ class Chain:
         return abi.create_bookings_data(order, signature, permit)
 
     def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
-        """What the order's student signs to let the escrow take `value`, until the order's deadline."""
+        """Return the permit for the student to sign: `value` base units, until the order's deadline."""
         return permit_typed_data(
             self._token_name,
             self._token_version,
@@ -173,7 +173,7 @@ class Chain:
         return abi.publish_data(order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature)
 
     def _token_domain(self) -> tuple[str, str]:
-        """Name and version of the token's EIP-712 domain; empty if it has none, and so knows no permits."""
+        """Return name and version of the token's EIP-712 domain; empty if the token knows no permits."""
         try:
             data = self._view(self.token, "EduToken", "eip712Domain")
             _, name, version, *_ = abi.decode_result("EduToken", "eip712Domain", data)
@@ -198,7 +198,7 @@ class Chain:
 
 
 def connect(settings: Settings) -> Chain:
-    """The contract that the settings name. Raises `ValueError` or `WrongChain` if that is none."""
+    """Return the contract of the settings. Raises `ValueError` or `WrongChain` if there is none."""
     if settings.escrow is None:
         raise ValueError("CRENEAU_ESCROW must be the contract's address")
     return Chain(
@@ -216,5 +216,5 @@ def final_block(node: Node, settings: Settings, head: Head) -> int:
 
 
 def unhex(text: str) -> bytes:
-    """The bytes of 0x hex."""
+    """Return the bytes of 0x hex."""
     return bytes.fromhex(text[2:])

@@ -55,7 +55,7 @@ class Keeper:
     def __init__(
         self, store: Store, projection: Projection, chain: Chain, signer: Signer, settings: Settings
     ) -> None:
-        """The signer signs the actions; any of the relayer's keys sends them."""
+        """Take the signer of the actions; any of the relayer's keys sends them."""
         self._store = store
         self._projection = projection
         self._chain = chain
