@@ -190,9 +190,7 @@ attempts = Table(
     Column("gas", BigInteger, nullable=False),
     Column("max_fee", BigInteger, nullable=False),
     Column("priority_fee", BigInteger, nullable=False),
-    Column(
-        "is_noop", Boolean, nullable=False
-    ),  # A transfer of nothing, to use the nonce.
+    Column("is_noop", Boolean, nullable=False),  # A transfer of nothing, to use the nonce.
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -206,9 +204,7 @@ webhooks = Table(
     Column("event", String(32), nullable=False),
     Column("body", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column(
-        "due_at", BigInteger, nullable=False
-    ),  # The next attempt, also by another process.
+    Column("due_at", BigInteger, nullable=False),  # The next attempt, also by another process.
     Column("dead", Boolean, nullable=False),  # Given up.
     Column("created_at", BigInteger, nullable=False),
     Index("webhooks_due", "dead", "endpoint", "due_at"),
