@@ -89,9 +89,11 @@ abi: ready ## Renews the ABI and byte code in creneau/artifacts from the contrac
 	@ape compile
 	@ape run abi
 
-openapi: ready ## Renews docs/openapi.json and the web client's types from it, and docs/errors.md
+openapi: ready ## Renews docs/openapi.json, the web client's types and sentences, docs/errors.md and docs/settings.md
 	@python -m api openapi > docs/openapi.json
 	@python -m api errors > docs/errors.md
+	@python -m api settings > docs/settings.md
+	@python -m api sentences > web/src/api/sentences.ts
 	@npm run --silent types
 
 gas: ready ## Renews the committed gas table

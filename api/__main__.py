@@ -1,4 +1,4 @@
-"""`python -m api serve | migrate | rebuild | seed | openapi | errors | token --user ID`."""
+"""`python -m api serve | migrate | rebuild | seed | openapi | errors | settings | sentences | token`."""
 
 import argparse
 import json
@@ -97,7 +97,9 @@ def main() -> None:
     commands.add_parser("migrate", help="bring the database to this version")
     commands.add_parser("rebuild", help="read all bookings from the chain again; a shim may be running")
     commands.add_parser("seed", help="create the people and the annonce of the demonstration")
-    commands.add_parser("errors", help="print the table of all codes")
+    commands.add_parser("errors", help="print docs/errors.md, the table of all codes")
+    commands.add_parser("settings", help="print docs/settings.md, the table of all settings")
+    commands.add_parser("sentences", help="print web/src/api/sentences.ts, the page's sentences for codes")
     commands.add_parser("openapi", help="print the documentation of the routes")
     token = commands.add_parser("token", help="print a bearer token (local network only)")
     token.add_argument("--user", required=True, metavar="ID")
@@ -106,8 +108,8 @@ def main() -> None:
         if args.command == "openapi":
             print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
             return
-        if args.command == "errors":
-            print(reference.errors(), end="")
+        if args.command in {"errors", "settings", "sentences"}:
+            print(getattr(reference, args.command)(), end="")
             return
         settings = Settings()
         match args.command:

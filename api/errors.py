@@ -130,13 +130,16 @@ class Code(StrEnum):
         "overlaps another lesson of this request", "chevauche un autre cours de cette demande")
     TAKEN = "taken", 409, "is already taken", "est déjà pris"
     AMOUNT_MISMATCH = ("amount_mismatch", 409,
-        "costs {price:edu}, not {amount:exact}", "coûte {price:edu}, et non {amount:exact}")
+        "costs {price:edu}, not {amount:exact}", "coûte {price:edu}, et non {amount:exact}",
+        "has another price", "a un autre prix")
     NONEXISTENT_TIME = ("nonexistent_time", 409,
         "falls into the hour that the clocks skip that day in {zone}",
-        "tombe dans l'heure que le changement d'heure supprime ce jour-là ({zone})")
+        "tombe dans l'heure que le changement d'heure supprime ce jour-là ({zone})",
+        "falls into the hour that the clocks skip", "tombe dans l'heure que le changement d'heure supprime")
     AMBIGUOUS_TIME = ("ambiguous_time", 409,
         "falls into the hour that comes twice that day in {zone}",
-        "tombe dans l'heure qui revient deux fois ce jour-là ({zone})")
+        "tombe dans l'heure qui revient deux fois ce jour-là ({zone})",
+        "falls into the hour that comes twice", "tombe dans l'heure qui revient deux fois")
 
     ANNONCE_NOT_BOOKABLE = ("annonce_not_bookable", 409,
         "This listing has no rate that can be booked.", "Cette annonce n'a pas de tarif réservable.")

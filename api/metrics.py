@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`: counters of this process, and what all processes share.
+"""Metrics for Prometheus: counters of this process, and values that all processes share.
 
 The shared values come from the database and the node at each scrape, by queries that an index answers however
 many batches there are.
@@ -63,14 +63,14 @@ def moved(before: Submission | InFlight, state: State) -> None:
 
 
 class Shared(Collector):
-    """What does not depend on the process that is asked."""
+    """Collects the values that all processes share."""
 
     def __init__(self, store: Store, balances_and_lag: Callable[[], tuple[Mapping[str, int], int]]) -> None:
         self._store = store
         self._balances_and_lag = balances_and_lag
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges."""
+        """Yield the gauges."""
         with self._store.read() as db:
             counts = repository.counts(db, [*UNSETTLED, State.MINED])
             pending, dead = repository.count_messages(db)
@@ -94,7 +94,7 @@ class Shared(Collector):
 
 
 def page(shared: Shared) -> bytes:
-    """The text format, version 0.0.4."""
+    """Return all metrics in the text format, version 0.0.4."""
     registry = CollectorRegistry()
     registry.register(shared)
     return generate_latest(REGISTRY) + generate_latest(registry)

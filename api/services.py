@@ -17,7 +17,7 @@ from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
 from api.chain.escrow import Chain, connect
 from api.chain.rpc import NodeUnavailable
-from api.chain.signers import MnemonicCustodian, arbiter_accounts, relayer_accounts
+from api.chain.signers import LocalSigner, MnemonicCustodian, arbiter_accounts, relayer_accounts
 from api.db.store import Store
 from api.indexer.indexer import Indexer
 from api.indexer.keeper import Keeper
@@ -69,7 +69,8 @@ class Services:
         account is not what the settings say: better now than in a request.
         """
         custodian = MnemonicCustodian(settings.custody_mnemonic)
-        accounts, arbiter = relayer_accounts(settings), arbiter_accounts(settings)
+        accounts = [LocalSigner(account) for account in relayer_accounts(settings)]
+        arbiter = [LocalSigner(account) for account in arbiter_accounts(settings)]
         if {account.address for account in arbiter} & {account.address for account in accounts}:
             raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
         chain = connect(settings)

@@ -30,8 +30,23 @@ DEVELOPMENT_CUSTODY = "abandon " * 11 + "about"
 DEVELOPMENT_ACCOUNTS = "test " * 11 + "junk"  # What local nodes fund.
 
 
+SECTIONS = {
+    "rpc_url": "Chain",
+    "database_url": "Database",
+    "host": "Requests",
+    "jwt_secret": "Who is who",
+    "mnemonic": "Keys",
+    "order_seconds": "Sending",
+    "follow_seconds": "Reading",
+    "max_pending_seconds": "What is ready",
+    "webhook_urls": "Webhooks",
+    "public_origin": "The page",
+}
+"""The headings of docs/settings.md, each by its first setting."""
+
+
 class Settings(BaseSettings):
-    """What the operator decides."""
+    """The settings of one service."""
 
     model_config = SettingsConfigDict(
         env_prefix="CRENEAU_",
@@ -39,108 +54,179 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    log_format: Literal["console", "json"] = "console"
-    forwarded_allow_ips: str = Field(
-        default="127.0.0.1", description="proxies whose X-Forwarded-For names the client, with commas"
-    )
-    cors_origins: str = Field(default="", description="other origins whose pages may ask, with spaces")
-    hsts_seconds: int = Field(default=0, ge=0, description="behind TLS only: browsers insist on it so long")
-    address_limit: str = Field(default="600/minute", description="requests of an address, or off")
-    user_limit: str = Field(default="300/minute", description="requests of a user, or off")
-    user_write_limit: str = Field(default="60/minute", description="those that change something, or off")
-    max_body_bytes: int = Field(default=256 * 1024, gt=0)
-    max_header_bytes: int = Field(default=16 * 1024, gt=0, description="or what arrives at once, 64 KiB")
-    max_connections: int = Field(default=2000, gt=0, description="at once; the others are answered 503")
-    keep_alive_seconds: int = Field(default=5, gt=0, description="until an idle connection is closed")
-
-    explorer_url: str = Field(default="", description="the page links /tx/<hash> there")
-    sign_in_url: str = Field(default="", description="where the page sends who is not signed in")
-    demo: bool = Field(
-        default=False, description="the page is the demonstration's people's; local network only"
-    )
-
+    # Chain
     rpc_url: str = "http://127.0.0.1:8545"
-    rpc_timeout_seconds: float = Field(default=10, gt=0, description="for the node to answer")
+    """The node."""
+    rpc_timeout_seconds: float = Field(default=10, gt=0)
+    """Until a call to the node has failed."""
     chain_id: int = 31337
+    """The chain; the shim does not start if the node serves another one. 31337 and 1337 are local: only
+    there development values are taken."""
     escrow: Address | None = None
-    max_pending_seconds: int = Field(default=300, description="a batch that waits longer is an alarm")
-    deployment_block: int = Field(default=0, ge=0, description="the escrow's: before it are no events")
-    max_head_age_seconds: int = Field(default=300, description="older is not ready")
+    """The contract's address."""
+    deployment_block: int = Field(default=0, ge=0)
+    """The block it was deployed in; before it are no events."""
+    finality: Literal["confirmations", "finalized"] = "confirmations"
+    """Or `finalized`: by the node's tag."""
+    confirmations: int = Field(default=12, ge=0)
+    """Blocks on top that make a block final."""
 
-    public_origin: HttpUrl | None = Field(default=None, description="of the page that users see")
+    # Database
+    database_url: str = ""
+    """SQLAlchemy's, as `postgresql+psycopg://user@host/creneau`; without it SQLite in the data directory."""
     data_dir: Path = Path(".data")
-    database_url: str = Field(default="", description="SQLAlchemy's; empty: SQLite in the data directory")
+    """Where SQLite's file is."""
 
-    metrics_token: SecretStr | None = Field(default=None, description="without: for this machine only")
-    metrics_token_file: Path | None = None
-    webhook_urls: str = Field(default="", description="endpoints that are told what becomes of batches")
-    webhook_secret: SecretStr | None = Field(default=None, description="whsec_…, or the new and the old one")
-    webhook_secret_file: Path | None = None
-    webhook_timeout_seconds: float = Field(default=5, gt=0)
-    webhook_retry_seconds: float = Field(default=5, gt=0, description="then four times that, and so on")
-    webhook_attempts: int = Field(default=12, gt=0, description="in about a day and a half, then given up")
+    # Requests
+    host: str = "127.0.0.1"
+    """The address to listen at."""
+    port: int = 8000
+    """The port."""
+    forwarded_allow_ips: str = "127.0.0.1"
+    """Proxies whose `X-Forwarded-For` names the client, with commas."""
+    cors_origins: str = ""
+    """Other origins whose pages may ask, with spaces."""
+    hsts_seconds: int = Field(default=0, ge=0)
+    """Behind TLS only: how long browsers insist on it."""
+    address_limit: str = "600/minute"
+    """Requests of an address, or `off`."""
+    user_limit: str = "300/minute"
+    """Requests of a user, or `off`."""
+    user_write_limit: str = "60/minute"
+    """Those of a user that change something, or `off`."""
+    max_body_bytes: int = Field(default=256 * 1024, gt=0)
+    """Of a request's body; larger is 413."""
+    max_header_bytes: int = Field(default=16 * 1024, gt=0)
+    """Of its headers."""
+    max_connections: int = Field(default=2000, gt=0)
+    """At once; the others are answered 503."""
+    keep_alive_seconds: int = Field(default=5, gt=0)
+    """Until an idle connection is closed."""
+    wait_seconds: float = Field(default=30, ge=0)
+    """How long a request waits for its block, before it is 202."""
+    log_format: Literal["console", "json"] = "console"
+    """Or `json`."""
 
+    # Who is who
     jwt_secret: SecretStr | None = None
+    """Of the tokens (HS256), 32 characters at least."""
     jwt_secret_file: Path | None = None
+    """The file that has it."""
+    jwt_jwks_url: HttpUrl | None = None
+    """Where the tokens' public keys are; with it no secret counts."""
+    jwt_algorithms: str = "RS256,ES256"
+    """Of those keys, with commas."""
+    jwks_seconds: float = Field(default=300, gt=0)
+    """Keys that are older are fetched again."""
+    jwks_pause_seconds: float = Field(default=30, ge=0)
+    """But no sooner than so long after the last time."""
     jwt_user_claim: str = "sub"
+    """The claim that is the user's id."""
     jwt_audience: str | None = None
+    """What `aud` must be."""
     jwt_issuer: str | None = None
-    jwt_jwks_url: HttpUrl | None = Field(
-        default=None, description="where the tokens' public keys are; then no secret counts"
-    )
-    jwt_algorithms: str = Field(default="RS256,ES256", description="of those keys, with commas between them")
-    jwks_seconds: float = Field(default=300, gt=0, description="older keys are fetched again,")
-    jwks_pause_seconds: float = Field(default=30, ge=0, description="but no sooner than this after the last")
-    directory_url: HttpUrl | None = Field(default=None, description="of a user service; else our tables")
-    directory_token: SecretStr | None = Field(default=None, description="that the user service wants")
+    """What `iss` must be."""
+    directory_url: HttpUrl | None = None
+    """Of the user service; without it the shim's own tables."""
+    directory_token: SecretStr | None = None
+    """Bearer token that it wants."""
     directory_token_file: Path | None = None
+    """The file that has it."""
     directory_timeout_seconds: float = Field(default=3, gt=0)
-    operators: str = Field(default="", description="ids of users, with commas between them")
-
-    mnemonic: SecretStr | None = Field(default=None, description="of the custodial accounts")
-    mnemonic_file: Path | None = None
-    relayer: str = Field(default="", description="aliases of Ape accounts, with commas between them")
-    relayer_mnemonic_index: str | int | None = Field(
-        default=None, description="several, too; local network only"
-    )
-    arbiter: str = Field(default="", description="alias of the Ape account that decides disputes, if it may")
-    arbiter_mnemonic_index: int | None = Field(default=None, description="likewise; local network only")
-    lease_seconds: float = Field(
-        default=5, gt=0, description="a dead process's relayer key is free after this"
-    )
-
+    """Until it has failed."""
+    operators: str = ""
+    """Ids of users who may read bookings and decide disputes, with commas."""
     time_zone: str = "Europe/Paris"
-    wait_seconds: float = Field(default=30, ge=0, description="how long a request waits for its block")
-    order_seconds: int = Field(
-        default=600, ge=30, description="how long an order can be created; up to twice that"
-    )
-    prepare_seconds: int = Field(
-        default=600, ge=1, description="how long a prepared batch waits for its student's signature"
-    )
-    finality: Literal["confirmations", "finalized"] = Field(
-        default="confirmations", description="finalized: by the node's tag, where it has one"
-    )
-    confirmations: int = Field(default=12, ge=0, description="blocks on top that make a block final")
-    poll_seconds: float = Field(default=0.05, gt=0, description="between looks for receipts")
-    follow_seconds: float = Field(default=1, gt=0, description="between looks for new blocks")
-    follow_blocks: int = Field(default=2_000, ge=1, description="whose events are asked for at once")
-    keeper: bool = Field(default=True, description="ends lessons that are due, at the relayer's expense")
-    keeper_seconds: float = Field(default=60, gt=0, description="between looks for lessons that are due")
-    keeper_retry_seconds: float = Field(
-        default=3600, gt=0, description="until one that failed is tried again"
-    )
-    max_view_lag_blocks: int = Field(default=50, ge=0, description="further behind the chain is not ready")
-    resend_seconds: float = Field(default=10, gt=0, description="without a receipt, the bytes are sent again")
-    bump_seconds: float = Field(default=30, gt=0, description="not in a block, a transaction is replaced")
+    """Of annonces and requests that name none."""
+
+    # Keys
+    mnemonic: SecretStr | None = None
+    """Of the custodial accounts."""
+    mnemonic_file: Path | None = None
+    """The file that has it."""
+    relayer: str = ""
+    """Aliases of the Ape accounts that send and pay gas, with commas: one for each process."""
+    relayer_mnemonic_index: str | int | None = None
+    """Development accounts instead; local network only."""
+    arbiter: str = ""
+    """Alias of the account that decides disputes, if the shim shall have it."""
+    arbiter_mnemonic_index: int | None = None
+    """A development account instead; local network only."""
+    lease_seconds: float = Field(default=5, gt=0)
+    """Without a sign of its process a relayer's key is taken over."""
+
+    # Sending
+    order_seconds: int = Field(default=600, ge=30)
+    """How long an order can be created, at least; up to twice that."""
+    prepare_seconds: int = Field(default=600, ge=1)
+    """How long a prepared batch waits for its student's signature."""
     priority_fee_wei: int = Field(default=10**8, ge=0)
-    max_fee_wei: int = Field(default=500 * 10**9, gt=0, description="never offers more per gas,")
-    max_cost_wei: int = Field(default=10**18, gt=0, description="nor for a transaction,")
-    max_daily_fee_wei: int = Field(default=10**19, gt=0, description="nor in 24 hours")
-    min_relayer_balance_wei: int = Field(default=10**16, ge=0, description="less is not ready")
+    """Offered to the block's proposer, for a gas."""
+    max_fee_wei: int = Field(default=500 * 10**9, gt=0)
+    """More is never offered for a gas."""
+    max_cost_wei: int = Field(default=10**18, gt=0)
+    """Nor for a transaction."""
+    max_daily_fee_wei: int = Field(default=10**19, gt=0)
+    """Nor in 24 hours."""
+    poll_seconds: float = Field(default=0.05, gt=0)
+    """Between looks for receipts."""
+    resend_seconds: float = Field(default=10, gt=0)
+    """Without a receipt the same bytes are sent again."""
+    bump_seconds: float = Field(default=30, gt=0)
+    """A transaction that no block takes offers more."""
+    keeper: bool = True
+    """Ends lessons that are due, at the relayer's expense."""
+    keeper_seconds: float = Field(default=60, gt=0)
+    """Between looks for them."""
+    keeper_retry_seconds: float = Field(default=3600, gt=0)
+    """Until one that failed is tried again."""
+
+    # Reading
+    follow_seconds: float = Field(default=1, gt=0)
+    """Between looks for new blocks."""
+    follow_blocks: int = Field(default=2_000, ge=1)
+    """Blocks whose events are asked for at once, at most."""
+
+    # What is ready
+    max_pending_seconds: int = 300
+    """A batch that waits longer is an alarm in `/readyz`."""
+    max_head_age_seconds: int = 300
+    """A node whose newest block is older is not ready; not on the local network."""
+    max_view_lag_blocks: int = Field(default=50, ge=0)
+    """A view further behind the chain is not ready."""
+    min_relayer_balance_wei: int = Field(default=10**16, ge=0)
+    """A relayer with less is not ready."""
+    metrics_token: SecretStr | None = None
+    """Who shows it may read `/metrics`; without it: this machine only."""
+    metrics_token_file: Path | None = None
+    """The file that has it."""
+
+    # Webhooks
+    webhook_urls: str = ""
+    """Endpoints that are told what becomes of batches, with spaces; https on live networks."""
+    webhook_secret: SecretStr | None = None
+    """`whsec_` and 24 to 64 bytes in base64; or the new and the old one, with a space."""
+    webhook_secret_file: Path | None = None
+    """The file that has it."""
+    webhook_timeout_seconds: float = Field(default=5, gt=0)
+    """Until an attempt has failed."""
+    webhook_retry_seconds: float = Field(default=5, gt=0)
+    """Until the second attempt; then four times that, and so on, six hours at most."""
+    webhook_attempts: int = Field(default=12, gt=0)
+    """Then the message is given up."""
+
+    # The page
+    public_origin: HttpUrl | None = None
+    """Of the page that users see: wallets are asked to sign for it. Without it host and port."""
+    explorer_url: str = ""
+    """Where the page links transactions: `/tx/<hash>` is added."""
+    sign_in_url: str = ""
+    """Where it sends who is not signed in; they come back with `#token=…`."""
+    demo: bool = False
+    """Gives away the tokens of the demonstration's people; local network only."""
 
     @property
     def is_local(self) -> bool:

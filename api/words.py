@@ -10,6 +10,7 @@ from creneau.lifecycle import Action, Role, Status
 from creneau.types import from_unix
 
 Language = Literal["en", "fr"]
+LANGUAGES: tuple[Language, ...] = ("en", "fr")
 
 _STATUSES: dict[Language, dict[Status, str]] = {
     "en": {status: status.name.lower() for status in Status},

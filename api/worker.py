@@ -1,4 +1,4 @@
-"""A thread that looks for work again and again until it is stopped, whatever it runs into."""
+"""Workers: threads that look for work again and again until they are stopped, whatever they run into."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -10,10 +10,10 @@ from api.chain.rpc import NodeUnavailable, RpcError
 
 
 class Worker(threading.Thread, ABC):
-    """Its work is in a table: who starts it again, here or elsewhere, goes on where it ended."""
+    """A thread whose work is in a table: started again, here or elsewhere, it goes on where it ended."""
 
     def __init__(self, name: str, pause: float) -> None:
-        """`pause` is how long it waits, in seconds, after a look that failed."""
+        """Name the thread; `pause` is the seconds to sleep after a pass that failed."""
         super().__init__(name=name, daemon=True)
         self._pause = pause
         self._wake = threading.Event()
@@ -21,21 +21,21 @@ class Worker(threading.Thread, ABC):
 
     @abstractmethod
     def run_once(self) -> float:
-        """One look at what there is to do; how many seconds to pause then, unless there is work before."""
+        """Run one pass. Return the seconds to sleep before the next, unless it is woken."""
 
     def wake(self) -> None:
-        """There is work."""
+        """End the sleep: there is work."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends after the present look."""
+        """Stop after the present pass."""
         self._stopping = True
         self._wake.set()
         if self.is_alive():
             self.join()
 
     def run(self) -> None:
-        """The loop."""
+        """Run passes until stopped."""
         log = structlog.get_logger().bind(worker=self.name)
         while not self._stopping:
             pause = self._pause
@@ -48,6 +48,6 @@ class Worker(threading.Thread, ABC):
             except SQLAlchemyError as error:
                 log.warning("the database does not answer", reason=type(error).__name__)
             except Exception:
-                log.exception("a look failed")
+                log.exception("a pass failed")
             self._wake.wait(pause)
             self._wake.clear()

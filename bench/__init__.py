@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 
 class Part(TypedDict):
-    """What a part of the benchmark measured."""
+    """The results of a part of the benchmark."""
 
     raw: dict[str, Any]
     ratios: dict[str, float]

@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _keep(results: dict[str, Any], ratios: Mapping[str, float], machine: Mapping[str, Any]) -> None:
-    """Writes what is known so far: a later part may fail."""
+    """Write the results so far: a later part may fail."""
     known = results.get("ratios", {}) | ratios
     results |= {
         "date": datetime.now(UTC).date().isoformat(),

@@ -56,7 +56,7 @@ _ACTS = {"confirm", "complete", "cancel"}
 
 
 def _undone(stack: DevStack, way: Callable[[int], int], lessons: int) -> int:
-    """What a way costs from the same beginning."""
+    """Return the gas of a way, from the same beginning as the others."""
     before = stack.rpc("evm_snapshot")
     gas = way(lessons)
     stack.rpc("evm_revert", before)

@@ -1,4 +1,4 @@
-"""What changes as the store grows: waiting times, memory, follower and rebuild, a calendar of ten years.
+"""Growth of the store: waiting times, memory, the indexer, rebuilds, a calendar of ten years.
 
 For waiting times, memory and the follower the store is filled with copies of a batch that was really booked,
 of other students and tutors; the student who is measured has the same number of lessons each time, and the
@@ -95,7 +95,7 @@ def _count(stack: DevStack) -> int:
 
 
 def _seen(stack: DevStack, count: int) -> float:
-    """Waits until the view has so many bookings; the seconds."""
+    """Wait until the index has so many bookings. Return the seconds it took."""
     began = time.perf_counter()
     engine = create_engine(stack.settings.database)
     with engine.connect() as db:
@@ -115,7 +115,7 @@ def _seconds(ask: Callable[[], Any]) -> float:
 
 
 def _memory_mb(pid: int) -> float:
-    """What a process holds of memory now (`VmRSS`)."""
+    """Return the memory that a process holds now (`VmRSS`), in MB."""
     [line] = [
         line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
     ]
@@ -126,7 +126,7 @@ def _memory_mb(pid: int) -> float:
 
 
 def _fill(database: Path, size: int) -> None:
-    """Copies the first batch, with all rows that belong to it, until there are so many bookings."""
+    """Copy the first batch, with all rows that belong to it, until there are so many bookings."""
     engine = create_engine(f"sqlite:///{database}")
     with engine.begin() as db:
         batch = db.scalar(select(batches.c.id).limit(1))
@@ -175,7 +175,7 @@ def _copy(
 
 
 def _rebuilt(stack: DevStack, sizes: Sequence[int]) -> dict[int, float]:
-    """How many bookings a second `python -m api rebuild` reads, by how many there are."""
+    """Return the bookings a second that `python -m api rebuild` reads, by their number."""
     stack.stop_shim()
     speeds: dict[int, float] = {}
     there = 0
@@ -193,7 +193,7 @@ def _rebuilt(stack: DevStack, sizes: Sequence[int]) -> dict[int, float]:
 
 
 def _rebuild(stack: DevStack, size: int) -> float:
-    """The seconds that it says it took."""
+    """Return the seconds that the rebuild says it took."""
     if stack.start_process("rebuild").wait():
         raise RuntimeError(f"the rebuild failed: {stack.log_file.read_text()[-500:]}")
     said = re.findall(r"^(\d+) bookings up to .*, in ([\d.]+) s$", stack.log_file.read_text(), re.MULTILINE)
@@ -204,7 +204,7 @@ def _rebuild(stack: DevStack, size: int) -> float:
 
 
 def _calendar(stack: DevStack) -> dict[str, float]:
-    """The gas of a batch and of a view, before and after ten years with a lesson nearly every hour."""
+    """Return the gas of a batch and of a view, before and after ten years with a lesson nearly every hour."""
     market = Market(stack, stack.account(5), stack.account(6))
     # The escrow has money before, and the tutor a lesson, far from all others.
     market.send(abi.create_bookings_data(market.order(1, page=-1)), market.student)
@@ -239,7 +239,7 @@ def _eth_call(call: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _blocks_every_second() -> dict[str, Any]:
-    """The same requests, when a block comes once a second however many wait for it."""
+    """Measure the same requests with a block every second, however many wait for it."""
     with DevStack(block_time=1) as stack:
         clients = [new_client(stack, stack.url).book for _ in range(64)]
         together(clients, 1)

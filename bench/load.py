@@ -1,7 +1,7 @@
 """Lessons a second and waiting times over HTTP: beside the old way, and beside the same transactions raw.
 
 All on one machine; on SQLite all on one node, too, which mines as soon as it has transactions. Ten lessons a
-request. Each client is a student with a tutor of his own, so that nobody waits for another one's calendar.
+request. Each client is a student with a tutor of their own, so that no one waits for another's calendar.
 
 The node copies its whole state at each block, so it gets slower as it goes. What is compared is therefore
 measured in turns: all sides meet the same node at the same age.
@@ -43,7 +43,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Client:
-    """A student who books one day of lessons after another with his tutor."""
+    """A student who books one day of lessons after another with the same tutor."""
 
     http: httpx.Client
     student_id: str
@@ -52,7 +52,7 @@ class Client:
     days: int = 2
 
     def book(self) -> float:
-        """The seconds that a request took; all its lessons are booked then."""
+        """Return the seconds that a request took; all its lessons are booked then."""
         self.days += 1
         day = (datetime.now(UTC) + timedelta(days=self.days)).date().isoformat()
         body = {
@@ -101,7 +101,7 @@ def run(short: bool) -> Part:
 
 @dataclass
 class Meter:
-    """What jobs of so many lessons took, and the CPU that these processes used meanwhile."""
+    """The durations of jobs of so many lessons, and the CPU that these processes used meanwhile."""
 
     lessons: int
     pids: Mapping[str, Sequence[int]]
@@ -136,12 +136,12 @@ class Meter:
 
 
 def told(figures: Mapping[str, Any]) -> str:
-    """The main figures in a line."""
+    """Return the main figures in a line."""
     return ", ".join(f"{figures[name]:.0f} {name}" for name in ("lessons a second", "p50 ms", "p99 ms"))
 
 
 def _beside_each_other(stack: DevStack, short: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The shim's figures by clients, and those of the other ways by name, on one node."""
+    """Return the shim's figures by clients, and those of the other ways by name, on one node."""
     node, shim = stack.pids
     of_node, of_all = {"node": [node]}, {"shim": [shim], "node": [node]}
     clients = [client.book for client in _clients(stack, [stack.url], 16 if short else max(CLIENTS))]
@@ -182,7 +182,7 @@ def _beside_each_other(stack: DevStack, short: bool) -> tuple[dict[str, Any], di
 
 
 def _on_postgres(name: str, database: PostgreSQL, processes: int) -> dict[str, Any]:
-    """The shim's figures by clients, who are spread over so many processes of it."""
+    """Return the shim's figures by clients, who are spread over so many processes of it."""
     print(f"  {name}:", flush=True)
     settings = {"database_url": database.database(), "relayer_mnemonic_index": "1,2"}
     with DevStack(settings=settings) as stack:
@@ -212,7 +212,7 @@ def _many(clients: Sequence[Callable[[], float]], pids: Mapping[str, Sequence[in
 
 
 def new_client(stack: DevStack, url: str) -> Client:
-    """A student and a tutor whom nobody else has lessons with."""
+    """Return a student and a tutor who have lessons with each other only."""
     student = stack.create_user("student", balance=1_000_000)
     tutor = stack.create_user("tutor")
     annonce = stack.create_annonce(tutor)
@@ -284,7 +284,7 @@ def together(jobs: Sequence[Callable[[], float]], times: int) -> tuple[list[floa
 
 
 def _cpu(pids: Sequence[int]) -> float:
-    """The seconds of CPU that processes and their children have used."""
+    """Return the seconds of CPU that processes and their children have used."""
     seconds = 0.0
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -20,7 +20,7 @@ from tools.dev_stack import DevStack
 RATE = 35
 QUARTER = 15 * 60
 WORD = 256 * QUARTER
-"""What a word of the contract's calendar covers, in seconds."""
+"""Seconds that a word of the contract's calendar covers."""
 _MOST_GAS = 250_000  # Of forty lessons.
 
 
@@ -56,11 +56,11 @@ class Market:
         )
 
     def sign(self, order: Order) -> bytes:
-        """The student's signature of an order."""
+        """Return the student's signature of an order."""
         return bytes(self.student.unsafe_sign_hash(Hash32(order.digest(self.domain))).signature)
 
     def permit(self, wei: int, nonce: int, deadline: int) -> Permit:
-        """The student's permit for the escrow."""
+        """Return the student's permit for the escrow."""
         token = self.stack.edu, self.student.address, self.stack.escrow
         message = permit_typed_data(
             "Creneau test EDU", "1", self.stack.chain_id, *token, wei, nonce, deadline
@@ -70,11 +70,11 @@ class Market:
         )
 
     def allow(self, wei: int) -> None:
-        """The student's allowance for the escrow."""
+        """Return the student's allowance for the escrow."""
         self.stack.send(self.student.address, self.stack.edu, abi.approve_data(self.stack.escrow, wei))
 
     def send(self, data: bytes, sender: LocalAccount) -> int:
-        """The gas of a call to the escrow."""
+        """Return the gas of a call to the escrow."""
         return int(self.stack.send(sender.address, self.stack.escrow, data)["gasUsed"])
 
     def book_many(self, orders: Iterable[Order]) -> None:
@@ -100,7 +100,7 @@ class Market:
         self.stack.rpc("evm_setAutomine", True)
 
     def presigned(self, sender: LocalAccount, nonce: int, data: bytes) -> str:
-        """A call to the escrow as a signed transaction of type 2 (EIP-1559)."""
+        """Return a call to the escrow as a signed transaction of type 2 (EIP-1559)."""
         transaction: dict[str, Any] = {
             "chainId": self.stack.chain_id,
             "to": self.stack.escrow,

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[1]
 DOCS, README = ROOT / "docs", ROOT / "README.md"
 _BEGIN, _END = "<!-- made by make bench -->\n", "\n<!-- end -->"
 Section = tuple[str, dict[str, str]]
-"""Its text, and its plots by file."""
+"""The text of a section, and its plots by file."""
 
 
 class Bar(NamedTuple):
-    """What a ratio has to be, and what it is."""
+    """The limit of a ratio, and its meaning."""
 
     limit: float
     least: bool
@@ -35,12 +35,12 @@ BARS = {
 
 
 def holds(name: str, ratio: float, limits: Mapping[str, float]) -> bool:
-    """Whether a ratio is within its limit."""
+    """Return True if a ratio is within its limit."""
     return ratio >= limits[name] if BARS[name].least else ratio <= limits[name]
 
 
 def write(results: Mapping[str, Any]) -> None:
-    """Writes the report, its plots and the README's table; what was not measured is left out."""
+    """Write the report, its plots and the README's table; what was not measured is left out."""
     for file, content in files(results).items():
         file.write_text(content)
 
@@ -148,8 +148,8 @@ Whole transactions, intrinsic gas and calldata included.
   (`contracts/test/Floor.sol`), and no check of anything. The {above:,} gas above it for ten lessons are
   the price of the rules: reading the listing's word and whether the order exists, the hash that binds the
   order, and the checks of each slot.
-- *used word*: the tutor has a lesson within the same 64 hours; *fresh*: he has none yet. The permit is not
-  the first one of the account's life.
+- *used word*: the tutor has a lesson within the same 64 hours; *fresh*: the tutor has none yet. The permit is
+  not the first one of the account's life.
 
 What brought it there: amounts, times and parties are not stored but bound by one hash and supplied again by
 later calls; a batch is one word, whatever its size; the calendar has a bit for each quarter of an hour, so
@@ -202,7 +202,7 @@ presigned, sent by the same HTTP client as the shim's clients use, and asked for
 
 
 def _limit(raw: Mapping[str, Any]) -> str:
-    """What keeps two processes from carrying more, by the figures."""
+    """Return the reason, by the figures, that two processes carry no more."""
     one, two = (raw[f"PostgreSQL, {count}"]["64"] for count in ("one process", "two processes"))
     gain = two["lessons a second"] / one["lessons a second"]
     busy = f"One keeps {one['cores in use']:.1f} cores busy, two {two['cores in use']:.1f}."
@@ -249,7 +249,7 @@ a second of `python -m api rebuild`, which drops them all and reads them again; 
 {_table(("Bookings", *columns), rows)}
 
 A tutor with a lesson in every hour of ten years but the first two and the last of each 64, beside the first
-batch of his life. A view is `calendar`, asked over HTTP:
+batch of the tutor's life. A view is `calendar`, asked over HTTP:
 
 {_table(("Calendar of ten years", "Measured"), calendar)}
 
@@ -274,7 +274,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _bars(title: str, bars: Sequence[tuple[str, float]]) -> str:
-    """A plot of horizontal bars, each with its figure, as SVG."""
+    """Return a plot of horizontal bars, each with its figure, as SVG."""
     left, width, row, most = 310, 820, 30, max(value for _, value in bars)
     height = 54 + row * len(bars)
     lines = [

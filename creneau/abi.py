@@ -172,7 +172,7 @@ def multicall_data(calls: Sequence[bytes]) -> bytes:
 
 
 def decode_multicall(data: bytes) -> list[bytes]:
-    """What each call of a multicall returned, from an `eth_call`."""
+    """Return the result of each call of a multicall, from an `eth_call`."""
     [results] = decode_result("BookingEscrow", "multicall", data)
     return list(results)
 
@@ -186,7 +186,7 @@ def check_data(order: Order) -> bytes:
 
 
 def decode_check(data: bytes) -> tuple[list[SlotCode], int]:
-    """A code for each slot, and the total of the slots that are OK in base units."""
+    """Return a code for each slot, and the total of the slots that are OK in base units."""
     codes, total = decode_result("BookingEscrow", "check", data)
     return [SlotCode(code) for code in codes], total
 
@@ -197,12 +197,12 @@ def hash_order_data(order: Order) -> bytes:
 
 
 def listings_data(tutor: str, listing: bytes) -> bytes:
-    """`listings`."""
+    """Return the data of `listings`."""
     return call_data("BookingEscrow", "listings", tutor, listing)
 
 
 def decode_listing(data: bytes) -> Listing:
-    """The terms of a listing; a rate of zero if it is not offered."""
+    """Return the terms of a listing; a rate of zero if it is not offered."""
     [(rate, instant, nonce)] = decode_result("BookingEscrow", "listings", data)
     return Listing(from_wei(rate), instant, nonce)
 
@@ -213,7 +213,7 @@ def batches_data(batch: bytes) -> bytes:
 
 
 def decode_batch(data: bytes) -> BatchState:
-    """The contract's record of a batch; `created_at` is None if there is none."""
+    """Return the contract's record of a batch; `created_at` is None if there is none."""
     [(created_at, *lessons)] = decode_result("BookingEscrow", "batches", data)
     return BatchState(from_unix(created_at) if created_at else None, *lessons)
 
@@ -224,7 +224,7 @@ def status_data(booking: bytes) -> bytes:
 
 
 def decode_status(data: bytes) -> Status:
-    """The status of a lesson."""
+    """Return the status of a lesson."""
     [status] = decode_result("BookingEscrow", "statusOf", data)
     return Status(status)
 
@@ -236,7 +236,7 @@ def calendar_data(tutor: str, start: datetime, end: datetime) -> bytes:
 
 
 def decode_calendar(data: bytes, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """The tutor's taken times between `start` and `end`, as the longest intervals, in order.
+    """Return the tutor's taken times between `start` and `end`, as the longest intervals, in order.
 
     The answer to `calendar_data` with the same two times.
     """
@@ -274,7 +274,7 @@ def balance_of_data(account: str) -> bytes:
 
 
 def allowance_data(owner: str, spender: str) -> bytes:
-    """`allowance` of the token."""
+    """Return the data of `allowance`, of the token."""
     return call_data("EduToken", "allowance", owner, spender)
 
 
@@ -289,6 +289,6 @@ def approve_data(spender: str, wei: int) -> bytes:
 
 
 def decode_uint(data: bytes) -> int:
-    """The one integer that a function returned: base units of a balance or allowance, or a nonce."""
+    """Return the one integer that a function returned: base units of a balance or allowance, or a nonce."""
     [number] = decode_result("EduToken", "balanceOf", data)
     return int(number)

@@ -31,14 +31,13 @@
 A contract error has the Solidity error's name, and its arguments as attributes in snake case, as the chain
 has them: unix seconds, minutes, base units, indexes from zero. Its text is a sentence for people, with dates,
 amounts of the token, and slots and lessons counted from one ("the 2nd slot"). Its arguments and its selector
-come from the ABI. Errors that no program catches by name have no class here: they are made from the ABI and
-the table `_SENTENCES`.
+come from the ABI.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from string import Formatter
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from eth_abi.exceptions import DecodingError
 from eth_utils.abi import get_abi_input_types
@@ -150,11 +149,64 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 }
 
 
+# --- Making them ---
+
+_ABI = entries("EduToken", "error") | entries("BookingEscrow", "error")
+_RENAMED = {"str": "text", "from": "from_"}  # A type's name and a keyword in Python.
+_Base = TypeVar("_Base", bound=ContractError)
+
+
+def _error(name: str, base: type[_Base], sentence: str) -> type[_Base]:
+    """Return the class of an error in the ABI, with its arguments as fields and the sentence as its text."""
+    names = [_RENAMED.get(each["name"], _snake(each["name"])) for each in _ABI[name]["inputs"]]
+    body = {
+        "__annotations__": dict.fromkeys(names, object),
+        "__doc__": sentence,
+        "__module__": __name__,
+        "sentence": sentence,
+    }
+    return type(name, (base,), body)
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+
+
 # --- The escrow's ---
+
+StudentIsTutor = _error("StudentIsTutor", ContractError, "{account} can't book lessons with itself.")
+OrderExists = _error("OrderExists", ContractError, "This order was already created, as batch {batch:hex}.")
+SlotCount = _error("SlotCount", ContractError, "An order has from 1 to {max} slots; this one has {actual}.")
+NotListed = _error("NotListed", ContractError, "The tutor {tutor} does not offer the listing {listing:hex}.")
+RateMismatch = _error(
+    "RateMismatch",
+    ContractError,
+    "The tutor's rate is {expected:amount} an hour; the order says {actual:amount}.",
+)
+NothingFree = _error("NothingFree", ContractError, "Every slot is already taken.")
+UnknownBatch = _error(
+    "UnknownBatch", ContractError, "There is no batch {batch:hex}: no order with these terms was created."
+)
+NoLessons = _error("NoLessons", ContractError, "No lesson was named.")
+ShareTooLarge = _error(
+    "ShareTooLarge", ContractError, "A share has at most {max} basis points; this one has {actual}."
+)
+PeriodTooLong = _error(
+    "PeriodTooLong", ContractError, "A period lasts at most {max} seconds; this one lasts {actual}."
+)
+ArbiterRequired = _error(
+    "ArbiterRequired",
+    ContractError,
+    "The arbiter can hand over to another account, but can't leave the place empty.",
+)
+OwnableInvalidOwner = _error("OwnableInvalidOwner", ContractError, "{owner} can't be the owner.")
+OwnableUnauthorizedAccount = _error(
+    "OwnableUnauthorizedAccount", ContractError, "Only the owner may do this, and {account} is not."
+)
 
 
 class NotActor(ContractError):
-    """`sender` is not `actor`, and the signature given is not the actor's for this act."""
+    """`sender` is not `actor`, and the signature given is not the actor's for this action."""
 
     actor: str
     sender: str
@@ -169,44 +221,11 @@ class OrderExpired(ContractError):
     sentence = "The order expired at {deadline:time}; it is {timestamp:time} now."
 
 
-class OrderExists(ContractError):
-    """The order was already created, as `batch`."""
-
-    batch: bytes
-    sentence = "This order was already created, as batch {batch:hex}."
-
-
-class NotListed(ContractError):
-    """The tutor never published this listing, or withdrew it."""
-
-    tutor: str
-    listing: bytes
-    sentence = "The tutor {tutor} does not offer the listing {listing:hex}."
-
-
-class RateMismatch(ContractError):
-    """The order names the rate `actual`, the tutor published `expected` (base units an hour)."""
-
-    actual: int
-    expected: int
-    sentence = "The tutor's rate is {expected:amount} an hour; the order says {actual:amount}."
-
-
-class NothingFree(ContractError):
-    """The order allows to leave out slots that were taken, and all of its `slots` slots were."""
-
-    slots: int
-    sentence = "Every slot is already taken."
-
-
 class TokenWithoutCode(ContractError):
     """The token given to the constructor is an account without code."""
 
     token: str
     sentence = "There is no token contract at {token}."
-
-
-# --- One slot's ---
 
 
 class SlotError(ContractError):
@@ -215,49 +234,23 @@ class SlotError(ContractError):
     index: int
 
 
-class SlotInPast(SlotError):
-    """Slot `index` starts at `start`, which is not after the block's `timestamp` (unix seconds)."""
-
-    start: int
-    timestamp: int
-    sentence = "The {index:nth} slot is in the past: it starts at {start:time}."
-
-
-class SlotMisaligned(SlotError):
-    """Slot `index` starts at `start` (unix seconds), which is not a multiple of `step` seconds."""
-
-    start: int
-    step: int
-    sentence = "The {index:nth} slot starts at {start:time}, which is not on a quarter of an hour."
-
-
-class SlotDuration(SlotError):
-    """Slot `index` lasts `duration` minutes, which is not a multiple of `step` from `step` to `max`."""
-
-    duration: int
-    step: int
-    max: int
-    sentence = (
-        "The {index:nth} slot lasts {duration} minutes; "
-        "a lesson lasts from {step} to {max}, in steps of {step}."
-    )
-
-
-class SlotTaken(SlotError):
-    """Slot `index`, at `start` (unix seconds), overlaps a lesson that the tutor already gives."""
-
-    start: int
-    sentence = "The {index:nth} slot, at {start:time}, is already taken."
-
-
-class SlotOverlap(SlotError):
-    """Slot `index` overlaps slot `other`, an earlier one of the same order."""
-
-    other: int
-    sentence = "The {index:nth} slot overlaps the {other:nth} one of the same order."
-
-
-# --- One lesson's ---
+SlotInPast = _error(
+    "SlotInPast", SlotError, "The {index:nth} slot is in the past: it starts at {start:time}."
+)
+SlotMisaligned = _error(
+    "SlotMisaligned",
+    SlotError,
+    "The {index:nth} slot starts at {start:time}, which is not on a quarter of an hour.",
+)
+SlotDuration = _error(
+    "SlotDuration",
+    SlotError,
+    "The {index:nth} slot lasts {duration} minutes; a lesson lasts from {step} to {max}, in steps of {step}.",
+)
+SlotTaken = _error("SlotTaken", SlotError, "The {index:nth} slot, at {start:time}, is already taken.")
+SlotOverlap = _error(
+    "SlotOverlap", SlotError, "The {index:nth} slot overlaps the {other:nth} one of the same order."
+)
 
 
 class LessonError(ContractError):
@@ -290,29 +283,54 @@ class TooEarly(LessonError):
     sentence = "For the {index:nth} lesson this becomes possible at {from_:time}; it is {timestamp:time} now."
 
 
-# --- The token's ---
+# --- The token's, and OpenZeppelin's ---
 
 
 class TokenError(ContractError):
     """The token refused."""
 
 
-class ERC20InsufficientBalance(TokenError):
-    """`sender` has `balance` base units, and `needed` are to be moved."""
-
-    sender: str
-    balance: int
-    needed: int
-    sentence = "{sender} has {balance:amount} and needs {needed:amount}."
+class LibraryError(ContractError):
+    """An error of OpenZeppelin's own."""
 
 
-class ERC20InsufficientAllowance(TokenError):
-    """`spender` may take `allowance` base units, and `needed` are to be moved."""
-
-    spender: str
-    allowance: int
-    needed: int
-    sentence = "{spender} is allowed to take {allowance:amount} and needs {needed:amount}."
+ERC20InsufficientBalance = _error(
+    "ERC20InsufficientBalance", TokenError, "{sender} has {balance:amount} and needs {needed:amount}."
+)
+ERC20InsufficientAllowance = _error(
+    "ERC20InsufficientAllowance",
+    TokenError,
+    "{spender} is allowed to take {allowance:amount} and needs {needed:amount}.",
+)
+SafeERC20FailedOperation = _error(
+    "SafeERC20FailedOperation", TokenError, "The token {token} refused the transfer."
+)
+ERC20InvalidApprover = _error("ERC20InvalidApprover", TokenError, "{approver} can't give an allowance.")
+ERC20InvalidReceiver = _error("ERC20InvalidReceiver", TokenError, "{receiver} can't receive the token.")
+ERC20InvalidSender = _error("ERC20InvalidSender", TokenError, "{sender} can't send the token.")
+ERC20InvalidSpender = _error("ERC20InvalidSpender", TokenError, "{spender} can't be given an allowance.")
+ERC2612ExpiredSignature = _error(
+    "ERC2612ExpiredSignature", TokenError, "The permit expired at {deadline:time}."
+)
+ERC2612InvalidSigner = _error(
+    "ERC2612InvalidSigner", TokenError, "The permit of {owner} is not signed by that account."
+)
+InvalidAccountNonce = _error(
+    "InvalidAccountNonce", TokenError, "The next permit of {account} must carry the nonce {current_nonce}."
+)
+ECDSAInvalidSignature = _error("ECDSAInvalidSignature", LibraryError, "The signature is not valid.")
+ECDSAInvalidSignatureLength = _error(
+    "ECDSAInvalidSignatureLength", LibraryError, "A signature has 65 bytes; this one has {length}."
+)
+ECDSAInvalidSignatureS = _error(
+    "ECDSAInvalidSignatureS", LibraryError, "The signature is malleable: its s is {s:hex}."
+)
+AddressEmptyCode = _error("AddressEmptyCode", LibraryError, "There is no contract at {target}.")
+FailedCall = _error("FailedCall", LibraryError, "A call inside the transaction failed without a reason.")
+InvalidShortString = _error(
+    "InvalidShortString", LibraryError, "A short string of the contract is not valid."
+)
+StringTooLong = _error("StringTooLong", LibraryError, "The text is too long for the contract: {text!r}.")
 
 
 # --- Solidity's ---
@@ -337,73 +355,6 @@ class UnknownRevert(ContractError):
 
     data: bytes
     sentence = "The contract refused without a reason that is known: {data:hex}"
-
-
-# --- The others ---
-
-
-class LibraryError(ContractError):
-    """An error of OpenZeppelin's own."""
-
-
-_SENTENCES: dict[type[ContractError], dict[str, str]] = {
-    ContractError: {
-        "StudentIsTutor": "{account} can't book lessons with itself.",
-        "SlotCount": "An order has from 1 to {max} slots; this one has {actual}.",
-        "UnknownBatch": "There is no batch {batch:hex}: no order with these terms was created.",
-        "NoLessons": "No lesson was named.",
-        "ShareTooLarge": "A share has at most {max} basis points; this one has {actual}.",
-        "PeriodTooLong": "A period lasts at most {max} seconds; this one lasts {actual}.",
-        "ArbiterRequired": "The arbiter can hand over to another account, but can't leave the place empty.",
-        "OwnableInvalidOwner": "{owner} can't be the owner.",
-        "OwnableUnauthorizedAccount": "Only the owner may do this, and {account} is not.",
-    },
-    TokenError: {
-        "SafeERC20FailedOperation": "The token {token} refused the transfer.",
-        "ERC20InvalidApprover": "{approver} can't give an allowance.",
-        "ERC20InvalidReceiver": "{receiver} can't receive the token.",
-        "ERC20InvalidSender": "{sender} can't send the token.",
-        "ERC20InvalidSpender": "{spender} can't be given an allowance.",
-        "ERC2612ExpiredSignature": "The permit expired at {deadline:time}.",
-        "ERC2612InvalidSigner": "The permit of {owner} is not signed by that account.",
-        "InvalidAccountNonce": "The next permit of {account} must carry the nonce {current_nonce}.",
-    },
-    LibraryError: {
-        "ECDSAInvalidSignature": "The signature is not valid.",
-        "ECDSAInvalidSignatureLength": "A signature has 65 bytes; this one has {length}.",
-        "ECDSAInvalidSignatureS": "The signature is malleable: its s is {s:hex}.",
-        "AddressEmptyCode": "There is no contract at {target}.",
-        "FailedCall": "A call inside the transaction failed without a reason.",
-        "InvalidShortString": "A short string of the contract is not valid.",
-        "StringTooLong": "The text is too long for the contract: {text!r}.",
-    },
-}
-"""The sentences of the errors that have no class above, by their base."""
-
-_RENAMED = {"str": "text", "from": "from_"}  # A type's name and a keyword in Python.
-
-
-def _snake(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
-
-
-_ABI = entries("EduToken", "error") | entries("BookingEscrow", "error")
-
-
-def _made(name: str, base: type[ContractError], sentence: str) -> type[ContractError]:
-    names = [_RENAMED.get(each["name"], _snake(each["name"])) for each in _ABI[name]["inputs"]]
-    body = {
-        "__annotations__": dict.fromkeys(names, object),
-        "__doc__": f"The contracts' `{name}`.",
-        "__module__": __name__,
-        "sentence": sentence,
-    }
-    return type(name, (base,), body)
-
-
-for _base, _sentences in _SENTENCES.items():
-    for _name, _sentence in _sentences.items():
-        globals()[_name] = _made(_name, _base, _sentence)  # `pickle` looks for it here.
 
 
 # --- Decoding ---

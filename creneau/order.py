@@ -36,12 +36,12 @@ MAX_SLOTS = 40
 
 
 def listing_id(annonce_id: str) -> bytes:
-    """The contract's key of a listing: keccak256 of the annonce id's UTF-8 text, whatever its form."""
+    """Return the contract's key of a listing: keccak256 of the annonce id's UTF-8 text, whatever its form."""
     return keccak(text=annonce_id)
 
 
 def booking_id(batch: bytes, index: int) -> bytes:
-    """The id of lesson `index` (from zero) of a batch: the batch's key with the index in its last byte.
+    """Return the id of lesson `index`, from zero: the batch's key with the index in its last byte.
 
     Raises `ValueError` for an index that is not one of the contract's, or a key that is not a batch's.
     """
@@ -54,17 +54,17 @@ def booking_id(batch: bytes, index: int) -> bytes:
 
 
 def batch_of(booking: bytes) -> bytes:
-    """The key of the batch that a booking id names."""
+    """Return the key of the batch that a booking id names."""
     return to_bytes32(booking)[:31] + b"\0"
 
 
 def index_of(booking: bytes) -> int:
-    """The place in its batch, from zero, that a booking id names."""
+    """Return the place in its batch, from zero, that a booking id names."""
     return to_bytes32(booking)[31]
 
 
 class SlotCode(IntEnum):
-    """What `check` says about one slot. The contract's `SlotCode`."""
+    """The answer of `check` for one slot. The contract's `SlotCode`."""
 
     OK = 0
     IN_PAST = 1
@@ -95,7 +95,7 @@ class Slot(BaseModel):
 
     @classmethod
     def of(cls, start_unix: int, minutes: int) -> Self:
-        """The slot that starts at a unix time, in seconds.
+        """Return the slot that starts at a unix time, in seconds.
 
         Raises `ValueError` for a time that a datetime can't tell.
         """
@@ -103,7 +103,7 @@ class Slot(BaseModel):
 
     @property
     def end(self) -> datetime:
-        """When the lesson is over."""
+        """The time at which the lesson is over."""
         return self.start + self.duration
 
     @property
@@ -139,7 +139,7 @@ class Order(BaseModel):
 
     @classmethod
     def from_abi(cls, terms: tuple[Any, ...]) -> Self:
-        """The order that `as_abi` gave. Raises `ValueError` if it has a time that a datetime can't tell."""
+        """Return the order of `as_abi`'s values. Raises `ValueError` for a time that no datetime can tell."""
         student, tutor, listing, rate, allow_partial, deadline, salt, slots = terms
         return cls(
             student=student,
@@ -174,7 +174,7 @@ class Order(BaseModel):
         return from_wei(sum(self.amounts_wei))
 
     def as_abi(self) -> tuple[Any, ...]:
-        """The contract's `Order` as the ABI codec takes it."""
+        """Return the contract's `Order` as the ABI codec takes it."""
         return (
             self.student,
             self.tutor,
@@ -195,7 +195,7 @@ class Order(BaseModel):
         return domain.digest(hash_struct("Order", self.as_abi()))
 
     def batch_id(self, domain: Domain) -> bytes:
-        """The key of the batch that the order becomes: its digest with the last byte zeroed."""
+        """Return the key of the batch that the order becomes: its digest with the last byte zeroed."""
         return self.digest(domain)[:31] + b"\0"
 
 
@@ -221,5 +221,5 @@ class Permit(BaseModel):
         return cls(value=value, deadline=deadline, r=signature[:32], s=signature[32:64], v=signature[64])
 
     def as_abi(self) -> tuple[int, int, int, bytes, bytes]:
-        """The contract's `Permit` as the ABI codec takes it."""
+        """Return the contract's `Permit` as the ABI codec takes it."""
         return self.value, self.deadline, self.v, self.r, self.s

@@ -5,7 +5,7 @@ dicts for `eth_signTypedData_v4` derive from it. Values are given in the table's
 them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -169,6 +169,22 @@ def _json(type_: str, value: Any) -> Any:
 # --- Hashes ---
 
 
+def digest(message: Mapping[str, Any]) -> bytes:
+    """Return the hash that is signed for a message that one of the functions above returned."""
+    struct_hash = hash_struct(message["primaryType"], _values(message["primaryType"], message["message"]))
+    return keccak(b"\x19\x01" + _separator(*message["domain"].values()) + struct_hash)
+
+
+def _values(struct: str, message: Mapping[str, Any]) -> list[Any]:
+    return [_value(type_, message[name]) for name, type_ in TYPES[struct].items()]
+
+
+def _value(type_: str, value: Any) -> Any:
+    if type_.endswith("[]"):
+        return [_values(type_[:-2], item) for item in value]
+    return bytes.fromhex(value[2:]) if type_ == "bytes32" else value
+
+
 def type_string(struct: str) -> str:
     """Return EIP-712's `encodeType` of a struct: its fields, then the structs that it refers to."""
     return "".join(
@@ -211,5 +227,5 @@ def _encoder(type_: str) -> Callable[[Any], bytes]:
 
 
 def _references(struct: str) -> list[str]:
-    """The structs that a struct's arrays are made of, sorted as EIP-712 wants them."""
+    """Return the structs that a struct's arrays are made of, sorted as EIP-712 wants them."""
     return sorted({type_[:-2] for type_ in TYPES[struct].values() if type_.endswith("[]")})

@@ -1,6 +1,6 @@
 """Types of the models' fields, and the chain's integers as Python's times.
 
-Everything here refuses what the contract's types can't hold, and nothing else.
+Each type refuses values that the contract's types can't hold, and no others.
 """
 
 import re
@@ -28,7 +28,7 @@ def to_unix(moment: datetime) -> int:
 
 
 def from_unix(seconds: int) -> datetime:
-    """The UTC datetime of a unix time. Raises `ValueError` for one before 1970 or after the year 9999."""
+    """Return the UTC datetime of a unix time. Raises `ValueError` before 1970 and after the year 9999."""
     if not 0 <= seconds <= _LAST_SECOND:
         raise ValueError(f"no datetime for unix time {seconds}")
     return _EPOCH + timedelta(seconds=seconds)
@@ -40,7 +40,10 @@ def to_hex(value: bytes) -> str:
 
 
 def to_address(value: object) -> str:
-    """The checksummed address: from 0x and 40 hex digits in any case, or from 20 bytes. Else `ValueError`."""
+    """Return the checksummed address of 0x and 40 hex digits in any case, or of 20 bytes.
+
+    Raises `ValueError` for anything else.
+    """
     if isinstance(value, str) and re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
         return _checksummed(value)
     if isinstance(value, bytes) and len(value) == 20:

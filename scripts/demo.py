@@ -7,7 +7,7 @@ import click
 
 @click.command(short_help="Start everything, book lessons, and tell with figures what happened")
 def cli() -> None:
-    """Starts a node, the contracts and the shim, books lessons as the existing frontend does, and counts.
+    """Start a node, the contracts and the shim, books lessons as the existing frontend does, and counts.
 
     It is told by tools/demo.py, as by `make demo`. It takes under a minute, needs no network and no account,
     and leaves no process and no data behind. The last line is the first story's figures as JSON.

@@ -123,7 +123,7 @@ def _carry_out(
 
 @contextmanager
 def _fork(url: str) -> Iterator[Web3]:
-    """A node of our own that goes on from the network's present."""
+    """Start a local node that goes on from the network's present."""
     command = ["anvil", "--port", "0", "--fork-url", url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None  # noqa: S101  # asked for above
@@ -192,7 +192,7 @@ def _keep(network: Network, deployment: Deployment, planned: Plan) -> None:
 
 
 def standard_json(contract: str) -> dict[str, Any]:
-    """What the compiler was given for a contract; compiled again it gives the same code."""
+    """Return the compiler's input for a contract; compiled again, it gives the same code."""
     path = project.path / "contracts" / f"{contract}.sol"
     [given] = compilers.solidity.get_standard_input_json([path], project=project).values()
     # Where node_modules is a link, the names would lead outside; they are part of the code's metadata.

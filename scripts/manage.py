@@ -41,7 +41,7 @@ NOBODY = "0x" + "00" * 20
 
 @click.group(short_help="Publish, look at what was booked, resolve, hand over")
 def cli() -> None:
-    """Looks after an escrow: the last one that ape-config.yaml records for the network, or --escrow.
+    """Look after an escrow: the last one that ape-config.yaml records for the network, or --escrow.
 
     \b
       ape run manage show --network edu-chain:codex
@@ -96,7 +96,7 @@ class _Place:
     def sends(
         self, account: AccountAPI | None, *, does: str, yes: bool, **facts: str
     ) -> Iterator[AccountAPI]:
-        """Shows what is going to be sent, asks on a live network, and gives who sends it."""
+        """Show a transaction, ask on a live network, and yield its sender."""
         sender = sender_on(self.network, account, does=does)
         lines = {
             "network": f"{self.network.name}, chain id {self.web3.eth.chain_id}",
@@ -113,7 +113,7 @@ class _Place:
 
 @contextmanager
 def _at(provider: ProviderAPI, address: str | None, block: int | None) -> Iterator[_Place]:
-    """The escrow; what it or the node refuses is told in a sentence."""
+    """Yield the escrow; a refusal of the escrow or the node becomes a sentence."""
     web3, network = connected(provider)
     try:
         developer = accounts.test_accounts[0].address
@@ -130,7 +130,7 @@ def _at(provider: ProviderAPI, address: str | None, block: int | None) -> Iterat
 @cli.command(cls=ConnectedProviderCommand, short_help="Show the escrow: its token, arbiter and periods")
 @_reading
 def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> None:
-    """Shows the escrow: its token, its arbiter, who is to become the arbiter, and its periods."""
+    """Show the escrow: its token, its arbiter, the next arbiter, and its periods."""
     with _at(provider, address, block) as place:
         escrow = place.escrow
         cancel, review, arbitration = escrow.periods
@@ -155,7 +155,7 @@ def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> No
 @click.argument("key", type=KEY)
 @_reading
 def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
-    """Shows a batch: its order, and each lesson with its status and what may be done until when.
+    """Show a batch: its order, and each lesson with its status, its actions and their times.
 
     KEY is the batch's key, or the on-chain id of one of its bookings: 0x and 64 hex digits.
     """
@@ -167,7 +167,7 @@ def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int 
 @click.argument("key", metavar="ID", type=KEY)
 @_reading
 def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
-    """Shows one lesson, and all that may be done with it, by whom, from when and until when.
+    """Show one lesson and its actions, each with its role and its times.
 
     ID is the booking's on-chain id: 0x and 64 hex digits, the last two being its place in the batch.
     """
@@ -187,9 +187,9 @@ def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: in
 def calendar(
     *, provider: ProviderAPI, tutor: str, week: date | None, address: str | None, block: int | None
 ) -> None:
-    """Shows when a tutor is taken, from Monday to Sunday, in UTC.
+    """Show the taken times of a tutor, from Monday to Sunday, in UTC.
 
-    TUTOR is his address.
+    TUTOR is an address.
     """
     with _at(provider, address, block) as place:
         begin, end = render.week_of(monday_of(week, place.escrow.now()))
@@ -216,7 +216,7 @@ def publish(
     block: int | None,
     yes: bool,
 ) -> None:
-    """Publishes a listing of the account's, the tutor's, at a rate; a rate of 0 withdraws it.
+    """Publish a listing of the account's, the tutor's, at a rate; a rate of 0 withdraws it.
 
     LISTING is the annonce's id, or its key on chain (0x and 64 hex digits). RATE is in tokens an hour: 35,
     52.5.
@@ -252,7 +252,7 @@ def resolve(
     block: int | None,
     yes: bool,
 ) -> None:
-    """Splits the money of disputed lessons between tutor and student; the account is the arbiter's.
+    """Split the money of disputed lessons between tutor and student; the account is the arbiter's.
 
     BATCH is the batch's key, or the on-chain id of one of its bookings. Each lesson's tutor share is rounded
     down, and the student gets the rest.
@@ -321,7 +321,7 @@ def accept(
     block: int | None,
     yes: bool,
 ) -> None:
-    """Takes the arbiter's place, which was handed over to the account."""
+    """Take the arbiter's place, which was handed over to the account."""
     with _at(provider, address, block) as place, place.sends(account, does="accepts", yes=yes) as sender:
         place.escrow.accept_arbiter(sender=sender)
         click.echo(f"arbiter: {place.escrow.arbiter}")

@@ -10,7 +10,7 @@ LACKING = {
     "PostgreSQL": f"there is no PostgreSQL: {MENDED_BY} brings one (or Debian's: apt-get install postgresql)",
     "Chromium": f"there is no Chromium: {MENDED_BY} brings one (or, on Debian: apt-get install chromium)",
 }
-"""Why a test that needs one is skipped."""
+"""The reason to skip a test that needs one of them."""
 
 
 def postgresql() -> Path | None:

@@ -1,4 +1,4 @@
-"""What the machine and its user have set changes no test, and no test leaves anything with them."""
+"""Settings of the machine and its user change no test, and no test leaves anything with them."""
 
 import locale
 import os
@@ -72,7 +72,7 @@ def foreign(tmp_path: Path) -> dict[str, str]:
 
 
 def files(*folders: str) -> dict[Path, bytes]:
-    """Everything in these folders, with what files say."""
+    """Return the files of these folders with their contents."""
     found = (path for folder in folders for path in Path(folder).rglob("*"))
     return {path: path.read_bytes() if path.is_file() else b"" for path in found}
 

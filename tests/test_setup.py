@@ -117,14 +117,14 @@ class Checkout:
         )
 
     def set_up(self, **variables: str) -> str:
-        """What a set-up says that succeeds."""
+        """Return the output of a set-up that succeeds."""
         with self.start(**variables) as process:
             out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, ""), out
         return out
 
     def refusal(self, **variables: str) -> str:
-        """What a set-up says that fails; it must be one sentence, and nothing may have been made."""
+        """Return the one sentence of a set-up that fails and has made nothing."""
         with self.start(**variables) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == 1
@@ -135,7 +135,7 @@ class Checkout:
         return err.removesuffix("\n")
 
     def calls(self) -> list[str]:
-        """What was asked of npm and Python, since the last time."""
+        """Return the commands that npm and Python were given since the last call."""
         file = self.folder / "calls"
         asked = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)

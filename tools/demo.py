@@ -22,13 +22,12 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 
 from api.people.directory import Annonce, User
-from creneau.amounts import format_amount
 from creneau.types import to_hex
 from tools.dev_stack import DevStack, failed
 from tools.per_slot_baseline import PerSlotBaseline
 
 WIDTH = 78
-OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node that play the old way.
+OLD_STUDENT, OLD_TUTOR = 5, 6  # Accounts of the local node for the baseline.
 
 
 class Story:
@@ -83,7 +82,7 @@ class Story:
             "transactions",
             f"{transactions}, with {transfers} transfer{'s' * (transfers != 1)} from the student",
         )
-        _row("debited", f"{format_amount(debited)} EDU")
+        _row("debited", self._stack.currency.text(debited))
         for booking in data["bookings"]:
             _row("booking", f"{booking['date']} {booking['time']}  {booking['id']}")
         for failure in data["failures"] or []:
@@ -103,7 +102,7 @@ class Story:
         }
 
     def _on_chain(self, first_block: int) -> tuple[int, int]:
-        """The transactions since a block, and the transfers of tokens from the student."""
+        """Return the transactions since a block, and the transfers of tokens from the student."""
         web3 = self._stack.web3
         last = web3.eth.block_number
         transactions = sum(
@@ -128,7 +127,7 @@ def _row(name: str, text: str) -> None:
 
 
 def main() -> int:
-    """Tells the stories; 1 if one ended otherwise than it should, or after a sentence if none began."""
+    """Tell the stories. Return 1 if one ended otherwise than it should, or after a sentence if none began."""
     parser = argparse.ArgumentParser(prog="demo", description="Books lessons on a local node, and counts.")
     parser.add_argument("--json", action="store_true", help="end with the first story's figures as JSON")
     with_json = parser.parse_args().json or not sys.stdout.isatty()
@@ -144,8 +143,8 @@ def _tell(*, with_json: bool) -> int:
     with DevStack() as stack:
         student, tutor, annonce = stack.seed()
         print(f"  ready after {time.monotonic() - began:.1f} s; escrow {stack.escrow}, shim {stack.url}")
-        print(f"  {annonce.title}, {format_amount(annonce.hourly_rate)} EDU an hour, {annonce.time_zone}")
-        print(f"  student {student.id}, {format_amount(stack.balance(student.wallet))} EDU")
+        print(f"  {annonce.title}, {stack.currency.text(annonce.hourly_rate)} an hour, {annonce.time_zone}")
+        print(f"  student {student.id}, {stack.currency.text(stack.balance(student.wallet))}")
         story = Story(stack, student, tutor, annonce)
         first = datetime.now(ZoneInfo("Europe/Paris")).date() + timedelta(days=3)
         days = [first + timedelta(days=n) for n in range(5)]

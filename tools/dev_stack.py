@@ -36,6 +36,7 @@ from api.settings import Settings
 from creneau import abi
 from creneau.amounts import to_wei
 from creneau.ape.deploy import deploy, send_by_web3
+from creneau.ape.node import token_of
 from creneau.types import to_hex
 from tools.local_node import LocalNode, end, free_port
 
@@ -97,6 +98,7 @@ class DevStack:
         self.web3 = Web3(Web3.HTTPProvider(self.rpc_url))
         self.chain_id = self.web3.eth.chain_id
         self.escrow, self.edu, deployment_block = self._contracts()
+        self.currency = token_of(self.web3, self.edu)
         values: dict[str, Any] = {
             "rpc_url": self.rpc_url,
             "chain_id": self.chain_id,
@@ -116,7 +118,7 @@ class DevStack:
         self.start_shim()
 
     def close(self) -> None:
-        """Stops what was started, in the reverse order."""
+        """Stop the processes in the reverse order of their start."""
         for client in self._clients:
             client.close()
         if self._store is not None:
@@ -133,7 +135,7 @@ class DevStack:
             signal.signal(signal.SIGTERM, self._handler)
 
     def wait(self) -> None:
-        """Waits until one of the processes ends, which none should."""
+        """Wait until one of the processes ends, which none should."""
         while all(process.poll() is None for process in [*self._processes, self._node.process]):
             time.sleep(0.5)
         raise RuntimeError(f"a process ended; see the logs in {self.data_dir}")
@@ -141,7 +143,7 @@ class DevStack:
     # --- The node ---
 
     def start_node(self) -> None:
-        """Starts the node; after `stop_node` at the same port."""
+        """Start the node; after `stop_node` at the same port."""
 
         def spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
             process = self._run(command, log, {})
@@ -151,12 +153,12 @@ class DevStack:
         self._node.start(spawn)
 
     def stop_node(self) -> None:
-        """Stops the node. What it knew is lost, unless there is a folder for the data."""
+        """Stop the node. Its chain is lost, unless there is a folder for the data."""
         self._node.stop()
 
     @property
     def rpc_url(self) -> str:
-        """Where the node answers, once it was started."""
+        """The URL at which the node answers, once it was started."""
         return self._node.url
 
     def rpc(self, method: str, *params: Any) -> Any:
@@ -167,7 +169,7 @@ class DevStack:
         return answer["result"]
 
     def _contracts(self) -> tuple[str, str, int]:
-        """The addresses of the escrow and the token, deployed unless this chain has them, and since when."""
+        """Return the addresses of escrow and token, deployed unless this chain has them, and their block."""
         file = self.data_dir / "contracts.json"
         if file.exists():
             known: dict[str, Any] = json.loads(file.read_text())
@@ -197,29 +199,29 @@ class DevStack:
     # --- The shim ---
 
     def start_shim(self, **settings: object) -> subprocess.Popen[bytes]:
-        """Starts the shim, with other settings if wanted, and waits until it is ready."""
+        """Start the shim, with other settings if wanted, and waits until it is ready."""
         self._shim = self.start_process("serve", **settings)
         self.wait_until_ready(self._shim, self.url)
         return self._shim
 
     def start_process(self, command: str = "serve", **settings: object) -> subprocess.Popen[bytes]:
-        """Starts a process of the shim; another one that serves needs a port of its own."""
+        """Start a process of the shim; another one that serves needs a port of its own."""
         return self._run([sys.executable, "-m", "api", command], self.log_file, self._environment(settings))
 
     def wait_until_ready(self, process: subprocess.Popen[bytes], url: str, log: Path | None = None) -> None:
-        """Waits until the process of the shim says that it is ready, or raises with the end of its log."""
+        """Wait until the process of the shim says that it is ready, or raises with the end of its log."""
         _wait_until_answers(
             process, lambda: httpx.get(f"{url}/readyz").raise_for_status(), log or self.log_file
         )
 
     def stop_shim(self, *, kill: bool = False) -> None:
-        """Stops the shim; `kill` without a chance to finish anything."""
+        """Stop the shim; `kill` without a chance to finish anything."""
         if self._shim is not None:
             self.stop_process(self._shim, kill=kill)
             self._shim = None
 
     def stop_process(self, process: subprocess.Popen[bytes], *, kill: bool = False) -> None:
-        """Stops what `start_process` started, whether or not it has ended by itself."""
+        """Stop a process of `start_process`, whether or not it has ended by itself."""
         if kill and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         end(process)
@@ -234,7 +236,7 @@ class DevStack:
 
     @property
     def log_file(self) -> Path:
-        """What the shim logs."""
+        """The log of the shim."""
         return self.data_dir / "shim.log"
 
     def _environment(self, more: Mapping[str, object]) -> dict[str, str]:
@@ -270,14 +272,14 @@ class DevStack:
         return self.account(OWNER)
 
     def seed(self) -> tuple[User, User, Annonce]:
-        """The demonstration's student, with 1,000 EDU when he is new, its tutor and his annonce."""
+        """Return the demonstration's student, with 1,000 tokens when new, the tutor and the annonce."""
         student, tutor, annonce = seed(self.directory)
         if not self.balance(student.wallet) and not self._token_view("nonces", student.wallet):
             self.mint(student.wallet, to_wei(1000))
         return student, tutor, annonce
 
     def create_user(self, role: str, *, balance: Decimal | int = 0, wallet: str | None = None) -> User:
-        """A new user, with this many EDU; custodial unless a wallet is given."""
+        """Return a new user, with this many tokens; custodial unless a wallet is given."""
         profile = str(uuid.uuid4()) if role == "tutor" else None
         user = self.directory.create_user(str(uuid.uuid4()), role, profile_id=profile, wallet=wallet)
         if balance:
@@ -287,17 +289,17 @@ class DevStack:
     def create_annonce(
         self, tutor: User, *, hourly_rate: Decimal | int = 35, time_zone: str | None = "Europe/Paris"
     ) -> Annonce:
-        """A new annonce, not on the chain yet."""
+        """Return a new annonce, not on the chain yet."""
         annonce = Annonce(str(uuid.uuid4()), tutor.id, "Cours d'essai", to_wei(hourly_rate), time_zone)
         self.directory.create_annonce(annonce)
         return annonce
 
     def token(self, user_id: str) -> str:
-        """A bearer token."""
+        """Return a bearer token."""
         return mint(user_id, self.settings)
 
     def client(self, user_id: str | None = None, *, url: str | None = None) -> httpx.Client:
-        """An HTTP client of the shim, or of another process of it, for a user or for nobody.
+        """Return an HTTP client of the shim, or of another process of it, for a user or for nobody.
 
         Closing it is optional.
         """
@@ -306,15 +308,15 @@ class DevStack:
         return self._clients[-1]
 
     def mint(self, wallet: str, wei: int) -> None:
-        """Makes tokens for an account."""
+        """Make tokens for an account."""
         self.send(self.owner.address, self.edu, abi.call_data("EduToken", "mint", wallet, wei))
 
     def balance(self, wallet: str) -> int:
-        """The tokens of an account, in base units."""
+        """Return the tokens of an account, in base units."""
         return self._token_view("balanceOf", wallet)
 
     def send(self, sender: str, to: str, data: bytes) -> dict[str, Any]:
-        """Sends a transaction from an account that the node has, or impersonates; its receipt."""
+        """Send a transaction from an account that the node has, or impersonates. Return its receipt."""
         transaction = {"from": sender, "to": to, "data": to_hex(data)}
         sent = self.rpc("eth_sendTransaction", transaction)
         receipt = dict(self.web3.eth.wait_for_transaction_receipt(sent, poll_latency=0.01))
@@ -390,7 +392,7 @@ def _locked(folder: Path, url: str) -> BinaryIO:
 
 
 def in_use(port: int) -> bool:
-    """Whether nobody can listen at a port, because somebody does."""
+    """Return True if a process listens at this port already."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As the server does.
         try:
@@ -401,7 +403,7 @@ def in_use(port: int) -> bool:
 
 
 def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path) -> None:
-    """Raises with the end of the process's log if it ends, or if it takes more than half a minute."""
+    """Raise with the end of the process's log if it ends, or if it takes more than half a minute."""
     until = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < until:
         try:
@@ -419,7 +421,7 @@ def _terminated(number: int, _: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Serves until Ctrl-C, data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`; 1 after a sentence if it cannot."""
+    """Serve until Ctrl-C, data in `CRENEAU_DATA_DIR`, on `CRENEAU_PORT`; return 1 after a sentence if not."""
     data_dir = Path(os.environ.get("CRENEAU_DATA_DIR") or ROOT / ".data")
     given = os.environ.get("CRENEAU_PORT") or "8000"
     if not (given.isdecimal() and 0 < int(given) < 2**16):

@@ -16,7 +16,7 @@ import httpx
 
 HOST = "127.0.0.1"
 STATES = 500
-"""How many blocks back the state is known; anvil would write older ones to ~/.foundry, 14 KB a block."""
+"""Blocks of history whose state is kept; anvil would write older ones to ~/.foundry, 14 KB a block."""
 
 Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
 """Starts a command whose output is appended to a file."""
@@ -56,7 +56,7 @@ class LocalNode:
 
     @property
     def url(self) -> str:
-        """Where it answers to JSON-RPC, once it was started; the same after the next start."""
+        """The URL of its JSON-RPC once it was started; the same after the next start."""
         return f"http://{HOST}:{self.port}"
 
     @property

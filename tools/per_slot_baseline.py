@@ -19,7 +19,7 @@ _TYPES = ["string", "address", "uint256", "string", "uint256", "uint256"]
 
 
 def deploy_compiled(stack: DevStack, name: str, *arguments: str) -> str:
-    """The address of a new contract of `contracts/test`, made with these addresses."""
+    """Return the address of a new contract of `contracts/test`, made with these addresses."""
     compiled = json.loads((ROOT / ".build" / "__local__.json").read_text())["contractTypes"][name]
     code = bytes.fromhex(compiled["deploymentBytecode"]["bytecode"].removeprefix("0x"))
     data = to_hex(code + encode(["address"] * len(arguments), arguments))
@@ -28,7 +28,7 @@ def deploy_compiled(stack: DevStack, name: str, *arguments: str) -> str:
 
 
 def lesson_data(tutor: str, title: str) -> bytes:
-    """The call that books a lesson of an hour."""
+    """Return the call that books a lesson of an hour."""
     start = int(time.time()) // 3600 * 3600 + 86_400
     values = [str(uuid.uuid4()), tutor, AMOUNT, title, start, 60]
     return keccak(text=_CALL)[:4] + encode(_TYPES, values)
@@ -46,7 +46,7 @@ class PerSlotBaseline:
         self.book(1, "Warm-up")  # Words that turn from zero once in a lifetime are not counted against it.
 
     def book(self, lessons: int, title: str) -> int:
-        """The gas of so many lessons."""
+        """Book so many lessons. Return their gas."""
         return sum(self._send(to, data) for _ in range(lessons) for to, data in self._lesson(title))
 
     def _lesson(self, title: str) -> list[tuple[str, bytes]]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 UNFINISHED = (
-    *("api/", "bench/", "contracts/", "creneau/", "scripts/", "tests/", "web/"),
-    *("tools/dev_stack.py", "tools/mutation/"),
+    *("api/", "contracts/", "web/"),
+    *("tests/api/", "tests/chaos/", "tests/contracts/", "tests/docs/", "tests/web/", "tests/helpers.py"),
+    *("tests/conftest.py", "tests/test_demo.py", "tests/test_mutation.py"),
 )
 """Where findings do not fail yet. To be emptied."""
 

@@ -118,8 +118,8 @@ class Actions:
         self, action: Action, batch: Batch, role: Role, places: Collection[int] | None, share: int = 0
     ) -> LessonAction:
         rules = ACTIONS[action]
-        if role not in rules.actors:
-            raise Problem(Code.NOT_YOURS_TO_DO, act=action, roles=rules.actors)
+        if role not in (actors := _actors(action)):
+            raise Problem(Code.NOT_YOURS_TO_DO, act=action, roles=actors)
         state = self._state(batch)
         if places is None:
             places = [each for each in batch.places if self._fits(action, batch, role, state, each)]
@@ -231,6 +231,12 @@ class Actions:
             for place, state in after.items()
             if place not in states or states[place].status < state.status
         ]
+
+
+def _actors(action: Action) -> set[Role]:
+    """Return the roles that may ask for the action: what anybody may do, student and tutor may."""
+    by = {permission.by for permission in ACTIONS[action].permissions}
+    return by - {Role.ANYONE} | ({Role.STUDENT, Role.TUTOR} if Role.ANYONE in by else set())
 
 
 def _refusal(action: LessonAction, error: ContractError) -> Problem:

@@ -7,7 +7,7 @@ the chain has to say. The rest is signed and stored as `accepted`, and the sende
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -49,32 +49,23 @@ class Parties:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's lessons, before the chain is asked: those that may be booked, and why the others can't."""
+    """A request's lessons: those that can be booked by all that is known so far, and why the others can't."""
 
+    request: CreateBatchBookingData
     parties: Parties
-    allow_partial: bool
     hourly_rate: int  # Base units.
     salt: bytes
-    moment: datetime  # Lessons that began before it are in the past.
+    moment: datetime  # Of the request, or early enough for the lessons of the earlier order.
     earlier: EarlierOrder | None  # The order of the same request, if only the database has lost it.
     lessons: list[Lesson]
     failures: list[Failure]
 
-    def terms(self, lessons: Sequence[Lesson], deadline: int = 0) -> tuple[Any, ...]:
-        """The order of these lessons as the ABI codec takes it."""
+    def terms(self, deadline: int = 0) -> tuple[Any, ...]:
+        """Return the order of the lessons as the ABI codec takes it."""
         student, tutor = self.parties.student.wallet, self.parties.tutor.wallet
-        listing, partial = listing_id(self.parties.annonce.id), self.allow_partial
-        return student, tutor, listing, self.hourly_rate, partial, deadline, self.salt, order_slots(lessons)
-
-
-@dataclass(frozen=True)
-class Settled:
-    """The order of the lessons that the chain lets be booked, and the failures of all others."""
-
-    order: Order
-    exists: bool  # The order was created before.
-    lessons: list[Lesson]
-    failures: list[Failure]
+        listing, partial = listing_id(self.parties.annonce.id), self.request.allow_partial
+        slots = order_slots(self.lessons)
+        return student, tutor, listing, self.hourly_rate, partial, deadline, self.salt, slots
 
 
 @dataclass(frozen=True)
@@ -148,8 +139,8 @@ class Bookings:
         quote = self.quote(student_id, request, key, request_hash, self._settings.order_seconds)
         order, snapshot, parties = quote.order, quote.snapshot, quote.parties
         publish = None if quote.exists else self.publication(order, parties.tutor, snapshot)
-        index = parties.student.custody_index or 0
-        call = self._chain.create_call(order, self._custodian, index, snapshot)
+        signer = self._custodian.signer(parties.student.custodial_account or "")
+        call = self._chain.create_call(order, signer, snapshot)
         return self.add(quote.batch, call, publish, snapshot, request_id)
 
     # --- resolve -> plan -> quote -> settle slots -> finish ---
@@ -172,9 +163,9 @@ class Bookings:
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
         _require_account(parties.student, own_wallet)
         plan = self._plan(request, parties, keccak(text=f"{student_id}\n{key}"), own_wallet)
-        snapshot = self._chain.snapshot(plan.terms(plan.lessons), signature=b"" if own_wallet else None)
-        settled = self._settle_slots(plan, snapshot, seconds, own_wallet)
-        return self._finish(request, plan, snapshot, settled, key, request_hash)
+        snapshot = self._chain.snapshot(plan.terms(), signature=b"" if own_wallet else None)
+        plan, order, exists = self._settle_slots(plan, snapshot, seconds, own_wallet)
+        return self._finish(plan, order, exists, snapshot, key, request_hash)
 
     def resolve(self, student_id: str, tutor_id: str, annonce_id: str) -> Parties:
         """Look up student, tutor and annonce, each once. Raises `Problem` if they can't book together."""
@@ -211,10 +202,15 @@ class Bookings:
             raise key_reused()
         if not lessons:
             raise slots.nothing_booked(failures)
-        return Plan(parties, request.allow_partial, rate, salt, moment, earlier, lessons, failures)
+        return Plan(request, parties, rate, salt, moment, earlier, lessons, failures)
 
-    def _settle_slots(self, plan: Plan, snapshot: ChainSnapshot, seconds: int, own_wallet: bool) -> Settled:
-        """Return the order of the slots that are free. Raises `Problem` if that is not enough of them."""
+    def _settle_slots(
+        self, plan: Plan, snapshot: ChainSnapshot, seconds: int, own_wallet: bool
+    ) -> tuple[Plan, Order, bool]:
+        """Return the plan of the free slots, their order, and True if that order was created before.
+
+        Raises `Problem` if not enough slots are free.
+        """
         # The chain's clock decides, unless it lags: a local node mines only on demand.
         deadlines = _deadlines(max(to_unix(plan.moment), snapshot.timestamp), seconds)
         codes, deadline, existing = snapshot.codes, deadlines[0], None
@@ -223,31 +219,32 @@ class Bookings:
             codes = [SlotCode.OK if slot in booked else SlotCode.TAKEN for slot in order_slots(plan.lessons)]
         elif SlotCode.TAKEN in codes and not own_wallet:
             # What has taken the slots may be this order itself, and the projection does not have it yet.
-            tried = [Order.from_abi(plan.terms(plan.lessons, each)) for each in deadlines]
+            tried = [Order.from_abi(plan.terms(each)) for each in deadlines]
             existing = self._chain.created(tried)
             codes = codes if existing is None else [SlotCode.OK] * len(plan.lessons)
         lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
         failures = sorted(plan.failures + slots.refused(plan.lessons, codes), key=lambda each: each["index"])
-        if not lessons or (failures and not plan.allow_partial):
+        if not lessons or (failures and not plan.request.allow_partial):
             raise slots.nothing_booked(failures)
-        order = existing or Order.from_abi(plan.terms(lessons, deadline))
-        return Settled(order, bool(plan.earlier or existing), lessons, failures)
+        plan = replace(plan, lessons=lessons, failures=failures)
+        order = existing or Order.from_abi(plan.terms(deadline))
+        return plan, order, bool(plan.earlier or existing)
 
     def _finish(
         self,
-        request: CreateBatchBookingData,
         plan: Plan,
+        order: Order,
+        exists: bool,
         snapshot: ChainSnapshot,
-        settled: Settled,
         key: str,
         request_hash: str,
     ) -> Quote:
         """Return the batch. Raises `Problem` if the student can't pay, or the tutor has to publish first."""
-        order, count = settled.order, len(settled.lessons)
-        total, annonce = sum(order.amounts_wei), plan.parties.annonce
+        total, count = sum(order.amounts_wei), len(plan.lessons)
+        request, annonce = plan.request, plan.parties.annonce
         log.info(f"{TAG} Montant total: {format_amount(total)} EDU pour {count} réservations")
         log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
-        if not settled.exists:
+        if not exists:
             self.require_funds(snapshot, total, count, can_permit=snapshot.permit_nonce is not None)
             _must_publish(order, plan.parties.tutor, snapshot)
         batch = Batch(
@@ -259,8 +256,8 @@ class Bookings:
             request_hash=request_hash,
             description=request.description,
             student_notes=request.student_notes,
-            lessons=settled.lessons,
-            failures=settled.failures,
+            lessons=plan.lessons,
+            failures=plan.failures,
             student=order.student,
             tutor=order.tutor,
             listing=to_hex(order.listing),
@@ -271,7 +268,7 @@ class Bookings:
             instant=snapshot.listing.instant,
             created_at=now(),
         )
-        return Quote(plan.parties, order, settled.exists, snapshot, batch)
+        return Quote(plan.parties, order, exists, snapshot, batch)
 
     # --- For wallets, too ---
 
@@ -331,13 +328,14 @@ class Bookings:
         """Return a custodial tutor's signed publication, if the order needs one."""
         if not _must_publish(order, tutor, snapshot):
             return None
-        return self._chain.publish_call(order, self._custodian, tutor.custody_index or 0, snapshot.listing)
+        signer = self._custodian.signer(tutor.custodial_account or "")
+        return self._chain.publish_call(order, signer, snapshot.listing)
 
 
 def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
     """Return True if the order's rate has to be published. Raises `Problem` if the tutor has to do it."""
     published = to_wei(snapshot.listing.hourly_rate)
-    if published == order.hourly_rate_wei or tutor.custody_index is not None:
+    if published == order.hourly_rate_wei or tutor.custodial_account is not None:
         return published != order.hourly_rate_wei
     if not published:
         raise Problem(Code.NOT_PUBLISHED)
@@ -345,9 +343,9 @@ def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
 
 
 def _require_account(student: User, own_wallet: bool) -> None:
-    if own_wallet and student.custody_index is not None:
+    if own_wallet and student.custodial_account is not None:
         raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
-    if not own_wallet and student.custody_index is None:
+    if not own_wallet and student.custodial_account is None:
         raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
 
 

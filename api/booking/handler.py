@@ -1,4 +1,4 @@
-"""Batches in the outbox: when one can be sent, what its outcome means lesson by lesson, what is logged."""
+"""The handler of batches: what can be sent, the meaning of each outcome lesson by lesson, and the log."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 

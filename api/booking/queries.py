@@ -155,7 +155,7 @@ class LessonQueries:
 
     def _accounts(self, user: User) -> set[str]:
         """Return the account in force and the custodial one: lessons go on with the account that booked."""
-        kept = set() if user.kept_index is None else {self._custodian.address(user.kept_index)}
+        kept = set() if user.kept_account is None else {self._custodian.signer(user.kept_account).address}
         return {to_address(user.wallet), *kept}
 
     def _batches(self, batch_ids: Collection[str]) -> dict[str, Batch]:

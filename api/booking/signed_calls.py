@@ -7,7 +7,7 @@ from eth_utils.crypto import keccak
 from sqlalchemy.exc import IntegrityError
 
 from api.chain import signatures
-from api.chain.escrow import Chain, typed_digest
+from api.chain.escrow import Chain
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Custodian
 from api.db import repository
@@ -16,6 +16,7 @@ from api.errors import Code, Problem
 from api.outbox.models import Submission, TransactionKind
 from api.outbox.sender import Sender
 from api.people.directory import Directory
+from creneau import typed_data
 from creneau.errors import ContractError, decode_revert
 from creneau.types import to_hex
 
@@ -43,23 +44,23 @@ class SignedCalls:
                 return submission_id, known
             attempt += 1
 
-    def signature(self, user_id: str, account: str, typed_data: dict[str, Any], given: bytes | None) -> bytes:
+    def signature(self, user_id: str, account: str, message: dict[str, Any], given: bytes | None) -> bytes:
         """Return the account's signature: the one that is given, or the custodian's for its accounts.
 
         Raises `Problem` if the signature is not the account's, or a wallet has to sign.
         """
         if given is not None:
-            digest = typed_digest(typed_data)
+            digest = typed_data.digest(message)
             answers = self._chain.node.call_many(signatures.calls(account, digest, given))
             judged = signatures.judge(account, digest, given, *answers)
             if judged is None:
                 raise Problem.of_field(Code.WRONG_SIGNER, "signature", account=account)
             return judged
         user = self._directory.user(user_id)
-        index = None if user is None else user.kept_index  # For earlier orders also when it is not in force.
-        if index is None or self._custodian.address(index) != account:
+        kept = None if user is None else user.kept_account  # For earlier orders also when it is not in force.
+        if kept is None or (signer := self._custodian.signer(kept)).address != account:
             raise Problem(Code.SIGNATURE_REQUIRED)
-        return self._custodian.sign(index, typed_digest(typed_data))
+        return signer.sign_typed_data(message)
 
     def refusal(self, sender: str, call: bytes) -> ContractError | None:
         """Return the contract's error if it would refuse the call now."""

@@ -14,7 +14,7 @@ from api.booking import plan as slots
 from api.booking.create import Bookings, hash_of, key_reused
 from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest
 from api.chain import signatures
-from api.chain.escrow import Chain, ChainSnapshot, typed_digest
+from api.chain.escrow import Chain, ChainSnapshot
 from api.db import prepared, repository
 from api.db.store import Store
 from api.db.tables import now
@@ -22,7 +22,7 @@ from api.errors import Code, Problem
 from api.people.directory import Annonce
 from api.schemas.requests import CreateBatchBookingData, SubmitData
 from api.settings import Settings
-from creneau import abi
+from creneau import abi, typed_data
 from creneau.amounts import lesson_amount
 from creneau.order import Order, Permit, SlotCode
 
@@ -114,7 +114,7 @@ class WalletBookings:
         if waiting.permit_value is None or signed.permit_signature is None:
             return None
         message = self._chain.permit_message(order, waiting.permit_value, waiting.permit_nonce or 0)
-        signature = signatures.by_key(order.student, typed_digest(message), signed.permit_signature)
+        signature = signatures.by_key(order.student, typed_data.digest(message), signed.permit_signature)
         if signature is None:
             raise _wrong_signer("permitSignature", order)
         return Permit.from_signature(waiting.permit_value, waiting.batch.deadline, signature)

@@ -1,15 +1,13 @@
-"""The contract as the shim uses it: all that decides about a request in one round trip, and signed calls."""
+"""The contract: a snapshot of all that decides about a request in one round trip, and signed calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from eth_account.messages import encode_typed_data
-
 from api.chain import signatures
 from api.chain.rpc import Call, Head, Node, NodeUnavailable, RpcError, eth_call
-from api.chain.signers import Custodian
+from api.chain.signers import Signer
 from api.settings import Settings
 from creneau import abi
 from creneau.amounts import Token
@@ -36,14 +34,14 @@ class ChainSnapshot:
     allowance: int
     permit_nonce: int | None  # None: the token knows no permits.
     timestamp: int
-    signature: bytes | None = None  # The student's, if one was given and is his.
+    signature: bytes | None = None  # The student's, if one was given and is theirs.
 
 
 class Chain:
     """One escrow and its token, on one node."""
 
     def __init__(self, node: Node, chain_id: int, escrow: str) -> None:
-        """Raises `WrongChain` unless the node serves that chain and the escrow is there."""
+        """Check the node. Raises `WrongChain` unless it serves that chain and the escrow is there."""
         self.node = node
         self.escrow = escrow
         self.domain = Domain(chain_id, escrow)
@@ -69,7 +67,7 @@ class Chain:
         )
 
     def read(self, data: bytes) -> bytes:
-        """What a view of the escrow answers. Raises `NodeUnavailable` for any error."""
+        """Return the result of a view of the escrow. Raises `NodeUnavailable` for any error."""
         [answer] = self.node.call_many([eth_call(self.escrow, data)])
         if isinstance(answer, RpcError):
             raise NodeUnavailable(answer.message)
@@ -80,12 +78,12 @@ class Chain:
         return eth_call(self.escrow, abi.call_data("BookingEscrow", "check", terms))
 
     def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
-        """The call that says what the tutor published."""
+        """Return the call for a listing as the tutor published it."""
         method, [call, _] = eth_call(self.escrow, abi.listings_data(tutor, listing))
         return method, [call, block]
 
     def transaction(self, sender: str, data: bytes) -> dict[str, str]:
-        """A transaction to the escrow, for the node to try."""
+        """Return a transaction to the escrow, for the node to try."""
         return {"from": sender, "to": self.escrow, "data": to_hex(data)}
 
     def snapshot(
@@ -125,7 +123,7 @@ class Chain:
         )
 
     def batch(self, batch_id: str, block: str = "latest") -> Call:
-        """The call that says what there is of a batch."""
+        """Return the call for a batch as the contract has it."""
         method, [call, _] = eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
         return method, [call, block]
 
@@ -137,8 +135,8 @@ class Chain:
                 return order
         return None
 
-    def create_call(self, order: Order, custodian: Custodian, index: int, snapshot: ChainSnapshot) -> bytes:
-        """The signed `createBookings` of a custodial student, with a permit if his allowance is short.
+    def create_call(self, order: Order, signer: Signer, snapshot: ChainSnapshot) -> bytes:
+        """Return a custodial student's signed `createBookings`, with a permit if the allowance is short.
 
         The permit is for a standing allowance: the escrow can only pull what an order signed by the student
         says, and exact permits would make parallel batches of one student clash on the permit's nonce.
@@ -148,11 +146,12 @@ class Chain:
         if snapshot.allowance < total and snapshot.permit_nonce is not None:
             deadline = to_unix(order.deadline)
             message = self.permit_message(order, UNLIMITED, snapshot.permit_nonce)
-            permit = Permit.from_signature(UNLIMITED, deadline, custodian.sign(index, typed_digest(message)))
-        return abi.create_bookings_data(order, custodian.sign(index, order.digest(self.domain)), permit)
+            permit = Permit.from_signature(UNLIMITED, deadline, signer.sign_typed_data(message))
+        signature = signer.sign_typed_data(order.typed_data(self.domain))
+        return abi.create_bookings_data(order, signature, permit)
 
     def permit_message(self, order: Order, value: int, nonce: int) -> dict[str, Any]:
-        """What the order's student signs to let the escrow take `value`, until the order's deadline."""
+        """Return the permit for the student to sign: `value` base units, until the order's deadline."""
         return permit_typed_data(
             self._token_name,
             self._token_version,
@@ -165,16 +164,16 @@ class Chain:
             to_unix(order.deadline),
         )
 
-    def publish_call(self, order: Order, custodian: Custodian, index: int, listing: Listing) -> bytes:
-        """The signed `publish` of a custodial tutor that puts the order's rate in force."""
+    def publish_call(self, order: Order, signer: Signer, listing: Listing) -> bytes:
+        """Return a custodial tutor's signed `publish`, which puts the order's rate in force."""
         message = listing_typed_data(
             self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
         )
-        signature = custodian.sign(index, typed_digest(message))
+        signature = signer.sign_typed_data(message)
         return abi.publish_data(order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature)
 
     def _token_domain(self) -> tuple[str, str]:
-        """Name and version of the token's EIP-712 domain; empty if it has none, and so knows no permits."""
+        """Return name and version of the token's EIP-712 domain; empty if the token knows no permits."""
         try:
             data = self._view(self.token, "EduToken", "eip712Domain")
             _, name, version, *_ = abi.decode_result("EduToken", "eip712Domain", data)
@@ -198,15 +197,8 @@ class Chain:
         return unhex(self.node.call(method, *params))
 
 
-def terms_of(row: Any, slots: Sequence[Sequence[int]]) -> tuple[Any, ...]:
-    """The same as the ABI has it, with slots as unix start and minutes."""
-    listing, salt = to_bytes32(row.listing), to_bytes32(row.salt)
-    rate, partial = row.hourly_rate, row.allow_partial
-    return row.student, row.tutor, listing, rate, partial, row.deadline, salt, slots
-
-
 def connect(settings: Settings) -> Chain:
-    """The contract that the settings name. Raises `ValueError` or `WrongChain` if that is none."""
+    """Return the contract of the settings. Raises `ValueError` or `WrongChain` if there is none."""
     if settings.escrow is None:
         raise ValueError("CRENEAU_ESCROW must be the contract's address")
     return Chain(
@@ -224,10 +216,5 @@ def final_block(node: Node, settings: Settings, head: Head) -> int:
 
 
 def unhex(text: str) -> bytes:
-    """The bytes of 0x hex."""
+    """Return the bytes of 0x hex."""
     return bytes.fromhex(text[2:])
-
-
-def typed_digest(message: dict[str, Any]) -> bytes:
-    """What is signed of typed data (EIP-712)."""
-    return signatures.digest(encode_typed_data(full_message=message))

@@ -44,11 +44,11 @@ class Head(NamedTuple):
 
 
 class NodeUnavailable(Exception):
-    """The node can't be reached, or what it says is not JSON-RPC. Nothing is known about what was asked."""
+    """The node can't be reached, or its answer is not JSON-RPC. The outcome of the calls is not known."""
 
 
 class RpcError(Exception):
-    """The node's answer is an error; `data` is what a reverting contract returned, if one did."""
+    """The node's answer is an error; `data` is the data of a contract that reverted, if one did."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         self.code = error.get("code")
@@ -59,7 +59,7 @@ class RpcError(Exception):
 
     @property
     def is_revert(self) -> bool:
-        """Whether a contract refused, rather than the node."""
+        """True if a contract refused, rather than the node."""
         return self.code == 3 or self.data is not None or "revert" in self.message
 
 
@@ -76,14 +76,14 @@ class Node:
         )
 
     def call_many(self, calls: Sequence[Call]) -> list[Any]:
-        """The result of each call, in order; an `RpcError` in place of a result that is one."""
+        """Return the result of each call, in order; an `RpcError` in place of a result that is one."""
         results: list[Any] = []
         for first in range(0, len(calls), MOST_CALLS):
             results += self._post(calls[first : first + MOST_CALLS])
         return results
 
     def call(self, method: str, *params: Any) -> Any:
-        """The result of one call. Raises its `RpcError`."""
+        """Return the result of one call. Raises its `RpcError`."""
         [result] = self.call_many([(method, list(params))])
         if isinstance(result, RpcError):
             raise result
@@ -128,7 +128,7 @@ def _result(method: str, answer: dict[str, Any]) -> Any:
 
 
 def eth_call(to: str, data: bytes, sender: str | None = None) -> Call:
-    """A view of a contract, in the latest block."""
+    """Return the call of a contract's view, in the latest block."""
     call = {"to": to, "data": to_hex(data)}
     if sender is not None:
         call["from"] = sender

@@ -1,8 +1,8 @@
 """Signatures of wallets, judged as the contract judges them (OpenZeppelin's SignatureChecker).
 
 An account without code signs by ECDSA: 65 bytes r, s, v with the lower s. The short form of EIP-2098 is not
-taken, because the contract does not take it. An account with code says itself what it signed (ERC-1271),
-and its signature may have any form.
+taken, because the contract does not take it. An account with code judges its
+own signatures (ERC-1271), which may have any form.
 """
 
 from typing import Any
@@ -23,18 +23,18 @@ _DELEGATED = "0xef0100"  # EIP-7702: an account with a key, and code.
 
 
 def digest(message: SignableMessage) -> bytes:
-    """What is signed of a message (EIP-191, EIP-712)."""
+    """Return the hash that is signed for a message (EIP-191, EIP-712)."""
     return keccak(b"\x19" + message.version + message.header + message.body)
 
 
 def calls(signer: str, digest: bytes, signature: bytes) -> list[Call]:
-    """What the node has to be asked for `judge`."""
+    """Return the calls to the node whose answers `judge` needs."""
     asks = _IS_VALID_SIGNATURE + encode(["bytes32", "bytes"], [digest, signature])
     return [("eth_getCode", [signer, "latest"]), eth_call(signer, asks)]
 
 
 def judge(signer: str, digest: bytes, signature: bytes, code: Any, said: Any) -> bytes | None:
-    """The signature as the contract takes it, or None if it is not the signer's.
+    """Return the signature as the contract takes it, or None if it is not the signer's.
 
     `code` and `said` are the node's answers to `calls`. Raises `NodeUnavailable` if they are none.
     """
@@ -50,7 +50,7 @@ def judge(signer: str, digest: bytes, signature: bytes, code: Any, said: Any) ->
 
 
 def by_key(signer: str, digest: bytes, signature: bytes) -> bytes | None:
-    """The same for ECDSA alone. Where a wallet counts v from 0 it becomes what the contract takes."""
+    """Return the same for ECDSA alone. A wallet's v of 0 or 1 becomes 27 or 28, which the contract takes."""
     if len(signature) != 65:
         return None
     r_s, v = signature[:64], _PARITY.get(signature[64])
@@ -65,5 +65,5 @@ def by_key(signer: str, digest: bytes, signature: bytes) -> bytes | None:
 
 
 def has_key(code: Any) -> bool:
-    """Whether an account with this code can sign by ECDSA, as permits must be (EIP-2612)."""
+    """Return True if an account with this code can sign by ECDSA, as permits must be (EIP-2612)."""
     return isinstance(code, str) and (code == "0x" or code.startswith(_DELEGATED))

@@ -1,64 +1,98 @@
-"""Who signs: custodial accounts for students and tutors, and the relayer's own account.
+"""Signers: the accounts that sign for custodial users, and those that send and pay for transactions.
 
-A custodian gives the same signature that a wallet would, over the digest of the same typed data, so a key
-store in hardware or a service of somebody else's fits as well.
+A signer is named by a reference of its account, which means something to its custodian alone: a path of keys,
+say, or the name of a key in a key store. It gets all that it signs, never only a digest, because many key
+stores refuse those; and it may take a second. Another key store is another `Custodian` here, and a setting.
 """
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from eth_account import Account
+from eth_account.datastructures import SignedTransaction
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 from eth_utils.crypto import keccak
 
 from api.settings import DEVELOPMENT_ACCOUNTS, Settings
+from creneau import typed_data
+
+
+class Signer(Protocol):
+    """An account that signs."""
+
+    @property
+    def address(self) -> str:
+        """The checksummed address of the account."""
+
+    def sign_typed_data(self, message: Mapping[str, Any]) -> bytes:
+        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v."""
+
+    def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:
+        """Return the signed transaction (EIP-1559) of these fields, as `eth_sendTransaction` names them."""
 
 
 class Custodian(Protocol):
-    """Keeps an account for each index, and signs for it."""
+    """Keeps an account for each user."""
 
-    def address(self, index: int) -> str:
+    def account_of(self, user_id: str) -> str:
+        """Return the reference of the user's account, of at most 64 characters.
+
+        It follows from the id, so no lost database gives it to another user.
+        """
+
+    def signer(self, account: str) -> Signer:
+        """Return the signer of an account."""
+
+
+class LocalSigner:
+    """Signs with a key in this process's memory."""
+
+    def __init__(self, account: LocalAccount) -> None:
+        self._account = account
+
+    @property
+    def address(self) -> str:
         """The checksummed address of the account."""
+        return str(self._account.address)
 
-    def sign(self, index: int, digest: bytes) -> bytes:
-        """The account's signature of an EIP-712 digest: 65 bytes r, s, v."""
+    def sign_typed_data(self, message: Mapping[str, Any]) -> bytes:
+        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v."""
+        return bytes(self._account.unsafe_sign_hash(Hash32(typed_data.digest(message))).signature)
 
-
-def index_of(user_id: str) -> int:
-    """A person's own index, of 62 bits: it follows from the id, so no lost database gives it to another.
-
-    Of a million people no two have the same but for one chance in ten million; then the second is refused.
-    """
-    return int.from_bytes(keccak(text=user_id)[:8]) >> 2
+    def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:
+        """Return the signed transaction (EIP-1559) of these fields, as `eth_sendTransaction` names them."""
+        return self._account.sign_transaction(transaction)
 
 
 class MnemonicCustodian:
-    """Keys from one mnemonic by BIP-44: of an index the upper 31 bits are the path's change."""
+    """Keeps keys that one mnemonic gives; an account's reference is its path (BIP-44)."""
 
     def __init__(self, mnemonic: str) -> None:
         self._seed = seed_from_mnemonic(mnemonic, "")
-        self._accounts: dict[int, LocalAccount] = {}
+        self._signers: dict[str, LocalSigner] = {}
 
-    def address(self, index: int) -> str:
-        """The checksummed address of the account."""
-        return str(self._account(index).address)
+    def account_of(self, user_id: str) -> str:
+        """Return the path of the user's account: 62 bits of the id's hash, the upper 31 as BIP-44's change.
 
-    def sign(self, index: int, digest: bytes) -> bytes:
-        """The account's signature of an EIP-712 digest: 65 bytes r, s, v."""
-        return bytes(self._account(index).unsafe_sign_hash(Hash32(digest)).signature)
+        Of a million users no two have the same but for one chance in ten million; then the second is refused.
+        """
+        index = int.from_bytes(keccak(text=user_id)[:8]) >> 2
+        return f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"
 
-    def _account(self, index: int) -> LocalAccount:
-        if index not in self._accounts:  # Deriving takes longer than signing.
-            self._accounts[index] = _derive(self._seed, index)
-        return self._accounts[index]
+    def signer(self, account: str) -> LocalSigner:
+        """Return the signer of an account. Raises `ValueError` if that is no path."""
+        if account not in self._signers:  # Deriving takes longer than signing.
+            self._signers[account] = LocalSigner(_derive(self._seed, account))
+        return self._signers[account]
 
 
 def relayer_accounts(settings: Settings) -> list[LocalAccount]:
-    """The accounts that send the transactions: Ape accounts, or development accounts of the local network.
+    """Return the accounts that send transactions: Ape accounts, or development accounts of the local network.
 
     Raises `ValueError` or `OSError` if there is no such account, or its passphrase is wrong.
     """
@@ -69,19 +103,19 @@ def relayer_accounts(settings: Settings) -> list[LocalAccount]:
 
 
 def arbiter_accounts(settings: Settings) -> list[LocalAccount]:
-    """The account that decides disputes, if the shim has it. Raises like `relayer_accounts`."""
+    """Return the account that decides disputes, if the settings name it. Raises like `relayer_accounts`."""
     return _accounts(settings.arbiter, settings.arbiter_mnemonic_index)
 
 
 def relayer_account(settings: Settings) -> LocalAccount:
-    """The first of them."""
+    """Return the first of the relayer's accounts. Raises like `relayer_accounts`."""
     return relayer_accounts(settings)[0]
 
 
 def _accounts(aliases: str, indexes: str | int | None) -> list[LocalAccount]:
     if indexes is not None:
         seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
-        return [_derive(seed, int(index)) for index in str(indexes).split(",")]
+        return [_derive(seed, f"m/44'/60'/0'/0/{int(index)}") for index in str(indexes).split(",")]
     return [_ape_account(alias.strip()) for alias in aliases.split(",") if alias]
 
 
@@ -93,8 +127,6 @@ def _ape_account(alias: str) -> LocalAccount:
     return account
 
 
-def _derive(seed: bytes, index: int) -> LocalAccount:
-    account: LocalAccount = Account.from_key(
-        key_from_seed(seed, f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}")
-    )
+def _derive(seed: bytes, path: str) -> LocalAccount:
+    account: LocalAccount = Account.from_key(key_from_seed(seed, path))
     return account

@@ -11,7 +11,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def loads(text: str | bytes) -> Any:
-    """What the text says. Raises `ValueError` for anything that is not JSON, however it is not."""
+    """Return the value of a JSON text. Raises `ValueError` for anything that is not JSON."""
     try:
         return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
     except (RecursionError, ArithmeticError):
@@ -19,7 +19,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:  # noqa: PLR0911  # one for each type
-    """The value as JSON, a `Decimal` as a plain number. Refuses floats."""
+    """Return the value as JSON, a `Decimal` as a plain number. Raises `TypeError` for a float."""
     if value is None:
         return "null"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The two ways into the database: reads see what is committed, writes are one transaction at a time.
+"""The database: reads see committed data, and writes are one transaction at a time.
 
 SQLite by default (WAL, `synchronous=FULL`, every write a `BEGIN IMMEDIATE`), PostgreSQL by URL with the same
 code.
@@ -41,23 +41,23 @@ class Store:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
+        """True for the embedded database."""
         return self._url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees what is committed at each statement."""
+        """Open a connection that sees committed data at each statement."""
         with self._reader.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, rolled back on an error."""
+        """Open a transaction: committed at the end, rolled back on an error."""
         with self._writer.begin() as connection:
             yield connection
 
     def migrate(self) -> None:
-        """Brings the tables to this version of the program."""
+        """Migrate the tables to this version of the program."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.write() as connection:
@@ -67,7 +67,7 @@ class Store:
             command.upgrade(config, "head")
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Close the connections."""
         self._writer.dispose()
         self._reader.dispose()
 

@@ -1,4 +1,4 @@
-"""The tables, and what their columns hold.
+"""The tables and the content of their columns.
 
 Amounts in base units are decimal text, because they outgrow every integer column. Times are microseconds
 of unix time.
@@ -28,7 +28,7 @@ from api.db import decimal_json as exact
 
 
 def now() -> int:
-    """The time as the tables have it."""
+    """Return the time as the tables have it: microseconds of unix time."""
     return time.time_ns() // 1000
 
 
@@ -39,11 +39,11 @@ class Exact(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, _: Dialect) -> str | None:
-        """As the column has it."""
+        """Return the column's form."""
         return None if value is None else exact.dumps(value)
 
     def process_result_value(self, value: Any, _: Dialect) -> Any:
-        """As the program has it."""
+        """Return the program's form."""
         return None if value is None else exact.loads(value)
 
 
@@ -54,11 +54,11 @@ class Wei(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, _: Dialect) -> str | None:
-        """As the column has it."""
+        """Return the column's form."""
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, _: Dialect) -> int | None:
-        """As the program has it."""
+        """Return the program's form."""
         return None if value is None else int(value)
 
 
@@ -71,9 +71,9 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("profile_id", String(64), unique=True),
     Column("wallet", String(42), nullable=False, unique=True),
-    Column("custody_index", BigInteger, unique=True),  # Null: the user's own wallet.
-    Column("kept_index", BigInteger, unique=True),  # The custodial account, in force or not.
-    Column("schedule", Exact),  # A tutor's hours, as service/schedule.py reads them; null: any.
+    Column("custodial_account", String(64), unique=True),  # The custodian's reference. Null: an own wallet.
+    Column("kept_account", String(64), unique=True),  # The same, in force or not.
+    Column("schedule", Exact),  # A tutor's hours, as people/schedule.py reads them; null: any.
 )
 
 challenges = Table(
@@ -100,7 +100,7 @@ batches = Table(
     "batches",
     metadata,
     Column("id", String(66), primary_key=True),  # The contract's key.
-    # Who asked for what
+    # The request
     Column("student_id", String(64), nullable=False),
     Column("tutor_id", String(64), nullable=False),
     Column("annonce_id", String(64), nullable=False),
@@ -108,8 +108,8 @@ batches = Table(
     Column("request_hash", String(64), nullable=False),
     Column("description", Text),
     Column("student_notes", Text),
-    Column("lessons", Exact, nullable=False),  # Those of the order, in its order, as slots.Lesson.
-    Column("failures", Exact, nullable=False),  # The others, as slots.Failure.
+    Column("lessons", Exact, nullable=False),  # Those of the order, in its order: booking.models.Lesson.
+    Column("failures", Exact, nullable=False),  # The others: booking.models.Failure.
     # The order
     Column("student", String(42), nullable=False),
     Column("tutor", String(42), nullable=False),
@@ -118,9 +118,9 @@ batches = Table(
     Column("allow_partial", Boolean, nullable=False),
     Column("deadline", BigInteger, nullable=False),  # Unix seconds.
     Column("salt", String(66), nullable=False),
-    # What became of it
+    # The outcome
     Column("booked", BigInteger),  # Bit i: lesson i. Null until a block says so.
-    Column("left_out", Exact),  # What the chain did not book of the order, as slots.Failure.
+    Column("left_out", Exact),  # The order's lessons that the contract did not book.
     Column("instant", Boolean, nullable=False),  # Booked lessons are confirmed, not pending.
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("student_id", "idempotency_key", name="one_batch_per_key"),
@@ -149,28 +149,28 @@ transactions = Table(
     Column("id", String(66), primary_key=True),  # A creation's is the batch's.
     Column("kind", String(16), nullable=False),
     Column("request_id", String(64), nullable=False),
-    # What to send
-    Column("call", LargeBinary, nullable=False),  # To the escrow; what it needs to be signed is.
+    # The call
+    Column("call", LargeBinary, nullable=False),  # To the escrow; it carries whatever signature it needs.
     Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
     Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
-    Column("locks", Exact, nullable=False),  # {what: bits}: no two under way may want the same bit.
+    Column("locks", Exact, nullable=False),  # {name: bits}: no two in flight hold the same bit.
     Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
-    # How it is sent
+    # The newest transaction
     Column("state", String(16), nullable=False),
     Column("chain_id", BigInteger, nullable=False),
     Column("signer", String(42)),
     Column("nonce", BigInteger),
     Column("publishes", Boolean, nullable=False),
-    Column("transaction_hash", String(66)),  # The newest of its transactions, or the one in a block.
+    Column("transaction_hash", String(66)),  # Of the newest attempt, or of the one in a block.
     Column("signed_at", BigInteger),
     Column("cost", BigInteger),  # At most, in gwei.
-    # What became of it
+    # The outcome
     Column("block_number", BigInteger),
     Column("block_hash", String(66)),
     Column("gas_used", BigInteger),
     Column("fee", BigInteger),  # Paid, in gwei.
     Column("succeeded", Boolean),
-    Column("code", String(64)),  # Why it came to nothing,
+    Column("code", String(64)),  # Why the call was not carried out,
     Column("detail", Text),  # and in words.
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
@@ -190,7 +190,7 @@ attempts = Table(
     Column("gas", BigInteger, nullable=False),
     Column("max_fee", BigInteger, nullable=False),
     Column("priority_fee", BigInteger, nullable=False),
-    Column("is_noop", Boolean, nullable=False),  # A transfer of nothing to oneself, which spends the nonce.
+    Column("is_noop", Boolean, nullable=False),  # A transfer of nothing, to use the nonce.
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -204,7 +204,7 @@ webhooks = Table(
     Column("event", String(32), nullable=False),
     Column("body", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("due_at", BigInteger, nullable=False),  # The next attempt; under way, when somebody else may try.
+    Column("due_at", BigInteger, nullable=False),  # The next attempt, also by another process.
     Column("dead", Boolean, nullable=False),  # Given up.
     Column("created_at", BigInteger, nullable=False),
     Index("webhooks_due", "dead", "endpoint", "due_at"),
@@ -212,17 +212,17 @@ webhooks = Table(
 )
 
 leases = Table(
-    "leases",  # Who may sign with which key.
+    "leases",  # The right of a process to sign with a key.
     metadata,
     Column("address", String(42), primary_key=True),
     Column("owner", String(32), nullable=False),  # A process; empty: none.
-    Column("renewals", BigInteger, nullable=False),  # A dead process's stand still.
+    Column("renewals", BigInteger, nullable=False),  # Those of a dead process stand still.
 )
 
-# --- The view: what the follower read from the contract's events, and `rebuild` can read again ---
+# --- The projection: read from the contract's events by the indexer, and again by `rebuild` ---
 
 orders = Table(
-    "orders",  # Every batch on chain, whoever sent it: the terms that later acts supply again.
+    "orders",  # Every batch on the chain, whoever sent it: the terms that later actions supply again.
     metadata,
     Column("id", String(66), primary_key=True),  # The contract's key.
     Column("student", String(42), nullable=False),
@@ -230,7 +230,7 @@ orders = Table(
     Column("listing", String(66), nullable=False),
     Column("hourly_rate", Wei, nullable=False),
     Column("allow_partial", Boolean, nullable=False),
-    Column("deadline", BigInteger, nullable=False),  # Unix seconds, as are all times of the view.
+    Column("deadline", BigInteger, nullable=False),  # Unix seconds, as are all times of the projection.
     Column("salt", String(66), nullable=False, index=True),
     Column("slots", Exact, nullable=False),  # [[start, minutes], …]
     Column("booked", BigInteger, nullable=False),  # Bit i: lesson i.
@@ -242,13 +242,13 @@ orders = Table(
 )
 
 actions = Table(
-    "actions",  # What was done to the lessons of an order. Its bookings follow from it and from these.
+    "actions",  # Actions on the lessons of orders: bookings follow from orders and actions.
     metadata,
     Column("block_number", BigInteger, primary_key=True),
     Column("log_index", BigInteger, primary_key=True),
     Column("batch_id", String(66), nullable=False, index=True),
     Column("lessons", BigInteger, nullable=False),  # Bit i: lesson i.
-    Column("status", String(16), nullable=False),  # What they became.
+    Column("status", String(16), nullable=False),  # Their status afterwards.
     Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
     Column("at", BigInteger, nullable=False),
     Column("transaction_hash", String(66), nullable=False),
@@ -277,7 +277,7 @@ bookings = Table(
     Column("minutes", Integer, nullable=False),
     Column("amount", Wei, nullable=False),
     Column("status", String(16), nullable=False),  # PENDING, CONFIRMED, DISPUTED, COMPLETED, CANCELLED
-    Column("to_tutor", Wei),  # What each got, once it left the escrow.
+    Column("to_tutor", Wei),  # Each party's part, once it left the escrow.
     Column("to_student", Wei),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),  # The block's time of the newest change,
@@ -288,14 +288,14 @@ bookings = Table(
 )
 
 blocks = Table(
-    "blocks",  # That were read, as far back as a reorganisation may reach.
+    "blocks",  # Blocks that were read, as far back as a reorganisation may reach.
     metadata,
     Column("number", BigInteger, primary_key=True),
     Column("hash", String(66), nullable=False),
 )
 
 index_position = Table(
-    "index_position",  # One row: up to which block the view goes, and of which contract it is.
+    "index_position",  # One row: the newest block of the projection, and its contract.
     metadata,
     Column("chain_id", BigInteger, nullable=False),
     Column("escrow", String(42), nullable=False),

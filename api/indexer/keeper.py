@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain
 from api.chain.rpc import Head
+from api.chain.signers import Signer
 from api.db import index, repository
 from api.db.store import Store
 from api.db.tables import now
@@ -53,13 +53,13 @@ class Keeper:
     """Puts the actions that are due into the outbox."""
 
     def __init__(
-        self, store: Store, projection: Projection, chain: Chain, account: LocalAccount, settings: Settings
+        self, store: Store, projection: Projection, chain: Chain, signer: Signer, settings: Settings
     ) -> None:
-        """The account signs the actions; any of the relayer's keys sends them."""
+        """Take the signer of the actions; any of the relayer's keys sends them."""
         self._store = store
         self._projection = projection
         self._chain = chain
-        self._account = account
+        self._signer = signer
         self._settings = settings
         review = int(chain.periods.review_period.total_seconds())
         arbitration = int(chain.periods.arbitration_period.total_seconds())
@@ -126,6 +126,5 @@ class Keeper:
         action = Action.COMPLETE if status == Status.CONFIRMED else Action.CANCEL
         name: Any = action.capitalize()
         message = action_typed_data(self._chain.domain, name, to_bytes32(order.id), bits)
-        signature = bytes(self._account.sign_typed_data(full_message=message).signature)
-        by = str(self._account.address)
-        return abi.action_data(action, order.terms, bits, by=by, signature=signature)
+        signature = self._signer.sign_typed_data(message)
+        return abi.action_data(action, order.terms, bits, by=self._signer.address, signature=signature)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from eth_account.signers.local import LocalAccount
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain
 from api.chain.rpc import Head, NodeUnavailable, RpcError
+from api.chain.signers import Signer
 from api.db import repository
 from api.db.store import Store
 from api.db.tables import now
@@ -58,13 +58,13 @@ class Nonces:
         self,
         store: Store,
         chain: Chain,
-        accounts: Mapping[str, LocalAccount],
+        signers: Mapping[str, Signer],
         settings: Settings,
         leases: Leases,
     ) -> None:
         self._store = store
         self._chain = chain
-        self._accounts = accounts
+        self._signers = signers
         self._settings = settings
         self._leases = leases
         self._maybe_lost: set[str] = set()
@@ -115,7 +115,7 @@ class Nonces:
             "maxFeePerGas": bid.max_fee,
             "maxPriorityFeePerGas": bid.priority_fee,
         }
-        signed = self._accounts[signer].sign_transaction(fields)
+        signed = self._signers[signer].sign_transaction(fields)
         attempt = Attempt(
             hash=to_hex(signed.hash),
             transaction_id=submission_id,

@@ -36,13 +36,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import structlog
-from eth_account.signers.local import LocalAccount
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import metrics
 from api.chain.escrow import Chain, final_block
 from api.chain.rpc import Call, Head, NodeUnavailable, RpcError
+from api.chain.signers import Signer
 from api.db import repository
 from api.db.store import Store
 from api.errors import Code
@@ -96,13 +96,13 @@ class Sender(Worker):
         self,
         store: Store,
         chain: Chain,
-        accounts: Sequence[LocalAccount],
+        signers: Sequence[Signer],
         settings: Settings,
         handlers: Handlers,
         kinds: Collection[TransactionKind],
         on_transition: OnTransition,
     ) -> None:
-        """`kinds` is what it sends: its accounts must be ones that may.
+        """`kinds` is what it sends: its signers must be ones that may.
 
         `on_transition` is called in the database transaction of each change of state that others may know of:
         all but the one to `signed`. The submission is as it was before.
@@ -112,25 +112,25 @@ class Sender(Worker):
         self._store = store
         self._chain = chain
         self._node = chain.node
-        self._accounts = {str(account.address): account for account in accounts}
+        self._signers = {signer.address: signer for signer in signers}
         self._settings = settings
         self._handlers = handlers
         self._on_transition = on_transition
         self._own: set[str] = set()  # Accepted by this process, and maybe without a nonce still.
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
-        self.leases = Leases(store, list(self._accounts), settings.lease_seconds)
-        self._nonces = Nonces(store, chain, self._accounts, settings, self.leases)
+        self.leases = Leases(store, list(self._signers), settings.lease_seconds)
+        self._nonces = Nonces(store, chain, self._signers, settings, self.leases)
 
     @property
     def address(self) -> str:
         """The account that sends and pays for new transactions, or that may do so one day."""
-        return [*self.leases.held, *self._accounts][0]
+        return [*self.leases.held, *self._signers][0]
 
     @property
     def addresses(self) -> list[str]:
         """The accounts of all keys: so many processes can send at once, and the others wait."""
-        return list(self._accounts)
+        return list(self._signers)
 
     def accepted(self, submission_id: str) -> None:
         """Wake up: a request of this process waits for this submission."""
@@ -186,7 +186,7 @@ class Sender(Worker):
     # --- accepted -> signed, rejected, expired, mined ---
 
     def _claim(self, signer: str, head: Head) -> None:
-        own, others = set(self._own), len(self._accounts) > 1
+        own, others = set(self._own), len(self._signers) > 1
         left = round(_LEFT_SECONDS * 1_000_000) if others else 0
         with self._store.read() as db:
             waiting = repository.accepted(db, _MOST_AT_ONCE, self._kinds, own, left)

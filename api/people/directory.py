@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Select, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from api.chain.signers import Custodian, index_of
+from api.chain.signers import Custodian
 from api.db.store import Store
 from api.db.tables import annonces, users
 from api.people.schedule import SCHEDULE, Schedule
@@ -16,17 +16,18 @@ from creneau.amounts import to_wei
 
 @dataclass(frozen=True)
 class User:
-    """A student or a tutor; `custody_index` is None if the wallet is the user's own.
+    """A student or a tutor; `custodial_account` is None if the wallet is the user's own.
 
-    `kept_index` is the user's custodial account, in force or not: earlier orders and their money are its.
+    Both accounts are the custodian's references. `kept_account` is the custodial one, in force or not:
+    earlier orders and their money are its.
     """
 
     id: str
     role: str
     profile_id: str | None
     wallet: str
-    custody_index: int | None
-    kept_index: int | None = None
+    custodial_account: str | None
+    kept_account: str | None = None
     schedule: Schedule | None = None  # None: no limits.
     time_zone: str | None = None  # The schedule's; None: the annonce's.
 
@@ -91,9 +92,9 @@ class TableDirectory:
         """
         if known := self.user(user_id):
             return known
-        index = None if wallet else index_of(user_id)
-        address = wallet or self._custodian.address(index_of(user_id))
-        user = User(user_id, role, profile_id, address, index, index, _schedule(schedule))
+        account = None if wallet else self._custodian.account_of(user_id)
+        address = wallet or self._custodian.signer(self._custodian.account_of(user_id)).address
+        user = User(user_id, role, profile_id, address, account, account, _schedule(schedule))
         row = {name: value for name, value in vars(user).items() if name in users.c}
         try:
             with self._store.write() as db:
@@ -109,10 +110,11 @@ class TableDirectory:
 
         Raises `IntegrityError` if the wallet is somebody's already.
         """
-        values: dict[str, Any] = {"wallet": wallet, "custody_index": None}
+        values: dict[str, Any] = {"wallet": wallet, "custodial_account": None}
         if wallet is None:
-            index = index_of(user.id) if user.kept_index is None else user.kept_index
-            values = {"wallet": self._custodian.address(index), "custody_index": index, "kept_index": index}
+            account = user.kept_account or self._custodian.account_of(user.id)
+            address = self._custodian.signer(account).address
+            values = {"wallet": address, "custodial_account": account, "kept_account": account}
         db.execute(update(users).where(users.c.id == user.id).values(values))
 
     def create_annonce(self, annonce: Annonce) -> None:

@@ -93,7 +93,7 @@ class WalletLinks:
     def unlink(self, user_id: str) -> User:
         """Put the user's custodial account in force, which may still have money of theirs."""
         user = self.user(user_id)
-        return user if user.custody_index is not None else self._change(user, None)
+        return user if user.custodial_account is not None else self._change(user, None)
 
     def _change(self, user: User, wallet: str | None, nonce: str | None = None) -> User:
         try:

@@ -65,7 +65,7 @@ def get_account(services: ServicesDep, user: CurrentUser) -> Response:
     if isinstance(balance, RpcError):
         raise NodeUnavailable(balance.message)
     data: dict[str, Any] = {"id": found.id, "role": found.role, "wallet": found.wallet}
-    data |= {"custodial": found.custody_index is not None, "balanceWei": str(int(balance, 16))}
+    data |= {"custodial": found.custodial_account is not None, "balanceWei": str(int(balance, 16))}
     return ExactResponse({"success": True, "message": "You are signed in.", "data": data})
 
 

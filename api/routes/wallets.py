@@ -58,7 +58,7 @@ async def submit_batch_bookings(
 
 
 def _wallet(user: User) -> Response:
-    return ExactResponse(build.wallet_answer(user.wallet, custodial=user.custody_index is not None))
+    return ExactResponse(build.wallet_answer(user.wallet, custodial=user.custodial_account is not None))
 
 
 _WALLET: dict[int | str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""What the scripts of `ape run` share: whom they work for, on which network, and how options are read."""
+"""Options of the `ape run` scripts, and the network and the account that they work with."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ class Read(click.ParamType):
         self._read = read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value. A default may be one already."""
+        """Return the value. A default may be one already."""
         if not isinstance(value, str):
             return value
         try:
@@ -70,7 +70,7 @@ def _lessons(text: str) -> list[int]:
 
 
 def _listing(text: str) -> tuple[str, bytes]:
-    """A listing as it was given, and its key."""
+    """Return a listing as it was given, and its key."""
     return text, to_bytes32(text) if text.startswith("0x") else listing_id(text)
 
 
@@ -84,7 +84,7 @@ LESSONS = Read("lessons", _lessons)
 
 
 def monday_of(day: date | None, now: datetime) -> datetime:
-    """A time in the week that was asked for, or in the present one."""
+    """Return a time in the week that was asked for, or in the present one."""
     return now if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
@@ -92,7 +92,7 @@ def monday_of(day: date | None, now: datetime) -> datetime:
 
 
 def connected(provider: ProviderAPI) -> tuple[Web3, Network]:
-    """The node, and what is decided for its network. Raises `click.UsageError`."""
+    """Return the node and its network. Raises `click.UsageError` for an unknown network."""
     if not isinstance(provider, Web3Provider):
         raise click.UsageError(f"The provider {provider.name} does not give access to its node.")
     web3 = provider.web3
@@ -105,7 +105,7 @@ def connected(provider: ProviderAPI) -> tuple[Web3, Network]:
 
 
 def sender_on(network: Network, account: AccountAPI | None, *, does: str) -> AccountAPI:
-    """The account given, or on a local network the first of its development accounts.
+    """Return the account given, or on a local network the first of its development accounts.
 
     Raises `click.UsageError` for none, or for one whose key everybody has, on a live network.
     """
@@ -118,7 +118,7 @@ def sender_on(network: Network, account: AccountAPI | None, *, does: str) -> Acc
 
 
 def refuse_development(address: str) -> None:
-    """Raises `click.UsageError` for a development account. Ape accepts TEST::0 on any network."""
+    """Raise `click.UsageError` for a development account. Ape accepts TEST::0 on any network."""
     if address in {each.address for each in accounts.test_accounts}:
         raise click.UsageError(f"{address} is a development account: everybody has its key.")
 

@@ -1,9 +1,8 @@
-"""An escrow on the network that Ape is connected to: how it is asked, sent to, and what a receipt tells.
+"""A connection to an escrow on the network that Ape is connected to: calls, transactions and receipts.
 
-Only this module and escrow.py, which says what the escrow can do, import Ape, and what is made for Ape's
-console and scripts: console.py and commands.py. Ape chooses the network, signs and sends; reads go straight
-to its node, because Ape's own view calls take many times as long and do not decode reverts. Whatever is sent
-is tried as an `eth_call` first, so that a refusal costs no gas and is raised as the contract's own error.
+Ape chooses the network, signs and sends; reads go straight to its node, because Ape's own view calls take
+many times as long and do not decode reverts. Every transaction is tried as an `eth_call` first, so that a
+refusal costs no gas and is raised as the contract's own error.
 """
 
 from bisect import bisect_left
@@ -36,7 +35,7 @@ Who = str | BaseAddress
 """An address, or an Ape account."""
 
 Result = Listing | Batch | ActionResult
-"""What an event tells: a listing was published, a batch created, or an act done to lessons."""
+"""The result of an event: a listing was published, a batch created, or an action done to lessons."""
 
 NOBODY = "0x" + "00" * 20
 
@@ -51,7 +50,7 @@ class Connection:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
 
-    # --- What it is ---
+    # --- Constants ---
 
     @cached_property
     def domain(self) -> Domain:
@@ -70,7 +69,7 @@ class Connection:
 
     @cached_property
     def periods(self) -> Periods:
-        """Until when lessons can be cancelled, disputed and resolved."""
+        """The periods in which lessons can be cancelled, disputed and resolved."""
         names = ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
         return Periods(*(timedelta(seconds=self._ask(name)[0]) for name in names))
 
@@ -86,11 +85,11 @@ class Connection:
         return None if address == NOBODY else to_address(address)
 
     def now(self) -> datetime:
-        """The timestamp of the latest block."""
+        """Return the timestamp of the latest block."""
         return from_unix(self._web3.eth.get_block("latest")["timestamp"])
 
     def batch(self, batch: bytes | str) -> Batch:
-        """A batch by its key, as it stands now. Raises `BatchNotFound`.
+        """Return a batch by its key, as it stands now. Raises `BatchNotFound`.
 
         The contract knows when it was created, so its event is looked for in the blocks of that second: nodes
         search few blocks at once.
@@ -117,7 +116,7 @@ class Connection:
     # --- The node ---
 
     def _first_block(self, timestamp: int) -> int:
-        """The first block from that second on, or the one after the newest."""
+        """Return the first block from that second on, or the one after the newest."""
         eth = self._web3.eth
         blocks = range(self.deployment_block, eth.block_number + 1)
         return blocks.start + bisect_left(
@@ -154,10 +153,10 @@ class Connection:
             self._call(data, to=to, sender=sender.address)
             raise TransactionFailed(str(error)) from error
 
-    # --- What a receipt tells ---
+    # --- Receipts ---
 
     def _results(self, receipt: ReceiptAPI, batch: Batch | None = None) -> list[Result]:
-        """What the escrow's events tell, in order. If it is known, `batch` is what acts are about."""
+        """Return the results of a receipt's events, in order; `batch` is that of its actions, if known."""
         return [
             self._result(event, receipt, batch)
             for event in events.decode_logs(receipt.logs, self.address)
@@ -202,19 +201,19 @@ class Connection:
         return self._again(created)
 
     def _again(self, batch: Batch) -> Batch:
-        """The batch as it stands now."""
+        """Return the batch as it stands now."""
         state: BatchState = abi.decode_batch(self._call(abi.batches_data(batch.id)))
         changing = ("confirmed", "disputed", "completed", "cancelled", "created_at")
         return batch.model_copy(update={name: getattr(state, name) for name in changing})
 
 
 def address_of(who: Who) -> str:
-    """The address of an account."""
+    """Return the address of an account."""
     return to_address(str(who))
 
 
 def sign(account: AccountAPI, typed_data: dict[str, Any]) -> bytes:
-    """The account's signature of typed data. Raises Ape's `SignatureError` if it is refused."""
+    """Return the account's signature of typed data. Raises Ape's `SignatureError` if it is refused."""
     signature = account.sign_message(encode_typed_data(full_message=typed_data))
     if signature is None:
         raise SignatureError("The account did not sign.")

@@ -75,7 +75,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a deployment comes to. `new_token` is None where the token is given."""
+    """The outcome of a deployment, before anything is sent. `new_token` is None where the token is given."""
 
     chain_id: int
     arbiter: str
@@ -114,7 +114,7 @@ def plan(
     review_period: timedelta = timedelta(hours=48),
     arbitration_period: timedelta = timedelta(days=14),
 ) -> Plan:
-    """What `deploy` will do: an escrow for `token`, or for an EduToken that `owner` may mint.
+    """Return the plan of an escrow for `token`, or for an EduToken that `owner` may mint.
 
     The arbiter is the owner unless given. Sends nothing. Raises `ProxyMissing`; for a token that exists
     `TokenWithoutCode` or `UnsupportedToken`; and what the escrow's constructor raises.
@@ -145,7 +145,7 @@ def plan(
 
 
 def carry_out(web3: Web3, send: Send, planned: Plan) -> Deployment:
-    """Creates what is missing of the plan, and reads it back.
+    """Create what is missing of the plan, and reads it back.
 
     Raises `TransactionFailed`, or `DeploymentDiffers` if what is on the chain is not what was planned.
     """
@@ -179,7 +179,7 @@ def _create(web3: Web3, send: Send, planned: Planned) -> Creation:
 
 
 def _found(web3: Web3, address: str) -> Creation:
-    """A contract that is there. Both begin by naming their owner, and nobody was it before."""
+    """Return the creation of a contract that exists, from its first event: the one that names its owner."""
     try:
         logs = web3.eth.get_logs(
             {
@@ -201,7 +201,7 @@ def _found(web3: Web3, address: str) -> Creation:
 
 
 def verify(web3: Web3, planned: Plan) -> None:
-    """Reads the escrow's constants back. Raises `DeploymentDiffers` for the first that is not as planned.
+    """Read the escrow's constants back. Raises `DeploymentDiffers` for the first that is not as planned.
 
     The arbiter may have handed over since, and is compared only in an escrow that was not there before.
     """
@@ -221,7 +221,7 @@ def verify(web3: Web3, planned: Plan) -> None:
 
 
 def check_token(web3: Web3, token: str) -> None:
-    """Raises `TokenWithoutCode` or `UnsupportedToken` for a token that Creneau can't work with.
+    """Raise `TokenWithoutCode` or `UnsupportedToken` for a token that Creneau can't work with.
 
     It counts in 18 decimal places and takes permits (EIP-2612) of the domain that it names (EIP-5267): a
     permit of an account made for this is tried, in an `eth_call`.
@@ -255,7 +255,7 @@ def _try_permit(web3: Web3, token: str, name: str, version: str) -> None:
 
 
 def check_transfer(fork: Web3, token: str) -> None:
-    """Moves some of the token on a fork of the network, made by anvil, as the escrow does: in, and out again.
+    """Move some of the token on a fork of the network, made by anvil, as the escrow does: in, and out again.
 
     Raises `UnsupportedToken` if what arrives is not what left: a token that takes a fee.
     """
@@ -301,7 +301,7 @@ def _rpc(web3: Web3, method: str, *params: Any) -> Any:
 
 
 def send_by_web3(web3: Web3, account: LocalAccount) -> Send:
-    """Sends with a key that this process has. Raises `TransactionFailed` if a creation reverts when mined."""
+    """Return a `Send` with a key of this process. It raises `TransactionFailed` if a creation reverts."""
 
     def send(to: str, data: bytes) -> Sent:
         priority_fee = web3.eth.max_priority_fee
@@ -327,7 +327,7 @@ def send_by_web3(web3: Web3, account: LocalAccount) -> Send:
 
 
 def creations(deployment: Deployment) -> Iterator[tuple[abi.ContractName, Creation]]:
-    """The contracts of a deployment, in the order in which they were created."""
+    """Return the contracts of a deployment, in the order in which they were created."""
     if deployment.new_token:
         yield "EduToken", deployment.new_token
     yield "BookingEscrow", deployment.escrow

@@ -1,4 +1,4 @@
-"""What is deployed where: the `deployments:` block of ape-config.yaml, which Ape reads too.
+"""Known deployments: the `deployments:` block of ape-config.yaml, which Ape reads too.
 
 Each entry names a contract, its address, and the block and transaction that created it. The rest of the file
 is kept to the letter.
@@ -29,7 +29,7 @@ class Located(NamedTuple):
 def locate(
     web3: Web3, config: Path, *, address: str | None = None, block: int | None = None, developer: str
 ) -> Located:
-    """The escrow of the network: the one that is named, else the last that is recorded in `config`.
+    """Return the escrow of the network: the one that is named, else the last that is recorded in `config`.
 
     On a local network, where nothing is recorded, it is also found where `developer` deployed it with the
     terms of networks.py. Raises `NotDeployed`.
@@ -77,14 +77,14 @@ _BLOCK = re.compile(r"^deployments:.*\n(?:(?:[ \t]+.*)?\n|#.*\n)*", re.MULTILINE
 
 
 def entries(config: Path, network: str, contract: str) -> list[dict[str, Any]]:
-    """The deployments of a contract on `ecosystem:network`, the latest last."""
+    """Return the deployments of a contract on `ecosystem:network`, the latest last."""
     ecosystem, _, name = network.partition(":")
     known = _deployments(config.read_text()).get(ecosystem, {}).get(name, [])
     return [entry for entry in known if entry["contract_type"] == contract]
 
 
 def record(config: Path, network: str, contract: str, creation: Creation) -> bool:
-    """Adds a deployment to the file, unless it is there already; whether it was added."""
+    """Add a deployment to the file. Return False if the file has it already."""
     if any(entry["address"] == creation.address for entry in entries(config, network, contract)):
         return False
     ecosystem, _, name = network.partition(":")

@@ -17,7 +17,7 @@ from creneau.typed_data import action_typed_data, listing_typed_data, permit_typ
 from creneau.types import to_bytes32, to_unix
 
 ORDER_LIFE = timedelta(hours=1)
-"""How long an order or a permit without a deadline of its own can be used, by the chain's clock."""
+"""The life of an order or a permit without a deadline of its own, by the chain's clock."""
 
 Lessons = Iterable[int | Booking] | None
 """Lessons of a batch, by their indexes from zero or as bookings; None for all that were booked."""
@@ -26,12 +26,12 @@ Lessons = Iterable[int | Booking] | None
 class BookingEscrow(Connection):
     """The escrow at an address.
 
-    `sender` is always the Ape account that pays the gas; it also is who acts, unless somebody else's
-    signature is given. Whoever else is named is an address or an Ape account. A `listing` is its bytes32 key,
+    `sender` is always the Ape account that pays the gas, and the actor unless another account's signature is
+    given. Other accounts are addresses or Ape accounts. A `listing` is its bytes32 key,
     or the annonce's id, which `listing_id` turns into the key. `deployment_block` is where searches for
     events begin. Methods raise the contract's errors as `ContractError`s.
 
-    An act on lessons is done to all of those named, or to none.
+    An action on lessons is done to all of those named, or to none.
     """
 
     # --- Listings and orders ---
@@ -46,7 +46,7 @@ class BookingEscrow(Connection):
         tutor: Who | None = None,
         signature: bytes = b"",
     ) -> Listing:
-        """Sets the rate of a listing, in EDU an hour; zero withdraws it.
+        """Set the rate of a listing, in tokens an hour; zero withdraws it.
 
         Lessons of an instant listing need no confirmation. With the tutor's address and signature
         (`sign_listing`), anyone may send it.
@@ -70,9 +70,9 @@ class BookingEscrow(Connection):
         salt: bytes | None = None,
         permit: Permit | None = None,
     ) -> Batch:
-        """Books lessons for the sender, who needs to have approved the escrow or to give a permit.
+        """Book lessons for the sender, who needs to have approved the escrow or to give a permit.
 
-        The rate, in EDU an hour, is the published one unless given, which guards against a change meanwhile.
+        The rate, in tokens an hour, is the published one unless given; a given one guards against a change.
         """
         order = self.order(
             sender,
@@ -98,7 +98,7 @@ class BookingEscrow(Connection):
         deadline: datetime | None = None,
         salt: bytes | None = None,
     ) -> Order:
-        """An order, not sent: at the published rate, usable for an hour, with a random salt, unless given."""
+        """Return an unsent order: at the published rate, for an hour, with a random salt, unless given."""
         key = _key(listing)
         terms: dict[str, Any] = {} if salt is None else {"salt": salt}
         return Order(
@@ -115,31 +115,31 @@ class BookingEscrow(Connection):
     def create(
         self, order: Order, *, sender: AccountAPI, signature: bytes = b"", permit: Permit | None = None
     ) -> Batch:
-        """Books the lessons of an order. With the student's signature (`sign_order`), anyone may send it."""
+        """Book the lessons of an order. With the student's signature (`sign_order`), anyone may send it."""
         data = abi.create_bookings_data(order, signature, permit)
         [created] = self._results(self._send(data, sender))
         return cast(Batch, created)
 
     def approve(self, amount: Decimal | int | str, *, sender: AccountAPI) -> None:
-        """Allows the escrow to take up to `amount` EDU of the sender's, from now on."""
+        """Allow the escrow to take up to `amount` of the sender's tokens, from now on."""
         self._send(abi.approve_data(self.address, to_wei(amount)), sender, to=self.token)
 
     def allowance(self, student: Who) -> Decimal:
-        """How much of a student's EDU the escrow may take."""
+        """Return the amount of a student's tokens that the escrow may take."""
         return from_wei(self._ask_token("allowance", address_of(student), self.address)[0])
 
     def balance(self, who: Who) -> Decimal:
-        """How much EDU somebody has."""
+        """Return the tokens of an account."""
         return from_wei(self._ask_token("balanceOf", address_of(who))[0])
 
-    # --- Acts on lessons ---
+    # --- Actions on lessons ---
 
     def confirm(
         self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
     ) -> ActionResult:
-        """The tutor agrees to pending lessons before they start.
+        """Confirm pending lessons before they start, as the tutor.
 
-        With his signature (`sign_action`), anyone may send it.
+        With the tutor's signature (`sign_action`), anyone may send it.
         """
         return self._act(Action.CONFIRM, batch, lessons, sender, signature=signature)
 
@@ -152,11 +152,11 @@ class BookingEscrow(Connection):
         by: Who | None = None,
         signature: bytes = b"",
     ) -> ActionResult:
-        """Calls lessons off, which refunds the student and frees the tutor's time.
+        """Cancel lessons, which refunds the student and frees the tutor's time.
 
         The tutor may at any time; the student as long as they are pending, and until the cancel window before
-        they start; anyone once a dispute is too old. With the address and signature (`sign_action`) of who
-        cancels, anyone may send it.
+        they start; anyone once a dispute is too old. With the address and signature (`sign_action`) of the
+        account that cancels, anyone may send it.
         """
         by = address_of(by or sender)
         return self._act(Action.CANCEL, batch, lessons, sender, by=by, signature=signature)
@@ -170,7 +170,7 @@ class BookingEscrow(Connection):
         by: Who | None = None,
         signature: bytes = b"",
     ) -> ActionResult:
-        """Pays the tutor for lessons.
+        """Pay the tutor for lessons.
 
         The student may at any time; anyone once they are confirmed and the review period is over. With the
         address and signature (`sign_action`) of who completes, anyone may send it.
@@ -181,43 +181,43 @@ class BookingEscrow(Connection):
     def dispute(
         self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
     ) -> ActionResult:
-        """The student contests confirmed lessons, from their start until the review period is over.
+        """Dispute confirmed lessons, as the student, from their start to the end of the review period.
 
-        With his signature (`sign_action`), anyone may send it.
+        With the student's signature (`sign_action`), anyone may send it.
         """
         return self._act(Action.DISPUTE, batch, lessons, sender, signature=signature)
 
     def resolve(
         self, batch: Batch, lessons: Lessons = None, *, tutor_share_bps: int, sender: AccountAPI
     ) -> ActionResult:
-        """The arbiter, who sends it, splits the money of disputed lessons.
+        """Split the money of disputed lessons, as the arbiter.
 
         The tutor gets so many basis points of each lesson's amount, rounded down; the student gets the rest.
         """
         return self._act(Action.RESOLVE, batch, lessons, sender, tutor_share_bps=tutor_share_bps)
 
     def multicall(self, calls: Iterable[bytes], *, sender: AccountAPI) -> list[Result]:
-        """Does several things in one transaction, all or none; each as a function of `codec` gives it.
+        """Send several calls, as the functions of `abi` give them, in one transaction: all or none.
 
-        Gives back a listing for each publication, a batch for each creation, and an outcome for each act.
+        Returns a listing for each publication, a batch for each creation, and a result for each action.
         """
         return self._results(self._send(abi.multicall_data(list(calls)), sender))
 
     # --- The arbiter's place ---
 
     def transfer_arbiter(self, to: Who | None, *, sender: AccountAPI) -> None:
-        """The arbiter, who sends it, hands over to another account once that accepts; None takes it back."""
+        """Hand the arbiter's place over to an account, once it accepts; None takes it back."""
         new = NOBODY if to is None else address_of(to)
         self._send(abi.call_data("BookingEscrow", "transferOwnership", new), sender)
 
     def accept_arbiter(self, *, sender: AccountAPI) -> None:
-        """The account that was handed over to becomes the arbiter."""
+        """Become the arbiter, as the account that was named."""
         self._send(abi.call_data("BookingEscrow", "acceptOwnership"), sender)
 
     # --- Signatures ---
 
     def sign_order(self, order: Order, account: AccountAPI) -> bytes:
-        """The account's signature of an order. Raises Ape's `SignatureError` if it is refused."""
+        """Return the account's signature of an order. Raises Ape's `SignatureError` if it is refused."""
         return sign(account, order.typed_data(self.domain))
 
     def sign_listing(
@@ -228,7 +228,7 @@ class BookingEscrow(Connection):
         *,
         instant: bool = False,
     ) -> bytes:
-        """The account's signature of the terms of a listing of its own, good until it is published again."""
+        """Return the account's signature of the terms of its listing, valid until the next publication."""
         key = _key(listing)
         nonce = self.listing(account.address, key).nonce
         typed_data = listing_typed_data(
@@ -252,7 +252,7 @@ class BookingEscrow(Connection):
     def sign_permit(
         self, amount: Decimal | int | str, account: AccountAPI, *, deadline: datetime | None = None
     ) -> Permit:
-        """The account's permit for the escrow to take up to `amount` EDU, usable for an hour unless said."""
+        """Return the account's permit of up to `amount` tokens for the escrow, for an hour unless given."""
         value, until = to_wei(amount), to_unix(self.now() + ORDER_LIFE if deadline is None else deadline)
         _, name, version, *_ = self._ask_token("eip712Domain")
         [nonce] = self._ask_token("nonces", account.address)
@@ -272,20 +272,20 @@ class BookingEscrow(Connection):
     # --- Views ---
 
     def check(self, order: Order) -> list[SlotCode]:
-        """What would become of each slot if the order were created now. Looks at the slots only."""
+        """Return the code of each slot if the order were created now. Only slots are checked."""
         return abi.decode_check(self._call(abi.check_data(order)))[0]
 
     def hash_order(self, order: Order) -> bytes:
-        """The order's digest as the contract computes it; equal to `order.digest(escrow.domain)`."""
+        """Return the order's digest as the contract computes it; equal to `order.digest(escrow.domain)`."""
         return self._call(abi.hash_order_data(order))
 
     def listing(self, tutor: Who, listing: bytes | str) -> Listing:
-        """The terms of a tutor's listing; a rate of zero if it is not offered."""
+        """Return the terms of a tutor's listing; a rate of zero if it is not offered."""
         data = self._call(abi.listings_data(address_of(tutor), _key(listing)))
         return abi.decode_listing(data)._replace(currency=self.currency)
 
     def calendar(self, tutor: Who, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-        """The tutor's taken times from `start` until `end`, as intervals in order."""
+        """Return the tutor's taken times from `start` until `end`, as intervals in order."""
         data = self._call(abi.calendar_data(address_of(tutor), start, end))
         return abi.decode_calendar(data, start, end)
 

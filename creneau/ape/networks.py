@@ -1,7 +1,7 @@
-"""The networks that Creneau is deployed on: what is decided for each, as data.
+"""The networks that Creneau is deployed on, and the terms of each, as data.
 
 Names are those of ape-config.yaml, `ecosystem:network`. A live network's token and arbiter are the operator's
-to name when he deploys, unless they are written here.
+to name at deployment, unless they are written here.
 """
 
 from datetime import timedelta
@@ -12,7 +12,7 @@ from creneau.types import Address
 
 
 class Network(BaseModel):
-    """What a deployment on one network consists of.
+    """The terms of deployments on one network.
 
     `test` networks may have an EduToken, deployed along with the escrow; the others name a token that exists.
     `confirmations` is how many blocks a transaction waits for until it counts.
@@ -49,11 +49,11 @@ SEPOLIA = Network(name="ethereum:sepolia", chain_id=11155111, explorer="https://
 LIVE = (EDU_CHAIN, CODEX, SEPOLIA)
 
 LOCAL_CHAINS = (1337, 31337)
-"""What development nodes call themselves. One that is reached by its URL is local too."""
+"""Chain ids of development nodes. A node that is reached by its URL is local too."""
 
 
 def network_of(chain_id: int) -> Network | None:
-    """The network with this chain id, or None if nothing is decided for it."""
+    """Return the network with this chain id, or None if nothing is decided for it."""
     if chain_id in LOCAL_CHAINS:
         return Network(name="ethereum:local", chain_id=chain_id, local=True, confirmations=0)
     return next((network for network in LIVE if network.chain_id == chain_id), None)

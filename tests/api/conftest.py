@@ -12,7 +12,7 @@ import pytest
 from desk import Desk
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
-from api.chain.signers import MnemonicCustodian, index_of, relayer_account
+from api.chain.signers import MnemonicCustodian, relayer_account
 from api.errors import Code
 from api.people.directory import User
 from api.schemas.requests import STUDENT, TUTOR
@@ -90,7 +90,7 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
 
 def _development_secrets(people: Iterable[str]) -> set[str]:
     custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
-    keys = {bytes(custodian._account(index_of(user)).key).hex() for user in people}
+    keys = {bytes(custodian.signer(custodian.account_of(user))._account.key).hex() for user in people}
     for index in range(10):
         keys.add(bytes(relayer_account(Settings.model_construct(relayer_mnemonic_index=index)).key).hex())
     return keys | {DEVELOPMENT_SECRET, DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS}

@@ -10,7 +10,7 @@ import pytest
 from eth_account import Account
 from eth_utils.crypto import keccak
 
-from api.chain.signers import MnemonicCustodian, index_of
+from api.chain.signers import MnemonicCustodian
 from api.db.store import Store
 from api.people.directory import TableDirectory
 from api.settings import DEVELOPMENT_CUSTODY
@@ -44,15 +44,11 @@ def test_after_the_database_is_lost_everybody_has_his_own_account_again(
 
 def test_an_account_is_where_any_bip_44_wallet_finds_it() -> None:
     Account.enable_unaudited_hdwallet_features()
-    index = index_of("ann")
-    assert index == int.from_bytes(keccak(text="ann")[:8]) >> 2
-    for number, path in (
-        (7, "m/44'/60'/0'/0/7"),  # Accounts of before were numbered as people came.
-        (index, f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"),
-    ):
-        assert (
-            CUSTODIAN.address(number) == Account.from_mnemonic(DEVELOPMENT_CUSTODY, account_path=path).address
-        )
+    index = int.from_bytes(keccak(text="ann")[:8]) >> 2
+    path = CUSTODIAN.account_of("ann")
+    assert path == f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"
+    found = Account.from_mnemonic(DEVELOPMENT_CUSTODY, account_path=path)
+    assert CUSTODIAN.signer(path).address == found.address
 
 
 def test_a_person_who_comes_twice_at_once_is_one(

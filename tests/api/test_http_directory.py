@@ -137,7 +137,7 @@ def test_roles_are_the_services_and_accounts_are_the_shims(shim: Services, peopl
     first, again = shim.directory.user(people.student), shim.directory.user(people.student)
     assert first == again
     assert first is not None
-    assert (first.role, first.custody_index) == ("student", first.kept_index)
+    assert (first.role, first.custodial_account) == ("student", first.kept_account)
     people.give(people.student, id=people.student, role="admin", wallet="0x" + "11" * 20)
     changed = shim.directory.user(people.student)
     assert changed is not None

@@ -16,11 +16,11 @@ from hexbytes import HexBytes
 from sqlalchemy import func, select, update
 from waiting import until
 
-from api.chain.signers import index_of
+from api.chain.signers import MnemonicCustodian
 from api.db.tables import bookings, challenges, now, users
 from api.people.directory import User
 from api.schemas import responses as models
-from api.settings import Settings
+from api.settings import DEVELOPMENT_CUSTODY, Settings
 from creneau.types import to_hex
 from tools.dev_stack import DevStack
 
@@ -235,6 +235,6 @@ def test_who_never_had_a_kept_account_gets_one(stack: DevStack) -> None:
     assert answer["custodial"]
     with database(stack).read() as db:
         row = db.execute(select(users).where(users.c.id == own.id)).one()
-    assert row.custody_index == row.kept_index
+    assert row.custodial_account == row.kept_account
     assert answer["address"] == row.wallet != own.wallet
-    assert row.kept_index == index_of(own.id)
+    assert row.kept_account == MnemonicCustodian(DEVELOPMENT_CUSTODY).account_of(own.id)

@@ -228,13 +228,13 @@ def test_pages_hold_still_while_lessons_are_booked(life: Life, order: str) -> No
     for days, more in zip((9, 11, 13), itertools.count(13), strict=False):
         page = get(life.student, path, limit=5, order=order, **cursor)
         found += page["data"]
-        cursor = {"cursor": page.next_cursor}
+        cursor = {"cursor": page["nextCursor"]}
         life.book(15, days=days)
         seen(life, more)
     while cursor["cursor"]:
         page = get(life.student, path, limit=5, order=order, **cursor)
         found += page["data"]
-        cursor = {"cursor": page.next_cursor}
+        cursor = {"cursor": page["nextCursor"]}
     starts = [booking["startsAt"] for booking in found]
     assert starts == sorted(starts, reverse=order == "desc")
     assert [b["id"] for b in found if b["id"] in first] == expected

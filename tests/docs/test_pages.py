@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import yaml
 from blocks import PAGES, ROOT, blocks_of, prose_of
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import reference
 from api.errors import Code
-from api.outbox.models import State
-from api.outbox.sender import TRANSITIONS
+from api.outbox.models import TRANSITIONS, State
 from api.schemas.requests import STUDENT
 from api.settings import Settings
 from creneau.ape.deploy import PROXY
@@ -174,6 +175,22 @@ def test_every_event_that_webhooks_tell_is_named() -> None:
 def test_every_setting_that_is_named_exists(name: str) -> None:
     known = {f"CRENEAU_{field.upper()}" for field in Settings.model_fields} | OTHER_PROGRAMS
     assert set(_SETTING.findall((ROOT / name).read_text())) <= known
+
+
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("docs/errors.md", reference.errors),
+        ("docs/settings.md", reference.settings),
+        ("web/src/api/sentences.ts", reference.sentences),
+    ],
+)
+def test_a_generated_file_is_what_its_source_says(page: str, made: Callable[[], str]) -> None:
+    assert (ROOT / page).read_text() == made(), "stale: make openapi"
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, setting in Settings.model_fields.items() if not setting.description] == []
 
 
 def test_every_setting_is_on_its_page_once_with_its_default() -> None:

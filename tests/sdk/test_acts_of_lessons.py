@@ -1,4 +1,4 @@
-"""What is done with lessons once they are booked: by sender and by signature, and what is refused."""
+"""Actions on booked lessons: by sender and by signature, and their refusals."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

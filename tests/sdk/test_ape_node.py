@@ -79,7 +79,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Ape]]:
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Iterator[LocalNode]:
-    """Somebody else's node."""
+    """A node of another owner."""
     (tmp_path / "foreign").mkdir()
     with LocalNode(tmp_path / "foreign") as node:
         yield node

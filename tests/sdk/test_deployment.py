@@ -1,4 +1,4 @@
-"""What the package carries, and the script that deploys it."""
+"""The packaged contracts, and the script that deploys them."""
 
 import dataclasses
 import json

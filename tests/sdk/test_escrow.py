@@ -431,7 +431,7 @@ def test_an_address_without_a_contract_is_no_escrow(tutor: AccountAPI) -> None:
 def test_a_transaction_that_fails_only_in_its_block(
     listed: BookingEscrow, student: AccountAPI, order: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else is quicker: the call before it passes, the transaction reverts."""
+    """The call before it passes, and the transaction reverts: another account was quicker."""
     asked = order()
     send = type(student).call
 

@@ -1,4 +1,4 @@
-"""What may be done with a lesson, by whom and when: the SDK says exactly what the contract accepts."""
+"""Windows of a lesson's actions: the SDK allows exactly the calls that the contract accepts."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -167,7 +167,7 @@ def test_the_others_are_booked_if_that_is_wanted_and_the_receipt_says_what_was_n
     failures = visit.page.locator(".failures")
     expect(failures).to_contain_text("1 lesson was not booked:")
     expect(failures.locator("time")).to_have_attribute("datetime", f"{when:%Y-%m-%dT%H:%M}:00.000Z")
-    expect(failures.locator("li")).to_contain_text("was taken meanwhile")
+    expect(failures.locator("li")).to_contain_text("is already taken")
     visit.see("e-partial")
 
 

@@ -42,7 +42,7 @@ HALMOS = "halmos --forge-build-out .cache/forge/out --no-status --loop 4 --early
 
 
 def main() -> int:
-    """Prints which proofs noticed what. Arguments: the only proofs to try, as in `BREAKS`."""
+    """Print the breaks that the proofs noticed. Arguments: the only proofs to try, as in `BREAKS`."""
     only = sys.argv[1:]
     unnoticed = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -28,15 +28,15 @@ RESULTS = CACHE / "results.json"
 REASONS = TESTS / "survivors.toml"
 
 INVALID, SAME, SURVIVED = "does not compile", "same byte code", "survived"
-"""What can become of a mutant, beside being killed by a test, whose name it is then."""
+"""The verdicts on a mutant, beside the name of the test that killed it."""
 
 BAR = 0.95
 GROUP = 50
-"""How many mutants are compiled together. A transaction's gas, which pays for their code, is limited."""
+"""Mutants that are compiled together. A transaction's gas, which pays for their code, is limited."""
 
 
 def main() -> int:
-    """Runs what has not been run, and reports. 1 if a survivor has no reason, or too many survive."""
+    """Run the mutants that were not run, and report. Return 1 if too many survive, or without a reason."""
     options = _options()
     CACHE.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not before its workers
@@ -173,7 +173,7 @@ def _work(
 
 
 def compiled_together(mutants: list[Mutant], schemata: Schemata, runner: Runner) -> dict[str, str]:
-    """The byte codes of those mutants that can be compiled together, empty for what does not compile.
+    """Return the byte codes of those mutants that can be compiled together, empty for what does not compile.
 
     Beside them the contract itself must still pass the state machine. One alone gains nothing from it.
     """
@@ -200,12 +200,12 @@ def compiled_together(mutants: list[Mutant], schemata: Schemata, runner: Runner)
 
 
 def quick_verdict(mutant: Mutant, bytecode: str, runner: Runner) -> str | None:
-    """What becomes of a mutant that was compiled with others; None if that takes a closer look."""
+    """Return the verdict on a mutant that was compiled with others; None if that takes a closer look."""
     return runner.killer(bytecode, mutant.line, near=True) if bytecode else INVALID
 
 
 def verdict_on(mutant: Mutant, compiler: Compiler, runner: Runner, contract: Mutant) -> str:
-    """What becomes of a mutant of the contract, or of the contract itself."""
+    """Return the verdict on a mutant of the contract, or on the contract itself."""
     try:
         bytecode = compiled_quickly(mutant, compiler)
     except DoesNotCompile:
@@ -223,7 +223,10 @@ def verdict_on(mutant: Mutant, compiler: Compiler, runner: Runner, contract: Mut
 
 
 def compiled_quickly(mutant: Mutant, compiler: Compiler) -> str:
-    """Its byte code, which is kept: compiling takes longer than killing. Raises `DoesNotCompile`."""
+    """Return the mutant's byte code, which is kept: compiling takes longer than killing it.
+
+    Raises `DoesNotCompile`.
+    """
     kept = CACHE / f"{mutant.name}.hex"
     if not kept.exists():
         try:
@@ -243,7 +246,7 @@ def compiled_quickly(mutant: Mutant, compiler: Compiler) -> str:
 
 
 def describe(mutant: Mutant) -> str:
-    """A mutant as an entry of `survivors.toml`, but for the reason."""
+    """Return a mutant as an entry of `survivors.toml`, but for the reason."""
     return (
         f"\n# line {mutant.line}\n[[survivor]]\nfunction = {json.dumps(mutant.function)}\n"
         f"before = {json.dumps(mutant.before)}\nafter = {json.dumps(mutant.after)}\nreason = \n"
@@ -251,13 +254,13 @@ def describe(mutant: Mutant) -> str:
 
 
 def reasons() -> dict[tuple[str, str, str], str]:
-    """Why mutants survive: by function, and by what they change into what."""
+    """Return the reasons of survivors, by function, text before and text after."""
     entries = tomllib.loads(REASONS.read_text())["survivor"] if REASONS.exists() else []
     return {(entry["function"], entry["before"], entry["after"]): entry["reason"] for entry in entries}
 
 
 def report(chosen: list[Mutant], results: dict[str, dict[str, str]], *, whole: bool) -> int:
-    """Prints what became of the mutants, function by function. 1 if that is not good enough."""
+    """Print the verdicts, function by function. Return 1 if they are not good enough."""
     explained = reasons()
     table: dict[str, Counter[str]] = {}
     unexplained, survivors = [], set()

@@ -16,7 +16,7 @@ PATCHES = TESTS / "broken.toml"
 
 
 def main() -> int:
-    """Prints a line for each patch. 1 if the machine let one pass."""
+    """Print a line for each patch. Return 1 if the machine let one pass."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=5000, help="after which the machine gives up")
     parser.add_argument("--seed", type=int, default=1)
@@ -44,14 +44,14 @@ def main() -> int:
 
 
 def patched(source: str, patch: dict[str, Any]) -> str:
-    """The source with a patch applied, which must fit in exactly one place."""
+    """Return the source with a patch applied, which must fit in exactly one place."""
     if source.count(patch["before"]) != 1:
         raise SystemExit(f"{source.count(patch['before'])} places for: {patch['what']}")
     return source.replace(patch["before"], patch["after"])
 
 
 def names(broken: Broken | None, number: int) -> bool:
-    """Whether the machine failed because of this property, and said so."""
+    """Return True if the machine failed because of this property, and said so."""
     return broken is not None and broken.violation.args[:1] == (f"property {number}",)
 
 

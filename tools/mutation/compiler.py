@@ -18,7 +18,7 @@ QUICKLY = {
     "yul": True,
     "yulDetails": {"stackAllocation": True, "optimizerSteps": "dhfoDgvulfnTUtnI:"},
 }
-"""What the optimizer does at the least: with less, the stack is too deep. It takes half the time."""
+"""The fewest steps of the optimizer: with less, the stack is too deep. They take half the time."""
 
 
 class DoesNotCompile(Exception):  # what the compiler said of it
@@ -56,7 +56,7 @@ class Compiler:
             self._process.kill()
 
     def bytecode(self, source: str, *, quickly: bool = False) -> str:
-        """The creation code of the contract, in hex, without metadata; larger if `quickly`.
+        """Return the creation code of the contract, in hex, without metadata; larger if `quickly`.
 
         Raises `DoesNotCompile`.
         """
@@ -67,7 +67,7 @@ class Compiler:
         return str(output["contracts"][FILE][CONTRACT]["evm"]["bytecode"]["object"])
 
     def syntax(self, source: str) -> dict[str, Any]:
-        """The syntax tree. Raises `DoesNotCompile`."""
+        """Return the syntax tree. Raises `DoesNotCompile`."""
         output = self._ask(source, outputSelection={FILE: {"": ["ast"]}}, stopAfter="parsing")
         tree: dict[str, Any] = output["sources"][FILE]["ast"]
         return tree

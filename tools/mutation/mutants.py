@@ -78,7 +78,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """How `survivors.toml` calls it: it outlives changes elsewhere."""
+        """The mutant's key in `survivors.toml`, which outlives changes elsewhere."""
         return self.function, self.before, self.after
 
     @property
@@ -103,7 +103,7 @@ def mutants(source: str, tree: Node) -> list[Mutant]:
 
 
 Change = tuple[int, int, str]
-"""What is replaced, from where to where, and by what."""
+"""The beginning and the end of the text that is replaced, and its replacement."""
 
 
 def _walk(node: Any, function: str, parent: Node | None) -> Iterator[tuple[str, Node, Node | None]]:

@@ -13,7 +13,7 @@ from tools.mutation.compiler import CONTRACT, Compiler, DoesNotCompile
 from tools.mutation.mutants import Mutant
 
 NUMBER = "5ca1ab1e" * 8
-"""What stands for the number in the creation code, in hex."""
+"""The placeholder of the number in the creation code, in hex."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Function:
     view: str
 
     def holds(self, mutant: Mutant, source: str) -> bool:
-        """Whether the mutant differs in the body of this function only."""
+        """Return True if the mutant differs in the body of this function only."""
         body, rest = source[: self.body], source[self.end :]
         return mutant.source.startswith(body) and mutant.source.endswith(rest)
 
 
 def functions(tree: dict[str, Any], source: str) -> list[Function]:
-    """The contract's functions, without the constructor and those that may not read their number."""
+    """Return the contract's functions, without the constructor and those that may not read their number."""
     (contract,) = [node for node in tree["nodes"] if node.get("name") == CONTRACT]
     return [
         _function(node, source)
@@ -77,12 +77,12 @@ class Schemata:
         self._functions = functions(compiler.syntax(source), source)
 
     def place(self, mutant: Mutant) -> Function | None:
-        """The function that a mutant changes; None if it has to be compiled alone."""
+        """Return the function that a mutant changes; None if it has to be compiled alone."""
         places = [place for place in self._functions if place.holds(mutant, self._source)]
         return places[0] if len(places) == 1 else None
 
     def compiled(self, mutants: list[Mutant]) -> tuple[str, list[Mutant]]:
-        """The byte code of the contract with these mutants, and those of them that compile, in their order.
+        """Return the byte code of the contract with these mutants, and the mutants that compile, in order.
 
         Raises `DoesNotCompile` if the reason is none of them.
         """
@@ -102,7 +102,7 @@ class Schemata:
                 mutants = [mutant for number, mutant in enumerate(mutants) if number not in wrong]
 
     def _with(self, mutants: list[Mutant]) -> tuple[str, list[tuple[int, int]]]:
-        """The source with these mutants, and where in it each of their copies is."""
+        """Return the source with these mutants, and where in it each of their copies is."""
         source, places = self._source, [self.place(mutant) for mutant in mutants]
         beginning = source.index("{", source.index(f"contract {CONTRACT} is")) + 1
         text = source[:beginning] + f"\nuint256 private immutable number__ = 0x{NUMBER};\n"
@@ -132,7 +132,7 @@ def _switch(function: Function, number: int) -> str:
 
 
 def numbered(bytecode: str, number: int) -> str:
-    """The creation code of the mutant of this number; of the contract itself, if the number is 0."""
+    """Return the creation code of the mutant of this number; of the contract itself, if the number is 0."""
     if bytecode.count(NUMBER) == 0:
         raise RuntimeError("the compiler did not keep the number")
     return bytecode.replace(NUMBER, f"{number:064x}")

@@ -37,7 +37,7 @@ ANY_SIZE = "--disable-code-size-limit"
 """For the node: a contract with its mutants beside it is large."""
 
 NEAR = 12
-"""How many tests are tried first, beside the state machine: those that killed the nearest mutants."""
+"""Tests that are tried first, beside the state machine: those that killed the nearest mutants."""
 
 MACHINE = "the state machine"
 SLOW, DIED = "did not end", "died"
@@ -52,7 +52,7 @@ class Runner:
         """The lines of mutants and the tests that killed them, in order of time."""
 
     def collect(self) -> None:
-        """Collects the tests and calls the campaign."""
+        """Collect the tests and calls the campaign."""
         from ape.pytest.runners import PytestApeRunner
         from ape_foundry import FoundryProvider
 
@@ -69,7 +69,7 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
-        """The first failing example is enough; to find a simple one takes longer than all tests."""
+        """Stop at the first failing example: to find a simple one takes longer than all tests."""
         settings.register_profile(
             "mutants", settings.default, phases=[Phase.generate], report_multiple_bugs=False
         )
@@ -97,7 +97,7 @@ class Runner:
             print(report.nodeid, report.longreprtext, sep="\n", flush=True)
 
     def killer(self, bytecode: str, line: int, *, near: bool = False) -> str | None:
-        """The test that fails with this byte code, or None if none does; of all tests, or of the near ones.
+        """Return the test that fails with this byte code, of all tests or the near ones; None if none does.
 
         What fails around a pause, or does not end, is tried again: only the byte code may be the reason.
         """
@@ -113,7 +113,7 @@ class Runner:
         return test
 
     def _try(self, bytecode: str, line: int, near: bool) -> tuple[str | None, bool]:
-        """The test that fails, and whether there was a pause."""
+        """Return the test that fails, and True if there was a pause."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -127,7 +127,7 @@ class Runner:
             os.close(reader)
 
     def _wait(self, child: int, reader: int) -> tuple[str | None, bool]:
-        """What the child says before it ends, or is ended, and whether there was a pause meanwhile."""
+        """Return the child's last words, and True if there was a pause before them."""
         waited, paused, last = 0.0, False, time.monotonic()
         try:
             while os.waitpid(child, os.WNOHANG) == (0, 0):
@@ -184,7 +184,7 @@ class Runner:
 
 
 def nearest(killers: list[tuple[int, str]], line: int) -> list[str]:
-    """The tests that killed mutants, that of the nearest line first."""
+    """Return the tests that killed mutants, that of the nearest line first."""
     return [test for _, test in sorted(killers, key=lambda killer: abs(killer[0] - line))]
 
 
@@ -199,7 +199,7 @@ def deploy_instead(bytecode: str) -> None:
 
 
 class Broken(NamedTuple):
-    """Where the state machine found a violation: after how many steps, and which."""
+    """A violation that the state machine found, and the step at which it did."""
 
     step: int
     violation: Exception
@@ -208,7 +208,7 @@ class Broken(NamedTuple):
 def break_machine(
     bytecode: str, steps: int, checking: frozenset[int] | None = None, seed: int = 1
 ) -> Broken | None:
-    """The first violation of these properties, or of any, within so many steps; None if there is none."""
+    """Return the first violation of these properties, or of any, within so many steps, or None."""
     from ape import project
     from fuzz.machine import EVERYTHING, EscrowMachine, run
     from fuzz.node import Node
@@ -243,6 +243,6 @@ def break_machine(
 
 
 def tree() -> str:
-    """What the tests are made of, in short: it changes with every test."""
+    """Return a short hash of the tests, which changes with every test."""
     files = [ROOT / "tests" / "conftest.py", ROOT / "tests" / "helpers.py", *TESTS.rglob("*.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:12]

@@ -1,5 +1,6 @@
 /** Every sentence of the page, in English and French. A sentence with parts is a function. */
 
+import { REASONS, SENTENCES } from "./api/sentences";
 import type { BookingStatus } from "./blockchainService";
 
 export type Language = "en" | "fr";
@@ -107,7 +108,7 @@ const en = {
   slotsGone: "Some lessons can't be booked any more.",
   removeThem: (count: number): string => (count === 1 ? "Remove it" : "Remove them"),
   sessionOver: "Your session is over. Please sign in again.",
-  serviceSays: (reason: string) => reason,
+  serviceSays: (reason: string, _code?: string) => reason,
 
   // D. Booking
   booking: "Booking your lessons",
@@ -187,17 +188,7 @@ const en = {
   acted: "Done.",
 
   // Reasons of the service, by code
-  reasons: {
-    in_past: "has begun, or begins at once",
-    taken: "was taken meanwhile",
-    overlap: "overlaps another lesson",
-    misaligned: "does not start on a quarter of an hour",
-    invalid_duration: "has a length that can't be booked",
-    amount_mismatch: "has another price now",
-    nonexistent_time: "falls into an hour that the clocks skip",
-    ambiguous_time: "falls into an hour that comes twice",
-    outside_schedule: "is outside the tutor's hours",
-  } as Record<string, string>,
+  reasons: REASONS.en,
 };
 
 export type Texts = typeof en;
@@ -298,7 +289,7 @@ const fr: Texts = {
   slotsGone: "Certains cours ne peuvent plus être réservés.",
   removeThem: (count) => (count === 1 ? "Le retirer" : "Les retirer"),
   sessionOver: "Votre session est terminée. Reconnectez-vous.",
-  serviceSays: (reason) => `Le service répond : ${reason}`,
+  serviceSays: (reason, code = "") => SENTENCES.fr[code] ?? `Le service répond : ${reason}`,
 
   booking: "Réservation en cours",
   keepOpen: "Vous pouvez fermer cette page ; la réservation continue.",
@@ -374,17 +365,7 @@ const fr: Texts = {
   acting: "Envoi…",
   acted: "C'est fait.",
 
-  reasons: {
-    in_past: "a commencé ou commence à l'instant",
-    taken: "vient d'être pris",
-    overlap: "chevauche un autre cours",
-    misaligned: "ne commence pas à un quart d'heure",
-    invalid_duration: "a une durée qui ne peut être réservée",
-    amount_mismatch: "a maintenant un autre prix",
-    nonexistent_time: "tombe dans l'heure que le changement d'heure supprime",
-    ambiguous_time: "tombe dans l'heure qui revient deux fois",
-    outside_schedule: "est hors des heures du professeur",
-  },
+  reasons: REASONS.fr,
 };
 
 export const TEXTS: Record<Language, Texts> = { en, fr };

@@ -95,7 +95,7 @@ export function Busy({ text }: { text: string }) {
 export function RefusalNotice({ refusal, retry }: { refusal: Refusal; retry?: () => void }) {
   const { t, about } = usePage();
   const over = refusal.status === 401;
-  const text = over ? t.sessionOver : refusal.status === 0 ? t.unreachable : t.serviceSays(refusal.message);
+  const text = over ? t.sessionOver : refusal.status === 0 ? t.unreachable : t.serviceSays(refusal.message, refusal.code);
   return (
     <Notice text={text}>
       {over && about.signIn && (

@@ -169,8 +169,8 @@ def upgrade() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("profile_id", sa.String(64), unique=True),
         sa.Column("wallet", sa.String(42), nullable=False, unique=True),
-        sa.Column("custody_index", sa.BigInteger, unique=True),
-        sa.Column("kept_index", sa.BigInteger, unique=True),
+        sa.Column("custodial_account", sa.String(64), unique=True),
+        sa.Column("kept_account", sa.String(64), unique=True),
         sa.Column("schedule", sa.Text),
     )
     op.create_table(
