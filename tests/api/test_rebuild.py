@@ -79,17 +79,17 @@ def test_one_that_is_killed_anywhere_leaves_a_view_that_the_next_one_goes_on_wit
     following: Following,
 ) -> None:
     before = following.rows()
-    end = following.view.position()
+    end = following.projection.position()
     settings = following.settings.model_copy(update={"follow_blocks": 2})
     for target in random.Random(7).sample(range(10, end.number - 10), 2):
         process = rebuild(settings)
-        while process.poll() is None and following.view.position() == end:
+        while process.poll() is None and following.projection.position() == end:
             time.sleep(0.001)
-        while process.poll() is None and following.view.position().number < target:
+        while process.poll() is None and following.projection.position().number < target:
             time.sleep(0.001)
         process.kill()
         process.communicate()
-        assert target <= following.view.position().number < end.number
+        assert target <= following.projection.position().number < end.number
         following.catch_up()
         assert following.rows() == before
 
