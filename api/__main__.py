@@ -69,23 +69,23 @@ def rebuild(settings: Settings) -> None:
     """
     store = Store(settings.database)
     store.migrate()
-    view = Projection(store, settings)
-    follower = Indexer(view, connect(settings), settings)
+    projection = Projection(store, settings)
+    indexer = Indexer(projection, connect(settings), settings)
     began = told = time.monotonic()
-    view.clear()
+    projection.clear()
     more = True
     while more:
         try:
-            more = follower.tick()
+            more = indexer.tick()
         except (NodeUnavailable, RpcError, OperationalError) as error:
             print(f"{type(error).__name__}, trying again", flush=True)
             time.sleep(settings.follow_seconds)
         if time.monotonic() - told >= 1:
             told = time.monotonic()
-            print(f"block {view.position().number} of {follower.head}", flush=True)
+            print(f"block {projection.position().number} of {indexer.head}", flush=True)
     with store.read() as db:
         count = db.scalar(select(func.count()).select_from(bookings))
-    print(f"{count} bookings up to block {view.position().number}, in {time.monotonic() - began:.1f} s")
+    print(f"{count} bookings up to block {projection.position().number}, in {time.monotonic() - began:.1f} s")
     store.close()
 
 

@@ -45,10 +45,10 @@ class Services:
     chain: Chain
     store: Store
     directory: Directory
-    relayers: Sequence[Sender]
+    senders: Sequence[Sender]
     """The relayer and, if the settings name its account, the arbiter's."""
-    view: Projection
-    follower: Indexer
+    projection: Projection
+    indexer: Indexer
     webhooks: Webhooks
     waiting: Waiting
     bookings: Bookings
@@ -83,23 +83,23 @@ class Services:
 
         def settled(submission_ids: Collection[str]) -> None:
             waiting.settled(submission_ids)
-            follower.wake()
+            indexer.wake()
 
         batches = BatchHandler(store, chain, settled)
         handlers = Handlers(CallHandler(settled), {TransactionKind.CREATE: batches})
         record = webhooks.record
-        relayer = Sender(store, chain, accounts, settings, handlers, ANYONES, record)
-        relayers = [relayer]
+        sender = Sender(store, chain, accounts, settings, handlers, ANYONES, record)
+        senders = [sender]
         if arbiter:
-            relayers.append(
+            senders.append(
                 Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, record)
             )
-        bookings = Bookings(settings, store, chain, directory, custodian, relayer.accepted)
+        bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted)
         lessons = LessonQueries(settings, store, directory, custodian)
         signed_calls = SignedCalls(store, chain, directory, custodian)
-        view = Projection(store, settings)
-        keeper = Keeper(store, view, chain, accounts[0], settings)
-        follower = Indexer(view, chain, settings, keeper.tick)
+        projection = Projection(store, settings)
+        keeper = Keeper(store, projection, chain, accounts[0], settings)
+        indexer = Indexer(projection, chain, settings, keeper.tick)
         jwks = settings.jwt_jwks_url
         return cls(
             settings=settings,
@@ -108,31 +108,31 @@ class Services:
             chain=chain,
             store=store,
             directory=directory,
-            relayers=relayers,
-            view=view,
-            follower=follower,
+            senders=senders,
+            projection=projection,
+            indexer=indexer,
             webhooks=webhooks,
             waiting=waiting,
             bookings=bookings,
             prepared=WalletBookings(settings, store, chain, bookings),
             lessons=lessons,
-            actions=Actions(chain, lessons, signed_calls, relayers),
-            listings=Listings(settings, chain, directory, signed_calls, relayer),
+            actions=Actions(chain, lessons, signed_calls, senders),
+            listings=Listings(settings, chain, directory, signed_calls, sender),
             linking=WalletLinks(settings, store, chain, directory, users),
-            shared=metrics.Shared(store, lambda: _balances_and_lag(chain, relayer, view)),
+            shared=metrics.Shared(store, lambda: _balances_and_lag(chain, sender, projection)),
             spare=anyio.CapacityLimiter(4),
         )
 
     @property
-    def relayer(self) -> Sender:
+    def sender(self) -> Sender:
         """The relayer that sends everything but the arbiter's decisions."""
-        return self.relayers[0]
+        return self.senders[0]
 
     def start(self) -> None:
         """Start the threads."""
-        for relayer in self.relayers:
-            relayer.start()
-        self.follower.start()
+        for sender in self.senders:
+            sender.start()
+        self.indexer.start()
         self.webhooks.start()
 
     def drain(self) -> None:
@@ -141,26 +141,26 @@ class Services:
 
     def close(self) -> None:
         """Stop the threads, each after its present work, and close what is open."""
-        for relayer in self.relayers:
-            relayer.stop()
+        for sender in self.senders:
+            sender.stop()
         self.webhooks.stop()
-        self.follower.stop()
+        self.indexer.stop()
         if isinstance(self.directory, HttpDirectory):
             self.directory.close()
         self.store.close()
 
 
-def _balances_and_lag(chain: Chain, relayer: Sender, view: Projection) -> tuple[dict[str, int], int]:
+def _balances_and_lag(chain: Chain, sender: Sender, projection: Projection) -> tuple[dict[str, int], int]:
     """Return the balance of each key of the relayer in wei, and how many blocks the view is behind.
 
     Without a node that answers: no balances, and 0.
     """
-    addresses = relayer.addresses
+    addresses = sender.addresses
     try:
         head, *answers = chain.node.call_many(
             [("eth_blockNumber", []), *(("eth_getBalance", [address, "latest"]) for address in addresses)]
         )
         wei = {address: int(answer, 16) for address, answer in zip(addresses, answers, strict=True)}
-        return wei, abs(int(head, 16) - view.position().number)
+        return wei, abs(int(head, 16) - projection.position().number)
     except (NodeUnavailable, TypeError):
         return {}, 0

@@ -16,6 +16,8 @@ _MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "
 
 MOST_CALLS = 100  # In one HTTP request: nodes limit how many they take.
 
+_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
+
 
 class Head(NamedTuple):
     """A block's header. The timestamp is in unix seconds, the base fee in wei for each unit of gas."""
@@ -56,6 +58,11 @@ class RpcError(Exception):
         data = error.get("data")
         self.data = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else None
         super().__init__(self.message)
+
+    @property
+    def is_known_transaction(self) -> bool:
+        """True if the node has the transaction already that it was sent."""
+        return any(known in self.message.lower() for known in _ALREADY_KNOWN)
 
     @property
     def is_revert(self) -> bool:

@@ -233,10 +233,14 @@ def unsign(db: Connection, submission_id: str) -> bool:
     return _move(db, submission_id, State.ACCEPTED, _UNMINED | _UNSIGNED, _NOT_BOOKED)
 
 
-def unmine(db: Connection, submission_id: str, transaction_hash: str) -> bool:
-    """Make a submission wait for a block again, by this transaction."""
-    values = _UNMINED | {"transaction_hash": transaction_hash}
-    return _move(db, submission_id, State.SUBMITTED, values, _NOT_BOOKED)
+def unmine(db: Connection, submission: Submission, state: State) -> bool:
+    """Take a submission out of its block: `submitted` again by its own newest attempt, or only `accepted`."""
+    if state is State.ACCEPTED:
+        return unsign(db, submission.id)
+    own = [attempt.hash for attempt in attempts_of(db, [submission.id])]
+    sent = submission.transaction_hash if submission.transaction_hash in own else own[-1]
+    values = _UNMINED | {"transaction_hash": sent}
+    return _move(db, submission.id, State.SUBMITTED, values, _NOT_BOOKED)
 
 
 def _move(

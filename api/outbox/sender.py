@@ -70,8 +70,6 @@ from creneau.types import to_hex
 
 log = structlog.get_logger()
 
-OnTransition = Callable[[Connection, Submission | InFlight, State], None]
-
 _MOST_AT_ONCE = 100
 _IDLE_SECONDS = 0.5  # How soon a submission is seen that another process accepted.
 _LEFT_SECONDS = (
@@ -79,7 +77,6 @@ _LEFT_SECONDS = (
 )
 _FIRST_SECONDS = 0.005  # From sending to the next tick, then twice that, and so on: while one is alone.
 _RETRY_SECONDS = 1.0
-_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
 
 
 class Passed(NamedTuple):
@@ -100,7 +97,7 @@ class Sender(Worker):
         settings: Settings,
         handlers: Handlers,
         kinds: Collection[TransactionKind],
-        on_transition: OnTransition,
+        on_transition: Callable[[Connection, Submission | InFlight, State], None],
     ) -> None:
         """`kinds` is what it sends: its signers must be ones that may.
 
@@ -214,7 +211,7 @@ class Sender(Worker):
                 outcomes.append(Outcome(each.submission, error=decode_revert(estimate.data or b"")))
             else:
                 log.warning("preflight failed", submission_id=each.submission.id, reason=estimate.message)
-        self._settle([*rejected, *self._classify(outcomes)])
+        self._settle([*rejected, *self._handlers.classify(outcomes).values()])
         if passed:
             self._sign(signer, passed, int(mined, 16), int(pending, 16), head)
 
@@ -274,7 +271,7 @@ class Sender(Worker):
                 creates = each.kind == TransactionKind.CREATE
                 bound.info(f"{TAG} Transaction envoyée: {each.transaction_hash}" if creates else "sent")
                 sent.add(each.id)
-            elif any(known in answer.message.lower() for known in _ALREADY_KNOWN):
+            elif answer.is_known_transaction:
                 sent.add(each.id)
             else:
                 # "Nonce too low" among others: its receipt will tell, and until then it is sent again.
@@ -314,7 +311,7 @@ class Sender(Worker):
                 receipt = Receipt.from_rpc(answer)
                 if attempt.transaction_id not in receipts or receipt.succeeded:
                     receipts[attempt.transaction_id] = receipt, attempt.is_noop
-        self._settle(self._classify(self._outcomes(receipts)))
+        self._settle([*self._handlers.classify(self._outcomes(receipts)).values()])
         waiting = [each for each in in_flight if each.id not in receipts]
         known = [each for each in waiting if each.state == State.SIGNED and each.id in sent]
         if known:
@@ -343,19 +340,11 @@ class Sender(Worker):
         for each in reverted:
             call = self._chain.transaction(each.signer or "", each.calldata(publishes=each.publishes))
             calls.append(("eth_call", [call, hex(receipts[each.id][0].block_number)]))
-        errors: dict[str, ContractError | None] = {
-            each.id: decode_revert(answer.data or b"") if isinstance(answer, RpcError) else None
-            for each, answer in zip(reverted, self._node.call_many(calls), strict=True)
-        }
-        outcomes: list[Outcome] = []
-        for each in submissions:
-            receipt, is_noop = receipts[each.id]
-            late = LATE if is_noop and receipt.succeeded else None
-            outcomes.append(Outcome(each, receipt, errors.get(each.id, late)))
-        return outcomes
-
-    def _classify(self, outcomes: Sequence[Outcome]) -> list[Settlement]:
-        return [*self._handlers.classify(outcomes).values()] if outcomes else []
+        errors: dict[str, ContractError | None] = {id_: LATE for id_, (_, noop) in receipts.items() if noop}
+        for each, answer in zip(reverted, self._node.call_many(calls), strict=True):
+            is_error = isinstance(answer, RpcError)
+            errors[each.id] = decode_revert(answer.data or b"") if is_error else None
+        return [Outcome(each, receipts[each.id][0], errors.get(each.id)) for each in submissions]
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Store the ends of submissions, whether or not there is a transaction in a block."""
@@ -393,13 +382,11 @@ class Sender(Worker):
                 if repository.advance(db, each.id, state):
                     self._moved(db, each, state)
             for each in repository.mined_in(db, orphaned):
-                line(each).warning("the block is gone")
-                own = [attempt.hash for attempt in repository.attempts_of(db, [each.id])]
-                if each.nonce is None:  # It was somebody else's transaction.
-                    if repository.unsign(db, each.id):
-                        self._moved(db, each, State.ACCEPTED)
-                elif repository.unmine(db, each.id, _newest(each, own)):
-                    self._moved(db, each, State.SUBMITTED)
+                line(each).warning("the block was orphaned")
+                # Without a nonce of its own, somebody else's transaction did the same.
+                state = State.ACCEPTED if each.nonce is None else State.SUBMITTED
+                if repository.unmine(db, each, state):
+                    self._moved(db, each, state)
         return bool(orphaned)
 
     # --- For all of them ---
@@ -410,8 +397,3 @@ class Sender(Worker):
         metrics.moved(before, state)
         if state is not State.SIGNED:
             self._on_transition(db, before, state)
-
-
-def _newest(submission: Submission, own: Sequence[str]) -> str:
-    mined = submission.transaction_hash
-    return mined if mined is not None and mined in own else own[-1]

@@ -109,7 +109,7 @@ def _database(services: Services) -> dict[str, Check]:
 
 
 def _node(services: Services) -> dict[str, Check]:
-    settings, relayer, escrow = services.settings, services.relayer, services.chain.escrow
+    settings, relayer, escrow = services.settings, services.sender, services.chain.escrow
     try:
         chain_id, code, head, balance = services.chain.node.call_many(
             [
@@ -121,7 +121,7 @@ def _node(services: Services) -> dict[str, Check]:
         )
         served, wei = int(chain_id, 16), int(balance, 16)
         age = now() // 1_000_000 - int(head["timestamp"], 16)
-        lag = abs(int(head["number"], 16) - services.view.position().number)
+        lag = abs(int(head["number"], 16) - services.projection.position().number)
     except SQLAlchemyError:
         return {}  # That is said already.
     except (NodeUnavailable, TypeError) as error:
@@ -129,7 +129,7 @@ def _node(services: Services) -> dict[str, Check]:
     # A local node mines on demand, so its head may be of any age.
     fresh = settings.is_local or age <= settings.max_head_age_seconds
     least, has = settings.min_relayer_balance_wei, f"The relayer has {format_amount(wei)} for gas"
-    runs = all(each.is_alive() for each in services.relayers)
+    runs = all(each.is_alive() for each in services.senders)
     return {
         "node": _check(
             served == settings.chain_id,
@@ -150,10 +150,10 @@ def _node(services: Services) -> dict[str, Check]:
             ageSeconds=age,
         ),
         "view": _check(
-            services.follower.is_alive() and lag <= settings.max_view_lag_blocks,
+            services.indexer.is_alive() and lag <= settings.max_view_lag_blocks,
             f"The view is {lag} blocks behind the chain.",
             f"The view is {lag} blocks behind the chain, more than {settings.max_view_lag_blocks}."
-            if services.follower.is_alive()
+            if services.indexer.is_alive()
             else "The follower's thread has ended.",
             lagBlocks=lag,
         ),

@@ -37,12 +37,12 @@ class Following:
         self.store.migrate()
         assert settings.escrow is not None
         self.chain = Chain(node or Node(settings.rpc_url), settings.chain_id, settings.escrow)
-        self.view = Projection(self.store, settings)
-        self.follower = Indexer(self.view, self.chain, settings)
+        self.projection = Projection(self.store, settings)
+        self.indexer = Indexer(self.projection, self.chain, settings)
 
     def catch_up(self) -> None:
         """Steps until there is nothing to read."""
-        while self.follower.tick():
+        while self.indexer.tick():
             pass
 
     def rows(self) -> dict[str, list[Any]]:
@@ -57,7 +57,7 @@ class Following:
 
     def close(self) -> None:
         """Stops and lets go."""
-        self.follower.stop()
+        self.indexer.stop()
         self.store.close()
 
 

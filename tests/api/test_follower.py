@@ -81,7 +81,7 @@ def fresh_rows(following: Following, tmp_path: Path) -> dict[str, list[Any]]:
     fresh = Following(
         following.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
     )
-    fresh.view.clear()
+    fresh.projection.clear()
     fresh.catch_up()
     rows = fresh.rows()
     fresh.close()
@@ -291,7 +291,7 @@ def test_a_range_that_is_too_large_for_the_node_is_halved_and_grows_again(
 
     def step() -> bool:
         try:
-            return following.follower.tick()
+            return following.indexer.tick()
         except NodeUnavailable:
             assert silent
             return True
@@ -315,12 +315,12 @@ def test_a_node_that_errs_is_waited_for(
     node = Counting(stack.rpc_url, 0)
     following = make_following(node, follow_blocks=1, follow_seconds=0.01)
     with capture_logs() as logs:
-        following.follower.start()
+        following.indexer.start()
         until(lambda: len(node.asked) > 2)
         assert following.bookings() == {}
         node.most = 1
         until(lambda: len(following.bookings()) == 3)
-        following.follower.stop()
+        following.indexer.stop()
     assert {
         "event": "the node refuses to answer",
         "worker": "indexer",
@@ -340,8 +340,8 @@ def test_who_is_killed_between_two_ranges_goes_on_where_he_was(
     more = True
     while more:
         following = make_following(follow_blocks=3)
-        more = following.follower.tick()
-        positions.add(following.view.position())
+        more = following.indexer.tick()
+        positions.add(following.projection.position())
     assert len(positions) > 4
     outside.check(following)
     assert following.rows() == fresh_rows(following, tmp_path)
@@ -360,7 +360,7 @@ def test_a_failure_within_a_range_leaves_the_view_as_it_was(
             "api.db.index.delete", lambda table: 1 / 0 if table.name == "blocks" else _delete(table)
         )
         with pytest.raises(ZeroDivisionError):
-            following.follower.tick()
+            following.indexer.tick()
     assert following.rows() == before
     following.catch_up()
     outside.check(following)
@@ -407,7 +407,7 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
 ) -> None:
     looks = 0
     following = make_following(follow_seconds=0.2)
-    step = following.follower.tick
+    step = following.indexer.tick
 
     def counted() -> bool:
         nonlocal looks
@@ -415,8 +415,8 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
         looks += not more
         return more
 
-    following.follower.tick = counted  # type: ignore[method-assign]
-    following.follower.start()
+    following.indexer.tick = counted  # type: ignore[method-assign]
+    following.indexer.start()
     batch = outside.book()
     outside.confirm(batch, 0b011)
     until(lambda: [row.status for row in following.bookings().values()].count("CONFIRMED") == 2)
@@ -468,7 +468,7 @@ def test_a_chain_that_was_turned_back_and_goes_on_otherwise(
     following.catch_up()
     set_back(point, stack.rpc)
     # Shorter than the view: perhaps the node is only behind. Seen again, it is believed.
-    assert following.follower.tick() is False
+    assert following.indexer.tick() is False
     assert len(following.bookings()) == 6
     following.catch_up()
     outside.check(following)
@@ -498,14 +498,14 @@ def test_a_node_that_is_behind_for_once_changes_nothing(
     before = following.rows()
     for _ in range(3):
         node.head = old
-        assert following.follower.tick() is False
+        assert following.indexer.tick() is False
         node.head = None
-        assert following.follower.tick() is False
+        assert following.indexer.tick() is False
     assert following.rows() == before
     node.head = stack.rpc("eth_getBlockByNumber", hex(stack.settings.deployment_block), False)
     with capture_logs() as logs:
         for _ in range(3):
-            assert following.follower.tick() is False
+            assert following.indexer.tick() is False
     assert {line["event"] for line in logs} == {"the node is behind what is final"}
     assert following.rows() == before
 
@@ -532,7 +532,7 @@ def test_another_contract_s_view_is_dropped(outside: Outside, following: Followi
     following.catch_up()
     with following.store.write() as db:
         db.execute(update(index_position).values(escrow="0x" + "11" * 20))
-    assert following.view.position() == (following.settings.deployment_block - 1, "")
+    assert following.projection.position() == (following.settings.deployment_block - 1, "")
     assert following.bookings() == {}
     following.catch_up()
     outside.check(following)
@@ -547,7 +547,7 @@ def test_what_is_final_is_not_kept_block_by_block(
     stack.rpc("anvil_mine", "0x20")
     following.catch_up()
     head = int(stack.rpc("eth_blockNumber"), 16)
-    assert [block.number for block in following.view.kept()] == [*range(head, head - FINALITY - 1, -1)]
+    assert [block.number for block in following.projection.kept()] == [*range(head, head - FINALITY - 1, -1)]
 
 
 # --- Several processes ---
@@ -559,7 +559,7 @@ def test_of_several_followers_one_writes(
     several = [make_following(follow_blocks=4, follow_seconds=0.01) for _ in range(3)]
     with capture_logs() as logs:
         for following in several:
-            following.follower.start()
+            following.indexer.start()
         batches = []
         for turn in range(12):
             batches.append(outside.book((60, 30)))
@@ -570,7 +570,7 @@ def test_of_several_followers_one_writes(
         head = stack.rpc("eth_getBlockByNumber", "latest", False)["hash"]
         until(lambda: several[0].view.position().hash == head)
         for following in several:
-            following.follower.stop()
+            following.indexer.stop()
     assert [line for line in logs if line["log_level"] in {"error", "critical"}] == []
     outside.check(several[0])
     assert several[0].rows() == fresh_rows(several[0], tmp_path)
@@ -583,15 +583,15 @@ def test_a_step_from_a_position_that_is_past_does_nothing(
     one, other = make_following(), make_following()
     outside.book()
     barrier = threading.Barrier(2, timeout=PATIENCE)
-    advance = other.view.advance
+    advance = other.projection.advance
 
     def late(*args: Any) -> None:
         barrier.wait()
         barrier.wait()
         advance(*args)
 
-    other.view.advance = late  # type: ignore[method-assign]
-    thread = threading.Thread(target=other.follower.tick)
+    other.projection.advance = late  # type: ignore[method-assign]
+    thread = threading.Thread(target=other.indexer.tick)
     thread.start()
     barrier.wait()
     one.catch_up()

@@ -44,7 +44,7 @@ class Keeping:
         own = {"database_url": database_url, "relayer_mnemonic_index": "2,3", "keeper_seconds": 1e-6}
         self.stack = stack
         self.shim = Services.build(stack.settings.model_copy(update=own | settings))
-        self.shim.relayer.start()
+        self.shim.sender.start()
 
     def look(self) -> list[Any]:
         """Follows to the head, and looks there, until all that the keeper sends is settled."""
@@ -53,7 +53,7 @@ class Keeping:
         while before != (rows := self.sends()) or any(row.state in UNSETTLED for row in rows):
             before = rows
             assert time.monotonic() < end
-            while self.shim.follower.tick():
+            while self.shim.indexer.tick():
                 pass
         return rows
 
@@ -189,7 +189,7 @@ def test_what_failed_is_tried_again_later(outside: Outside, make_keeping: MakeKe
         assert [row.state for row in patient.look()] == ["rejected"]
 
     def is_tried_again() -> bool:
-        hasty.shim.follower.tick()  # At the same head: nothing else happens on this chain.
+        hasty.shim.indexer.tick()  # At the same head: nothing else happens on this chain.
         return [row.state for row in hasty.sends()[:3]] == ["rejected"] * 3
 
     until(is_tried_again)
@@ -218,12 +218,12 @@ def test_two_processes_and_a_restart_send_nothing_twice(
     outside.at(batch.order.slots[2].start_unix + HOUR + REVIEW + 1)
     stack.rpc("evm_setAutomine", False)
     for _ in range(3):
-        while one.shim.follower.tick():
+        while one.shim.indexer.tick():
             pass
-        while other.shim.follower.tick():
+        while other.shim.indexer.tick():
             pass
     again = make_keeping()
-    while again.shim.follower.tick():
+    while again.shim.indexer.tick():
         pass
     assert len(again.sends()) == 1
     stack.rpc("evm_mine")
@@ -258,6 +258,6 @@ def test_it_leaves_half_of_the_days_fees_to_bookings(outside: Outside, make_keep
     with capture_logs() as logs:
         assert len(poor.look()) == 1
     assert {line["event"] for line in logs} >= {"lessons that are due wait: half of the day's fees are spent"}
-    while enough.shim.follower.tick():
+    while enough.shim.indexer.tick():
         pass
     assert len(enough.sends()) == 2

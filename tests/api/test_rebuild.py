@@ -85,16 +85,16 @@ def test_one_that_is_killed_anywhere_leaves_a_view_that_the_next_one_goes_on_wit
     following: Following,
 ) -> None:
     before = following.rows()
-    end = following.view.position()
+    end = following.projection.position()
     for target in random.Random(7).sample(range(10, end.number - 10), 2):
         with Proxy(following.settings.rpc_url, 7) as proxy:
             more = {"follow_blocks": 2, "rpc_url": proxy.url}
             proxy.hold(lambda call, last=target: first_block(call) > last)
             process = rebuild(following.settings.model_copy(update=more))
-            until(lambda last=target: last <= following.view.position().number < end.number)
+            until(lambda last=target: last <= following.projection.position().number < end.number)
             process.kill()
             process.communicate()
-        assert target <= following.view.position().number < end.number
+        assert target <= following.projection.position().number < end.number
         following.catch_up()
         assert following.rows() == before
 

@@ -167,7 +167,7 @@ def place(shim: Services, desk: Desk, *slots: dict[str, Any], **more: Any) -> st
 
 def settle(shim: Services, *batch_ids: str) -> list[Any]:
     """Starts the relayer, and gives the rows once they are settled."""
-    shim.relayer.start()
+    shim.sender.start()
     while True:
         rows = rows_of(shim.store, batch_ids)
         if all(row.state not in {"accepted", "signed", "submitted"} for row in rows):
@@ -257,6 +257,6 @@ def test_a_batch_is_left_for_a_while_to_the_process_that_accepted_it(desk: Desk,
 
 def test_a_nonce_is_never_given_twice(stack: DevStack, desk: Desk, shim: Services) -> None:
     ids = [place(shim, desk, slot(f"{hour}:00")) for hour in range(10, 16)]
-    first = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "latest"), 16)
+    first = int(stack.rpc("eth_getTransactionCount", shim.sender.address, "latest"), 16)
     rows = settle(shim, *ids)
     assert [row.nonce for row in rows] == list(range(first, first + 6))

@@ -105,7 +105,7 @@ def work(shim: Services, submission_id: str, *states: State) -> Any:
     """Rounds until the send is in one of these states."""
 
     def arrives() -> bool:
-        shim.relayer.tick()
+        shim.sender.tick()
         return row_of(shim, submission_id).state in states
 
     until(arrives, f"it is in none of {states}")
@@ -129,8 +129,8 @@ def no_sending(_: Any) -> set[str]:
 
 def again(shim: Services) -> None:
     """Forgets when it sent what and saw what: it does not wait for the next time."""
-    shim.relayer._nonces.timings.clear()
-    shim.relayer._looked_at = ""
+    shim.sender._nonces.timings.clear()
+    shim.sender._looked_at = ""
 
 
 def spend_nonce(stack: DevStack, address: str, nonce: int) -> str:
@@ -182,7 +182,7 @@ def test_1_the_same_request_is_the_same_order(
             batch_id = place(first, desk, "09:00", key="same")
             assert place(other, desk, "09:00", key="same") == batch_id
             for shim in (first, other):
-                shim.relayer._claim(shim.relayer.leases.renew()[0], shim.chain.node.head())
+                shim.sender._claim(shim.sender.leases.renew()[0], shim.chain.node.head())
             work(first, batch_id, State.SUBMITTED)
             work(other, batch_id, State.SUBMITTED)
         rows = [work(shim, batch_id, State.MINED) for shim in (first, other)]
@@ -226,10 +226,10 @@ def test_1_nor_by_a_transaction_that_also_publishes(
         with paused(stack):
             [batch_id] = {place(shim, desk, "09:00", key="same") for shim in (first, second, third)}
             for shim in (first, second):
-                shim.relayer._claim(shim.relayer.leases.renew()[0], shim.chain.node.head())
+                shim.sender._claim(shim.sender.leases.renew()[0], shim.chain.node.head())
             for shim in (first, second):
                 assert work(shim, batch_id, State.SUBMITTED).publishes
-            third.relayer.tick()
+            third.sender.tick()
             assert row_of(third, batch_id).state == State.ACCEPTED
         rows = [work(shim, batch_id, State.MINED) for shim in (first, second, third)]
     assert len(seen.transactions) == 2
@@ -248,7 +248,7 @@ def test_1_a_booked_key_is_known_from_the_chain(
     shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", order_seconds=777)
     with pytest.raises(Problem, match="already taken"):
         place(shim, desk, "09:00", "10:00", "11:00", key="same")
-    while shim.follower.tick():
+    while shim.indexer.tick():
         pass
     with Store(stack.settings.database).write() as db:
         db.execute(update(annonces).where(annonces.c.id == desk.annonce.id).values(hourly_rate=36 * EDU))
@@ -286,14 +286,14 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer._nonces, "save", fail)
+        patch.setattr(shim.sender._nonces, "save", fail)
         with pytest.raises(OSError, match="no room"):
-            shim.relayer.tick()
+            shim.sender.tick()
     assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.ACCEPTED, None)
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_send", fail)
+        patch.setattr(shim.sender, "_send", fail)
         with pytest.raises(OSError, match="no room"):
-            shim.relayer.tick()
+            shim.sender.tick()
     signed = row_of(shim, batch_id)
     assert signed.state == State.SIGNED
     [stored] = attempts_of(shim, batch_id)
@@ -307,18 +307,18 @@ def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
 ) -> None:
     batch_id = place(shim, desk, "09:00")
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_send", no_sending)
+        patch.setattr(shim.sender, "_send", no_sending)
         nonce = work(shim, batch_id, State.SIGNED).nonce
-    spend_nonce(stack, shim.relayer.address, nonce)
+    spend_nonce(stack, shim.sender.address, nonce)
     for _ in range(5):  # "Nonce too low" means: look.
         again(shim)
-        shim.relayer.tick()
+        shim.sender.tick()
         assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.SIGNED, nonce)
     stack.rpc("anvil_mine", "0x2")
-    shim.relayer.tick()
+    shim.sender.tick()
     assert row_of(shim, batch_id).nonce == nonce
     stack.rpc("anvil_mine", "0x1")
-    shim.relayer.tick()
+    shim.sender.tick()
     assert row_of(shim, batch_id).nonce == nonce  # Seen once, and a node may be behind itself.
     stack.rpc("anvil_mine", "0x1")
     row = work(shim, batch_id, State.MINED)
@@ -336,10 +336,10 @@ def test_3_an_error_of_the_node_moves_nothing(
         raise NodeUnavailable("timeout")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_settle", unavailable)
+        patch.setattr(shim.sender, "_settle", unavailable)
         for _ in range(3):
             with pytest.raises(NodeUnavailable):
-                shim.relayer.tick()
+                shim.sender.tick()
     before = row_of(shim, batch_id)
     assert before.state == State.SIGNED
     after = work(shim, batch_id, State.MINED)
@@ -357,28 +357,28 @@ def test_3_already_known_is_success(
 
     with paused(stack):
         with monkeypatch.context() as patch:
-            patch.setattr(shim.relayer, "_settle", unavailable)
+            patch.setattr(shim.sender, "_settle", unavailable)
             with pytest.raises(NodeUnavailable):
-                shim.relayer.tick()
+                shim.sender.tick()
         sent = row_of(shim, batch_id)
         assert (sent.state, stack.rpc("eth_getTransactionByHash", sent.transaction_hash)["blockNumber"]) == (
             State.SIGNED,
             None,
         )
         again(shim)
-        shim.relayer.tick()
+        shim.sender.tick()
         assert row_of(shim, batch_id).state == State.SUBMITTED
     assert work(shim, batch_id, State.MINED).transaction_hash == sent.transaction_hash
 
 
 def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim: Services) -> None:
-    stack.rpc("anvil_setBalance", shim.relayer.address, "0x0")
+    stack.rpc("anvil_setBalance", shim.sender.address, "0x0")
     batch_id = place(shim, desk, "09:00")
     signed = work(shim, batch_id, State.SIGNED)
     for _ in range(3):
-        shim.relayer.tick()
+        shim.sender.tick()
     assert row_of(shim, batch_id).state == State.SIGNED
-    stack.rpc("anvil_setBalance", shim.relayer.address, hex(10**20))
+    stack.rpc("anvil_setBalance", shim.sender.address, hex(10**20))
     assert work(shim, batch_id, State.MINED).transaction_hash == signed.transaction_hash
 
 
@@ -386,22 +386,22 @@ def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
     stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desk.book(slot("08:00")).status_code == 200  # Publishes.
-    count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
+    count = int(stack.rpc("eth_getTransactionCount", shim.sender.address, "pending"), 16)
     with monkeypatch.context() as patch:
-        patch.setattr(shim.relayer, "_send", no_sending)  # So the chain knows nothing of the first.
+        patch.setattr(shim.sender, "_send", no_sending)  # So the chain knows nothing of the first.
         ids = []
         for hour in ("09:00", "10:00"):
             ids.append(place(shim, desk, hour))
-            shim.relayer.tick()
+            shim.sender.tick()
     assert [row_of(shim, each).nonce for each in ids] == [count, count + 1]
     assert [work(shim, each, State.MINED).booked for each in ids] == [1, 1]
-    spend_nonce(stack, shim.relayer.address, count + 2)
+    spend_nonce(stack, shim.sender.address, count + 2)
     assert work(shim, place(shim, desk, "11:00"), State.MINED).nonce == count + 3
-    taken: dict[str, Any] = {"signer": shim.relayer.address, "nonce": count + 3}
+    taken: dict[str, Any] = {"signer": shim.sender.address, "nonce": count + 3}
     with pytest.raises(IntegrityError):
         add(shim, "another", chain_id=shim.settings.chain_id, **taken)
     with paused(stack):
-        spend_nonce(stack, shim.relayer.address, count + 4)  # In no block yet.
+        spend_nonce(stack, shim.sender.address, count + 4)  # In no block yet.
         pending = work(shim, place(shim, desk, "12:00"), State.SUBMITTED)
     assert pending.nonce == count + 5
     assert work(shim, pending.id, State.MINED).booked == 1
@@ -415,12 +415,12 @@ def test_5_what_waits_too_long_is_replaced_within_the_caps(
     with paused(stack):
         work(shim, batch_id, State.SUBMITTED)
         for _ in range(20):
-            shim.relayer.tick()
+            shim.sender.tick()
         assert len(attempts_of(shim, batch_id)) == 1  # Without blocks nothing is too cheap.
         while len(attempts_of(shim, batch_id)) < 3:
             stack.rpc("anvil_dropTransaction", row_of(shim, batch_id).transaction_hash)
             stack.rpc("evm_mine")
-            shim.relayer.tick()
+            shim.sender.tick()
     tried = attempts_of(shim, batch_id)
     assert len({each.nonce for each in tried}) == 1
     for old, new in itertools.pairwise(tried):
@@ -446,7 +446,7 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
             work(shim, batch_id, State.SUBMITTED)
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(150 * GWEI))
             stack.rpc("evm_mine")
-            shim.relayer.tick()
+            shim.sender.tick()
             first, second = attempts_of(shim, batch_id)
             assert first.max_fee < 100 * GWEI < 150 * GWEI <= second.max_fee <= 200 * GWEI
         assert work(shim, batch_id, State.MINED).transaction_hash == second.hash
@@ -454,7 +454,7 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
         stack.rpc("evm_mine")
         dear = place(shim, desk, "10:00")
         for _ in range(3):
-            shim.relayer.tick()
+            shim.sender.tick()
         assert (row_of(shim, dear).state, attempts_of(shim, dear)) == (State.ACCEPTED, [])
     finally:
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
@@ -469,7 +469,7 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
     shim.settings.max_daily_fee_wei = row.fee * GWEI + GWEI
     second = place(shim, desk, "10:00")
     for _ in range(3):
-        shim.relayer.tick()
+        shim.sender.tick()
     assert (row_of(shim, second).state, attempts_of(shim, second)) == (State.ACCEPTED, [])
     assert left(shim) == 1  # It counts what was paid, not what was offered.
     change(shim, first, signed_at=row.signed_at - 25 * 60 * 60 * 10**6)  # Yesterday, by the chain's clock.
@@ -485,11 +485,11 @@ def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_sh
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(400 * GWEI))
             stack.rpc("evm_mine")
             again(shim)
-            shim.relayer.tick()
+            shim.sender.tick()
         assert len(attempts_of(shim, second)) == 1
         shim.settings.max_daily_fee_wei = 10**19
         again(shim)
-        shim.relayer.tick()
+        shim.sender.tick()
         assert len(attempts_of(shim, second)) == 2
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
     assert work(shim, second, State.MINED).booked == 1
@@ -508,8 +508,8 @@ def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, m
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
         change(shim, late, expires=1_600_000_000)
         while not attempts_of(shim, late)[-1].is_noop:
-            shim.relayer.tick()
-        shim.relayer.tick()
+            shim.sender.tick()
+        shim.sender.tick()
         assert row_of(shim, late).cost >= sent.cost  # The first one, too, may still get into a block.
     row = work(shim, late, State.MINED)
     assert (row.succeeded, row.code, row.booked, row.nonce) == (False, "expired", 0, sent.nonce)
@@ -523,8 +523,8 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
     """A node named a count that is too high, and the transaction waits for those before."""
     shim = make_shim(bump_seconds=0.3)
     batch_id = place(shim, desk, "09:00")
-    count = int(stack.rpc("eth_getTransactionCount", shim.relayer.address, "pending"), 16)
-    real, ahead = shim.relayer._node.call_many, [1000]
+    count = int(stack.rpc("eth_getTransactionCount", shim.sender.address, "pending"), 16)
+    real, ahead = shim.sender._node.call_many, [1000]
 
     def lies(calls: Any) -> list[Any]:
         if calls and calls[-1][0] == "eth_estimateGas":
@@ -533,12 +533,12 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
         return real(calls)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shim.relayer._node, "call_many", lies)
+        patch.setattr(shim.sender._node, "call_many", lies)
         with pytest.raises(NodeUnavailable, match="too far ahead"):
-            shim.relayer.tick()
+            shim.sender.tick()
         assert row_of(shim, batch_id).state == State.ACCEPTED
         ahead[0] = 2
-        shim.relayer.tick()
+        shim.sender.tick()
     assert row_of(shim, batch_id).nonce == count + 2
     assert gaps(shim) == []  # They may still come.
     row = work(shim, batch_id, State.MINED)
@@ -562,18 +562,18 @@ def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: De
     first = work(shim, batch_id, State.MINED)
     with paused(stack):
         stack.rpc("anvil_reorg", 1, [])
-        shim.relayer.tick()
+        shim.sender.tick()
         gone = row_of(shim, batch_id)
         assert (gone.state, gone.booked, gone.block_hash) == (State.SUBMITTED, None, None)
         for _ in range(3):
-            shim.relayer.tick()
+            shim.sender.tick()
     again = work(shim, batch_id, State.MINED)
     assert again.transaction_hash == first.transaction_hash
     assert again.block_hash != first.block_hash
     assert len(attempts_of(shim, batch_id)) == 1
     stack.rpc("anvil_mine", "0x2")
     for _ in range(3):
-        shim.relayer.tick()
+        shim.sender.tick()
     assert row_of(shim, batch_id).state == State.MINED
     stack.rpc("anvil_mine", "0x1")
     assert work(shim, batch_id, State.FINAL).booked == 1
@@ -591,7 +591,7 @@ def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
         kept = stack.rpc("eth_getRawTransactionByHash", before[-depth].transaction_hash)
         stack.rpc("anvil_reorg", depth, [[kept, 0]])
         for _ in range(2):
-            shim.relayer.tick()
+            shim.sender.tick()
         rows = [row_of(shim, each) for each in ids]
         receipts = [_receipt(stack, row) for row in before]
         assert [row.block_hash for row in rows] == [each and each["blockHash"] for each in receipts]
@@ -609,7 +609,7 @@ def test_6_the_nodes_tag_says_what_is_final(stack: DevStack, desk: Desk, make_sh
     work(shim, batch_id, State.MINED)
     stack.rpc("anvil_mine", "0x4")
     for _ in range(3):
-        shim.relayer.tick()
+        shim.sender.tick()
     assert row_of(shim, batch_id).state == State.MINED
     stack.rpc("anvil_mine", "0x60")
     work(shim, batch_id, State.FINAL)
@@ -740,10 +740,10 @@ def test_two_processes_do_not_sign_for_one_lesson(
     first, second = place(one, desk, "09:00"), place(two, rival, "09:00")
     head = one.chain.node.head()
     for shim, each in ((one, first), (two, second), (two, first)):
-        submission, [signer] = submission_of(shim, each), shim.relayer.leases.renew()
+        submission, [signer] = submission_of(shim, each), shim.sender.leases.renew()
         passed = Passed(Prepared(submission, submission.locks), 500_000)
-        shim.relayer._sign(signer, [passed], 0, 0, head)
-    assert row_of(one, first).signer == one.relayer.address
+        shim.sender._sign(signer, [passed], 0, 0, head)
+    assert row_of(one, first).signer == one.sender.address
     assert row_of(two, second).state == State.ACCEPTED
     assert work(one, first, State.MINED).booked == 1
     assert work(two, second, State.REJECTED).left_out[0]["code"] == "taken"
@@ -773,15 +773,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_lease_that_is_renewed_is_kept(database: str, make_shim: ShimMaker, clock: Clock) -> None:
     owner, other = (make_shim("98", database_url=database, lease_seconds=60) for _ in range(2))
     for _ in range(10):
-        assert len(owner.relayer.leases.renew()) == 1
-        assert other.relayer.leases.renew() == []
+        assert len(owner.sender.leases.renew()) == 1
+        assert other.sender.leases.renew() == []
         clock.go_on(20)
-    owner.relayer.leases.renew()
+    owner.sender.leases.renew()
     for seconds in (0, 60):
         clock.go_on(seconds)
-        assert other.relayer.leases.renew() == []
+        assert other.sender.leases.renew() == []
     clock.go_on(1)
-    assert len(other.relayer.leases.renew()) == 1
+    assert len(other.sender.leases.renew()) == 1
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -794,33 +794,33 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_each_process_has_a_key_of_its_own(database: str, make_shim: ShimMaker) -> None:
     one, two, three = (make_shim("91,92", database_url=database, lease_seconds=60) for _ in range(3))
-    held = [shim.relayer.leases.renew() for shim in (one, two, three)]
+    held = [shim.sender.leases.renew() for shim in (one, two, three)]
     assert [len(keys) for keys in held] == [1, 1, 0]
     assert held[0] != held[1]
-    one.relayer.leases.release()
-    assert three.relayer.leases.renew() == held[0]
-    assert one.relayer.leases.renew() == []
+    one.sender.leases.release()
+    assert three.sender.leases.renew() == held[0]
+    assert one.sender.leases.renew() == []
 
 
 def test_a_dead_processs_work_is_taken_over(
     stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker, clock: Clock
 ) -> None:
     dead, alive = (make_shim("93,94", database_url=database, lease_seconds=60) for _ in range(2))
-    alive.relayer.leases.renew()
+    alive.sender.leases.renew()
     batch_id = place(dead, desk, "09:00")
     with paused(stack):
         sent = work(dead, batch_id, State.SUBMITTED)
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
-    own = alive.relayer.address
+    own = alive.sender.address
     for _ in range(2):  # The dead one's lease stands still for longer than its term.
         clock.go_on(61)
-        assert own in alive.relayer.leases.renew()
+        assert own in alive.sender.leases.renew()
     row = work(alive, batch_id, State.MINED)
     assert (row.signer, row.transaction_hash) == (sent.signer, sent.transaction_hash)
     assert row.signer != own
-    assert alive.relayer.address == own  # For new work.
+    assert alive.sender.address == own  # For new work.
     clock.go_on(20)
-    assert alive.relayer.leases.renew() == [own]
+    assert alive.sender.leases.renew() == [own]
     with alive.store.read() as db:  # The other key is free for whoever comes.
         assert [*db.scalars(select(leases.c.address).where(leases.c.owner != ""))] == [own]
     assert work(alive, place(alive, desk, "10:00"), State.MINED).signer == own
@@ -828,13 +828,13 @@ def test_a_dead_processs_work_is_taken_over(
 
 def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: ShimMaker) -> None:
     late, other = (make_shim("95", database_url=database, lease_seconds=60) for _ in range(2))
-    late.relayer.leases.renew()
+    late.sender.leases.renew()
     with late.store.write() as db:
         db.execute(update(leases).values(owner=""))
-    assert len(other.relayer.leases.renew()) == 1
+    assert len(other.sender.leases.renew()) == 1
     batch_id = place(late, desk, "09:00")
     with pytest.raises(LeaseLost):
-        late.relayer.tick()
+        late.sender.tick()
     assert row_of(late, batch_id).state == State.ACCEPTED
     assert work(other, batch_id, State.MINED).booked == 1
     with other.store.read() as db:
@@ -850,14 +850,14 @@ def test_who_lost_the_lease_can_not_replace(
         first = work(late, batch_id, State.SUBMITTED)
         with late.store.write() as db:
             db.execute(update(leases).values(owner=""))
-        assert len(other.relayer.leases.renew()) == 1
+        assert len(other.sender.leases.renew()) == 1
         with late.store.read() as db:
             [row] = rows = repository.in_flight(db, [first.signer])
         head = late.chain.node.head()._replace(base_fee=row.max_fee + 1)
         for shim, raises in ((late, pytest.raises(LeaseLost)), (other, nullcontext())):
-            shim.relayer._nonces.remember(rows, head)
+            shim.sender._nonces.remember(rows, head)
             with raises:
-                shim.relayer._nonces.replace(rows, head)
+                shim.sender._nonces.replace(rows, head)
         assert len(attempts_of(late, batch_id)) == 2
     assert work(other, batch_id, State.MINED).booked == 1
 
