@@ -16,7 +16,7 @@ from api import auth, logs, reference
 from api.app import create_app
 from api.chain.escrow import WrongChain, connect
 from api.chain.rpc import NodeUnavailable, RpcError
-from api.chain.signers import MnemonicCustodian
+from api.chain.signers import custodian
 from api.db.store import Store
 from api.db.tables import bookings
 from api.indexer.indexer import Indexer
@@ -122,7 +122,7 @@ def main() -> None:
             case "seed":
                 store = Store(settings.database)
                 store.migrate()
-                for entry in seed(TableDirectory(store, MnemonicCustodian(settings.custody_mnemonic))):
+                for entry in seed(TableDirectory(store, custodian(settings))):
                     print(entry)
             case "token":
                 print(auth.mint(args.user, settings))

@@ -33,7 +33,7 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     buckets=_SECONDS,
 )
-SENDS = Counter("creneau_sends", "Changes of state; batches have kind create", ["kind", "state"])
+TRANSITIONS = Counter("creneau_sends", "Changes of state; batches have kind create", ["kind", "state"])
 TO_BLOCK = Histogram("creneau_seconds_to_block", "From accepted to in a block", ["kind"], buckets=_MINUTES)
 TO_FINAL = Histogram("creneau_seconds_to_final", "From accepted to final", ["kind"], buckets=_MINUTES)
 GAS = Counter("creneau_gas_used", "By transactions that are final")
@@ -48,7 +48,7 @@ for outcome in ("delivered", "failed", "dead"):
 
 def moved(before: Submission | InFlight, state: State) -> None:
     """Count a change of state; the submission is as it was before."""
-    SENDS.labels(before.kind, state).inc()
+    TRANSITIONS.labels(before.kind, state).inc()
     if state is State.MINED:
         TO_BLOCK.labels(before.kind).observe((now() - before.created_at) / 1e6)
     elif state is State.FINAL:

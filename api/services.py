@@ -15,9 +15,9 @@ from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
 from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
+from api.chain import signers
 from api.chain.escrow import Chain, connect
 from api.chain.rpc import NodeUnavailable
-from api.chain.signers import LocalSigner, MnemonicCustodian, arbiter_accounts, relayer_accounts
 from api.db.store import Store
 from api.indexer.indexer import Indexer
 from api.indexer.keeper import Keeper
@@ -68,9 +68,8 @@ class Services:
         Raises `ValueError`, `WrongChain`, `NodeUnavailable` or `OSError` if the node, the database or an
         account is not what the settings say: better now than in a request.
         """
-        custodian = MnemonicCustodian(settings.custody_mnemonic)
-        accounts = [LocalSigner(account) for account in relayer_accounts(settings)]
-        arbiter = [LocalSigner(account) for account in arbiter_accounts(settings)]
+        custodian = signers.custodian(settings)
+        accounts, arbiter = signers.relayer_signers(settings), signers.arbiter_signers(settings)
         if {account.address for account in arbiter} & {account.address for account in accounts}:
             raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
         chain = connect(settings)

@@ -29,7 +29,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from api.auth import mint
-from api.chain.signers import MnemonicCustodian, relayer_account
+from api.chain.signers import custodian, relayer_account
 from api.db.store import Store
 from api.people.directory import Annonce, TableDirectory, User, seed
 from api.settings import Settings
@@ -114,7 +114,7 @@ class DevStack:
         self.settings = Settings(_env_file=None, **values | self._more_settings)
         self._store = Store(self.settings.database)
         self._store.migrate()
-        self.directory = TableDirectory(self._store, MnemonicCustodian(self.settings.custody_mnemonic))
+        self.directory = TableDirectory(self._store, custodian(self.settings))
         self.start_shim()
 
     def close(self) -> None:

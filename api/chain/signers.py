@@ -91,6 +91,21 @@ class MnemonicCustodian:
         return self._signers[account]
 
 
+def custodian(settings: Settings) -> Custodian:
+    """Return the custodian that the settings name."""
+    return MnemonicCustodian(settings.custody_mnemonic)
+
+
+def relayer_signers(settings: Settings) -> list[Signer]:
+    """Return the signers that send transactions. Raises like `relayer_accounts`."""
+    return [LocalSigner(account) for account in relayer_accounts(settings)]
+
+
+def arbiter_signers(settings: Settings) -> list[Signer]:
+    """Return the signer that decides disputes, if the settings name it. Raises like `relayer_accounts`."""
+    return [LocalSigner(account) for account in _accounts(settings.arbiter, settings.arbiter_mnemonic_index)]
+
+
 def relayer_accounts(settings: Settings) -> list[LocalAccount]:
     """Return the accounts that send transactions: Ape accounts, or development accounts of the local network.
 
@@ -100,11 +115,6 @@ def relayer_accounts(settings: Settings) -> list[LocalAccount]:
     if not accounts:
         raise ValueError("CRENEAU_RELAYER must name the account that sends the transactions")
     return accounts
-
-
-def arbiter_accounts(settings: Settings) -> list[LocalAccount]:
-    """Return the account that decides disputes, if the settings name it. Raises like `relayer_accounts`."""
-    return _accounts(settings.arbiter, settings.arbiter_mnemonic_index)
 
 
 def relayer_account(settings: Settings) -> LocalAccount:

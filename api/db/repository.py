@@ -35,6 +35,11 @@ _UNMINED = dict.fromkeys(("block_number", "block_hash", "gas_used", "fee", "succ
 _NOT_BOOKED = {"booked": None, "left_out": None}
 
 
+def require_writable(db: Connection) -> None:
+    """Change nothing, as a write. Raises `SQLAlchemyError` if the database can't be written."""
+    db.execute(update(leases).where(leases.c.address == "").values(owner=""))
+
+
 # --- Batches ---
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api import metrics
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db import repository
-from api.db.tables import now, users
+from api.db.tables import now
 from api.errors import Code, Problem
 from api.json_io import ExactResponse
 from api.outbox.fees import left_today
@@ -94,7 +93,7 @@ def _check(ok: bool, right: str, wrong: str, **more: object) -> Check:
 def _database(services: Services) -> dict[str, Check]:
     try:
         with services.store.write() as db:
-            db.execute(update(users).where(users.c.id == "").values(role=""))
+            repository.require_writable(db)
             left = left_today(db, services.settings)
             oldest = repository.oldest_unsettled(db)
     except SQLAlchemyError as error:
