@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 UNFINISHED = (
@@ -19,49 +18,12 @@ UNFINISHED = (
 )
 """Where findings do not fail yet. To be emptied."""
 
-OPENINGS = {
-    *(
-        "how",
-        "what",
-        "whatever",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "who",
-        "whoever",
-        "whom",
-        "whose",
-        "why",
-    ),
-    *(
-        "he",
-        "her",
-        "him",
-        "his",
-        "it",
-        "its",
-        "she",
-        "that",
-        "their",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-    ),
-    *(
-        "anyone",
-        "anything",
-        "everybody",
-        "everyone",
-        "everything",
-        "nobody",
-        "nothing",
-        "somebody",
-        "something",
-    ),
-}
+OPENINGS = re.compile(
+    r"\s*(how|what|whatever|when|where|whether|which|who|whoever|whom|whose|why"
+    r"|he|her|him|his|it|its|she|that|their|there|these|they|this|those"
+    r"|any(one|thing)|every(body|one|thing)|no(body|thing)|some(body|thing))\b",
+    re.IGNORECASE,
+)
 """First words that a docstring may not have: they ask, or stand for a noun that was not said."""
 MEN = re.compile(r"\b(he|him|his|himself)\b", re.IGNORECASE)
 
@@ -73,30 +35,21 @@ MADE = {"tools/words.py", "tests/test_words.py", "web/src/api/schema.d.ts"}
 """Files that name the words, and files that are made from others."""
 
 
-class Finding(NamedTuple):
-    """A place in a file, and the fault."""
-
-    file: str
-    line: int
-    fault: str
-
-
 def main() -> int:
     """Print the findings. Return 1 if one of them is in a finished folder, else 0."""
-    found = [each for each in findings() if not each.file.startswith(UNFINISHED)]
-    for each in found:
-        print(f"{each.file}:{each.line}: {each.fault}")
+    found = [each for each in findings() if not each.startswith(UNFINISHED)]
+    print("".join(f"{each}\n" for each in found), end="")
     return 1 if found else 0
 
 
-def findings() -> Iterator[Finding]:
-    """Yield every finding in the tree, of `UNFINISHED` folders too."""
+def findings() -> Iterator[str]:
+    """Yield every finding in the tree as `file:line: fault`, of `UNFINISHED` folders too."""
     for path in _files(ROOT):
         name = path.relative_to(ROOT).as_posix()
         if name not in MADE:
             text = path.read_text()
             faults = [*men(text), *(openings(text) if path.suffix == ".py" else ())]
-            yield from (Finding(name, line, fault) for line, fault in sorted(faults))
+            yield from (f"{name}:{line}: {fault}" for line, fault in sorted(faults))
 
 
 def men(text: str) -> Iterator[tuple[int, str]]:
@@ -112,11 +65,8 @@ def openings(source: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of Python docstrings, of attributes too, that begin with one of `OPENINGS`."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Expr(value=ast.Constant(value=str(text))):
-                [first, *_] = [*text.split(), ""]
-                first = first.rstrip(".,:;?!")
-                if first.lower() in OPENINGS:
-                    yield node.lineno, f'a docstring begins with "{first}"'
+            case ast.Expr(value=ast.Constant(value=str(text))) if opening := OPENINGS.match(text):
+                yield node.lineno, f'a docstring begins with "{opening[1]}"'
 
 
 def _files(folder: Path) -> Iterator[Path]:
