@@ -29,7 +29,7 @@ class Finder:
     def find_spec(
         cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's place if it is the provider, else None."""
+        """Return the module's place if it is the provider, else None."""
         if name != PROVIDER:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -48,7 +48,7 @@ def _replace(provider: Any) -> None:
     connect_to_what_is_named = provider.connect
 
     def connect(self: Any) -> None:
-        """Starts a node of this process's own, unless one is named."""
+        """Start a node of this process's own, unless one is named."""
         if "APE_FOUNDRY_HOST" in os.environ or self.settings.host not in {None, "auto"}:
             connect_to_what_is_named(self)
         else:

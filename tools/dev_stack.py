@@ -186,7 +186,7 @@ class DevStack:
         return escrow, token, block
 
     def _move_aside(self, *files: Path) -> Path | None:
-        """Moves what exists of these into a new folder beside them, which is returned."""
+        """Move those of the files that exist into a new folder beside them. Return it."""
         found = [file for file in files if file.exists()]
         if not found:
             return None
@@ -333,7 +333,7 @@ NEEDED_MB = 20  # What the database, the chain and the logs of a short run take.
 
 
 def _temporary_folder() -> Path:
-    """A new folder of our own.
+    """Return a new temporary folder.
 
     Raises:
         RuntimeError: there is none, or no room in it; its sentence names the folder and the variable.
@@ -362,7 +362,7 @@ def _has_room(folder: Path, variable: str) -> None:
 
 
 def _locked(folder: Path, url: str) -> BinaryIO:
-    """The open lock of a folder for data, with our URL in it; closing it gives the folder free.
+    """Return the open lock of a folder for data, with our URL in it; closing it frees the folder.
 
     Raises:
         RuntimeError: another stack has it, or it cannot be written to, or is full.

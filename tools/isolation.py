@@ -44,7 +44,7 @@ FOLDER = "CRENEAU_TESTS_FOLDER"
 
 
 def own_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of tests with this folder."""
+    """Return the environment of tests with this folder."""
     return {name: given[name] for name in KEPT if name in given} | {
         FOLDER: str(folder),
         "HOME": str(folder / "home"),
@@ -57,7 +57,7 @@ def own_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_folder() -> Path:
-    """A new folder for a run, named after this process; short, because the paths of sockets must be."""
+    """Return a new folder for a run, named after this process; short, as the paths of sockets must be."""
     parents = [parent for parent in ("/tmp", "/var/tmp") if os.access(parent, os.W_OK)]  # noqa: S108  # no file of ours
     folder = Path(
         tempfile.mkdtemp(prefix=f"creneau-tests-{os.getpid()}-", dir=parents[0] if parents else None)
@@ -70,7 +70,7 @@ def make_folder() -> Path:
 
 
 def isolate() -> None:
-    """Replaces this process, or, where that is a program that only calls pytest, its environment."""
+    """Replace this process, or the environment of a program that only calls pytest."""
     if FOLDER not in os.environ:
         environment = own_environment(make_folder(), os.environ)
         program = Path(sys.argv[0])

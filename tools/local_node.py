@@ -67,7 +67,7 @@ class LocalNode:
         return self._process
 
     def start(self, spawn: Spawn | None = None) -> None:
-        """Starts anvil and waits until it listens.
+        """Start anvil and waits until it listens.
 
         Raises:
             RuntimeError: anvil is not on PATH, does not listen within a minute, or the port that was
@@ -91,7 +91,7 @@ class LocalNode:
         raise RuntimeError("the local node found no free port in 20 tries")
 
     def _try(self, port: int, spawn: Spawn) -> tuple[subprocess.Popen[bytes] | None, str]:
-        """The process if it listens, else None, and what it wrote."""
+        """Return the process if it listens, else None, and its output."""
         command = ["anvil", "--host", HOST, "--port", str(port), "--prune-history", str(STATES)]
         command += ["--state", str(self._state)] if self._state else []
         before = self.log.stat().st_size if self.log.exists() else 0
@@ -113,14 +113,14 @@ class LocalNode:
             raise
 
     def stop(self) -> None:
-        """Stops anvil; without `state` what it knew is lost. Stopping twice is stopping."""
+        """Stop anvil; without `state` its chain is lost. A second stop does nothing."""
         if self._process is not None:
             end(self._process)
             self._process = None
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection will be given meanwhile."""
+    """Return a port that is free, and that no outgoing connection will be given meanwhile."""
     while True:
         port = random.randrange(10_000, 32_000)  # noqa: S311  # below the ephemeral ones
         with socket.socket() as listener:
