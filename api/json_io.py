@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +17,9 @@ class ExactResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """The body."""
+        """Return the body; a model's fields are named by their aliases."""
+        if isinstance(content, BaseModel):
+            content = content.model_dump(by_alias=True)
         return dumps(content).encode()
 
 

@@ -12,7 +12,6 @@ from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED, Submission
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
-from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
@@ -70,7 +69,7 @@ def _add(act: Action, method: str) -> None:
     def prepare_of_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
         actions = services.actions
         prepared = actions.prepare(actions.of_booking(act, booking_id, user))
-        return ExactResponse(build.prepared_action_answer(prepared))
+        return ExactResponse(lesson_models.PreparedActAnswer.from_action(prepared))
 
     def prepare_of_batch(
         services: ServicesDep,
@@ -80,7 +79,7 @@ def _add(act: Action, method: str) -> None:
     ) -> Response:
         actions = services.actions
         prepared = actions.prepare(actions.of_batch(act, batch_id, data.lessons, user))
-        return ExactResponse(build.prepared_action_answer(prepared))
+        return ExactResponse(lesson_models.PreparedActAnswer.from_action(prepared))
 
     one, many = "/booking/{id}/" + act, "/booking/batch/{batchId}/" + act
     for path, of, endpoint, prepare, what in (
@@ -200,8 +199,10 @@ async def _do(
         action = action_of()
         return action, actions.do(action, user, signature, request_id)
 
-    def answer(action: LessonAction, submission: Submission | None) -> dict[str, Any]:
-        return build.action_answer(actions.result(action, submission), services.chain.periods)
+    def answer(action: LessonAction, submission: Submission | None) -> lesson_models.DoneAnswer:
+        return lesson_models.DoneAnswer.from_result(
+            actions.result(action, submission), services.chain.periods
+        )
 
     return await settled(services, begin, answer, prefer)
 
@@ -209,7 +210,7 @@ async def _do(
 async def settled(
     services: Services,
     begin: Callable[[], tuple[_Subject, str | None]],
-    answer: Callable[[_Subject, Submission | None], dict[str, Any]],
+    answer: Callable[[_Subject, Submission | None], models.Response],
     prefer: str | None,
 ) -> Response:
     """Begins something, and answers when it is in a block; or that it is on its way."""

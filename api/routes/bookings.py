@@ -11,7 +11,6 @@ from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
-from api.schemas.build import batch_answer
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
 from api.services import Services
 
@@ -85,12 +84,13 @@ async def outcome(request: Request, services: Services, batch_id: str, prefer: s
     seconds = 0 if asynchronous else services.settings.wait_seconds
     await services.waiting.wait(batch_id, seconds)
     batch = await services.waiting.in_thread(services.bookings.batch, batch_id)
+    if batch.state not in UNSETTLED and not batch.booked:
+        raise not_created(batch)
+    body = models.BatchAnswer.from_batch(batch, services.chain.periods)
     if batch.state in UNSETTLED:
         headers = {"Location": request.url_for("get_batch", batchId=batch.id).path, "Retry-After": "1"}
-        return ExactResponse(batch_answer(batch, services.chain.periods), 202, headers=headers)
-    if not batch.booked:
-        raise not_created(batch)
-    return ExactResponse(batch_answer(batch, services.chain.periods))
+        return ExactResponse(body, 202, headers=headers)
+    return ExactResponse(body)
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from api.json_io import ExactResponse, ExactRoute
 from api.routes.deps import CurrentUser, ServicesDep
-from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
@@ -35,7 +34,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Response:
     """State, transaction, bookings as they stand, and failures."""
     batch, _ = services.lessons.batch(batch_id, user)
-    return ExactResponse(build.batch_answer(batch, services.chain.periods))
+    return ExactResponse(models.BatchAnswer.from_batch(batch, services.chain.periods))
 
 
 @router.get(
@@ -78,7 +77,7 @@ def get_bookings_of_tutor(
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
     """A tutor's as a tutor, anybody else's as a student."""
-    return ExactResponse(build.stats_answer(services.lessons.stats(user, user_id)))
+    return ExactResponse(lesson_models.StatsAnswer.from_stats(services.lessons.stats(user, user_id)))
 
 
 @router.get(
@@ -96,11 +95,11 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
 def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
     """By the frontend's id, or by the one on the chain."""
     lesson, _ = services.lessons.booking(booking_id, user)
-    return ExactResponse(build.booking_answer(lesson, services.chain.periods))
+    return ExactResponse(lesson_models.BookingAnswer.from_lesson(lesson, services.chain.periods))
 
 
 def _page(
     services: ServicesDep, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
 ) -> Response:
     page = services.lessons.page(user, of, side, selection)
-    return ExactResponse(build.page_answer(page, services.chain.periods))
+    return ExactResponse(lesson_models.BookingsAnswer.from_page(page, services.chain.periods))

@@ -1,6 +1,6 @@
 """Routes of what tutors offer: annonces, their publication, and calendars. Reading them needs no token."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
@@ -10,7 +10,6 @@ from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import Submission
 from api.routes.actions import settled
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
-from api.schemas import build
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import Id, Moment, PublishData
@@ -36,8 +35,10 @@ def get_calendar(
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
 ) -> Response:
-    """By the chain's calendar, which is what decides. The id is the user's, or that of his profile."""
-    return ExactResponse(build.calendar_answer(services.listings.calendar(tutor_id, from_, to)))
+    """By the chain's calendar, which is what decides. The id is the user's or the profile's."""
+    return ExactResponse(
+        lesson_models.CalendarAnswer.from_times(services.listings.calendar(tutor_id, from_, to))
+    )
 
 
 @router.get(
@@ -51,7 +52,7 @@ def get_calendar(
 )
 def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
     """Title, rate, time zone, tutor, and what of it is on the chain."""
-    return ExactResponse(build.listing_answer(services.listings.listing(annonce_id)))
+    return ExactResponse(lesson_models.AnnonceAnswer.from_details(services.listings.listing(annonce_id)))
 
 
 @router.post(
@@ -79,8 +80,8 @@ async def publish_annonce(
         publication = listings.publication(annonce_id, user, data)
         return publication, listings.publish(publication, data.signature, request_id)
 
-    def answer(publication: Publication, submission: Submission | None) -> dict[str, Any]:
-        return build.publication_answer(listings.result(publication, submission))
+    def answer(publication: Publication, submission: Submission | None) -> lesson_models.PublishedAnswer:
+        return lesson_models.PublishedAnswer.from_result(listings.result(publication, submission))
 
     return await settled(services, begin, answer, prefer)
 
@@ -100,4 +101,6 @@ def prepare_publish(
     """The signature is good until the annonce is published again."""
     publication = services.listings.publication(annonce_id, user, data)
     typed_data = services.listings.typed_data(publication)
-    return ExactResponse(build.prepared_listing_answer(publication.tutor.wallet, typed_data))
+    return ExactResponse(
+        lesson_models.PreparedListingAnswer.from_typed_data(publication.tutor.wallet, typed_data)
+    )

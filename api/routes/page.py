@@ -1,7 +1,7 @@
 """The booking page: what `npm run build` made of web/, and what it has to know about where it is."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import Field
@@ -18,7 +18,6 @@ from api.json_io import ExactResponse, ExactRoute
 from api.routes.deps import CurrentUser, ServicesDep, services_of
 from api.schemas import requests
 from api.schemas import responses as models
-from api.schemas.requests import Model
 from creneau import abi
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
@@ -29,20 +28,19 @@ _FOREVER = "public, max-age=31536000, immutable"  # Their names change with what
 router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=ExactRoute)
 
 
-class Account(Model):
-    """Who is signed in, and what he can spend."""
+class Account(models.Response):
+    """Who is signed in, and what they can spend."""
 
     id: str = Field(description="Of the user.", examples=[requests.STUDENT])
-    role: Literal["student", "tutor"] = Field(description="What he can be to a lesson.")
+    role: Literal["student", "tutor"] = Field(description="The role in lessons.")
     wallet: str = Field(description="The account that pays, or is paid.", examples=["0x" + "5" * 40])
-    custodial: bool = Field(description="false: the wallet is his own, and has to sign.")
+    custodial: bool = Field(description="false: the wallet is the user's own, and has to sign.")
     balance_wei: str = Field(description="EDU of that account, in base units.", examples=["105" + "0" * 18])
 
 
-class AccountAnswer(Model):
+class AccountAnswer(models.Answer):
     """The user whose token was sent."""
 
-    success: Literal[True] = Field(description="It always is.")
     message: str = Field(description="The same in words.")
     data: Account = Field(description="Who, and how much.")
 
@@ -64,9 +62,16 @@ def get_account(services: ServicesDep, user: CurrentUser) -> Response:
     [balance] = chain.node.call_many([eth_call(chain.token, abi.balance_of_data(found.wallet))])
     if isinstance(balance, RpcError):
         raise NodeUnavailable(balance.message)
-    data: dict[str, Any] = {"id": found.id, "role": found.role, "wallet": found.wallet}
-    data |= {"custodial": found.custodial_account is not None, "balanceWei": str(int(balance, 16))}
-    return ExactResponse({"success": True, "message": "You are signed in.", "data": data})
+    data = Account.model_validate(
+        {
+            "id": found.id,
+            "role": found.role,
+            "wallet": found.wallet,
+            "custodial": found.custodial_account is not None,
+            "balance_wei": str(int(balance, 16)),
+        }
+    )
+    return ExactResponse(AccountAnswer(success=True, message="You are signed in.", data=data))
 
 
 class _Files(StaticFiles):

@@ -9,7 +9,6 @@ from api.json_io import ExactResponse, ExactRoute
 from api.people.directory import User
 from api.routes.bookings import ACCEPTED, outcome
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
-from api.schemas import build
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
@@ -33,7 +32,9 @@ def prepare_batch_bookings(
     idempotency_key: Key = None,
 ) -> Response:
     """Sends nothing. The same key and body get the same typed data again, until they expire."""
-    return ExactResponse(build.signing_answer(services.prepared.prepare(student, data, idempotency_key)))
+    return ExactResponse(
+        models.PreparedAnswer.from_request(services.prepared.prepare(student, data, idempotency_key))
+    )
 
 
 @router.post(
@@ -58,7 +59,9 @@ async def submit_batch_bookings(
 
 
 def _wallet(user: User) -> Response:
-    return ExactResponse(build.wallet_answer(user.wallet, custodial=user.custodial_account is not None))
+    return ExactResponse(
+        models.WalletAnswer.from_account(user.wallet, custodial=user.custodial_account is not None)
+    )
 
 
 _WALLET: dict[int | str, dict[str, Any]] = {
@@ -87,7 +90,7 @@ def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
 def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeData) -> Response:
     """EIP-4361, good once and for ten minutes, in place of any message before it."""
     made = services.linking.challenge(user, data.address)
-    return ExactResponse(build.challenge_answer(made.message, made.nonce, made.expires_at))
+    return ExactResponse(models.ChallengeAnswer.from_message(made.message, made.nonce, made.expires_at))
 
 
 @router.put(

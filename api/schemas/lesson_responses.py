@@ -1,19 +1,35 @@
-"""What is answered about lessons once they are booked, and about what can be booked."""
+"""The responses about lessons once they are booked, and about listings."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
 from pydantic import Field
 
-from api.schemas.requests import BOOKING_ID, BookingStatus, Model, Number
-from api.schemas.responses import Answer, BookingData, Payment
+from api.booking.models import (
+    ActionResult,
+    BookedLesson,
+    LessonPage,
+    ListingDetails,
+    PreparedAction,
+    PublicationResult,
+    TakenTimes,
+)
+from api.booking.models import Stats as Sums
+from api.schemas.requests import BOOKING_ID, BookingStatus, Number
+from api.schemas.responses import Answer, BookingData, Payment, Response
+from api.words import lessons, utc
+from creneau.amounts import format_amount, from_wei, to_wei
+from creneau.lifecycle import Periods
 
 _ID = "a1b2c3d4-e5f6-8a7b-8c9d-0e1f2a3b4c5d"
 BookingId = Annotated[str, Path(alias="id", pattern=BOOKING_ID, examples=[_ID])]
 BatchId = Annotated[str, Path(alias="batchId", pattern="^0x[0-9a-f]{62}00$")]
+Sent = Literal["accepted", "signed", "submitted", "mined", "final"]
 
 
-class PreparedAct(Model):
+class PreparedAct(Response):
     """What a wallet has to sign for an act, as `eth_signTypedData_v4` takes it."""
 
     act: str
@@ -28,13 +44,26 @@ class PreparedActAnswer(Answer):
 
     data: PreparedAct
 
+    @classmethod
+    def from_action(cls, prepared: PreparedAction) -> Self:
+        """Build the response about an action that waits for its signature."""
+        data = PreparedAct(
+            act=prepared.action,
+            batch_id=prepared.lessons[0].batch.id,
+            lessons=[batch.booking_id(place) for batch, place in prepared.lessons],
+            signer=prepared.signer,
+            typed_data=prepared.typed_data,
+        )
+        message = f"To be signed, to have {lessons(len(prepared.lessons))} {prepared.word}."
+        return cls(success=True, message=message, data=data)
 
-class Done(Model):
+
+class Done(Response):
     """What became of an act."""
 
     act: Literal["confirm", "cancel", "complete", "dispute", "resolve", "acknowledge"]
     batch_id: str
-    state: Literal["accepted", "signed", "submitted", "mined", "final"]
+    state: Sent
     transaction_hash: str | None = Field(description="Null if nothing was left to do.")
     gas_used: int | None
     bookings: list[BookingData] = Field(description="The lessons it was about, as they stand now.")
@@ -46,11 +75,37 @@ class DoneAnswer(Answer):
 
     data: Done
 
+    @classmethod
+    def from_result(cls, result: ActionResult, periods: Periods) -> Self:
+        """Build the response about an action."""
+        payments = Payment.of_lessons(result.lessons)
+        sums = [f"{format_amount(int(each.amount_wei))} EDU to the {each.to}" for each in payments]
+        message = f"{lessons(len(result.lessons))} {result.word}{'' if result.is_done else ', on the way'}"
+        data = Done.model_validate(
+            {
+                "act": result.action,
+                "batch_id": result.lessons[0].batch.id,
+                "state": result.state,
+                "transaction_hash": result.transaction_hash,
+                "gas_used": result.gas_used,
+                "bookings": [BookingData.from_lesson(lesson, periods) for lesson in result.lessons],
+                "payments": payments,
+            }
+        )
+        return cls(
+            success=True, message=f"{message}: {' and '.join(sums)}." if sums else f"{message}.", data=data
+        )
+
 
 class BookingAnswer(Answer):
     """One lesson."""
 
     data: BookingData
+
+    @classmethod
+    def from_lesson(cls, lesson: BookedLesson, periods: Periods) -> Self:
+        """Build the response about one lesson."""
+        return cls(success=True, message=f"{lessons(1)}.", data=BookingData.from_lesson(lesson, periods))
 
 
 class BookingsAnswer(Answer):
@@ -59,18 +114,32 @@ class BookingsAnswer(Answer):
     data: list[BookingData]
     next_cursor: str | None
 
+    @classmethod
+    def from_page(cls, page: LessonPage, periods: Periods) -> Self:
+        """Build the response with some lessons of a list."""
+        data = [BookingData.from_lesson(lesson, periods) for lesson in page.lessons]
+        return cls(success=True, message=f"{lessons(len(data))}.", data=data, next_cursor=page.next_cursor)
 
-class Stats(Model):
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class Stats(Response):
     """How many lessons stand where, and where their money is."""
 
     user_id: str
     role: Literal["student", "tutor"]
     count: int
     by_status: dict[BookingStatus, int]
-    spent: Number | None = Field(default=None, description="A student's: what tutors got.")
-    spent_wei: str | None = None
-    earned: Number | None = Field(default=None, description="A tutor's: what he got.")
-    earned_wei: str | None = None
+    spent: Number | None = Field(
+        default=None, exclude_if=_is_none, description="A student's: what tutors got."
+    )
+    spent_wei: str | None = Field(default=None, exclude_if=_is_none)
+    earned: Number | None = Field(
+        default=None, exclude_if=_is_none, description="A tutor's: what the tutor got."
+    )
+    earned_wei: str | None = Field(default=None, exclude_if=_is_none)
     in_escrow: Number
     in_escrow_wei: str
     refunded: Number = Field(description="What students got back.")
@@ -82,15 +151,38 @@ class StatsAnswer(Answer):
 
     data: Stats
 
+    @classmethod
+    def from_stats(cls, stats: Sums) -> Self:
+        """Build the response about a person's sums."""
+        paid = "earned" if stats.role == "tutor" else "spent"
+        sums = {paid: stats.paid, "in_escrow": stats.in_escrow, "refunded": stats.refunded}
+        total = sum(stats.counts.values())
+        data = Stats.model_validate(
+            {
+                "user_id": stats.user_id,
+                "role": stats.role,
+                "count": total,
+                "by_status": {status.name: count for status, count in stats.counts.items()},
+                **{name: from_wei(wei) for name, wei in sums.items()},
+                **{f"{name}_wei": str(wei) for name, wei in sums.items()},
+            }
+        )
+        return cls(success=True, message=f"{lessons(total)}.", data=data)
 
-class Interval(Model):
+
+class Interval(Response):
     """Half open: from `start` until just before `end`, both RFC 3339 in UTC."""
 
     start: str
     end: str
 
+    @classmethod
+    def of_times(cls, times: Sequence[tuple[datetime, datetime]]) -> list[Self]:
+        """Build an interval of each pair of times."""
+        return [cls(start=utc(start), end=utc(end)) for start, end in times]
 
-class AnnonceData(Model):
+
+class AnnonceData(Response):
     """What anybody may know of an annonce."""
 
     id: str
@@ -107,17 +199,44 @@ class AnnonceData(Model):
     published_rate_wei: str | None
     instant: bool = Field(description="Lessons are confirmed as they are booked.")
 
+    @classmethod
+    def from_details(cls, details: ListingDetails, **more: object) -> Self:
+        """Build what is said of a listing."""
+        rate = details.published.hourly_rate
+        published = to_wei(rate)
+        return cls.model_validate(
+            {
+                "id": details.id,
+                "tutor_id": details.tutor_id,
+                "title": details.title,
+                "hourly_rate": from_wei(details.hourly_rate),
+                "hourly_rate_wei": str(details.hourly_rate),
+                "time_zone": details.time_zone,
+                "schedule": None if details.hours is None else Interval.of_times(details.hours),
+                "published": published == details.hourly_rate,
+                "published_rate": rate if published else None,
+                "published_rate_wei": str(published) if published else None,
+                "instant": details.published.instant,
+                **more,
+            }
+        )
+
 
 class AnnonceAnswer(Answer):
     """An annonce."""
 
     data: AnnonceData
 
+    @classmethod
+    def from_details(cls, details: ListingDetails) -> Self:
+        """Build the response about a listing."""
+        return cls(success=True, message=details.title, data=AnnonceData.from_details(details))
+
 
 class Published(AnnonceData):
     """An annonce after its publication."""
 
-    state: Literal["accepted", "signed", "submitted", "mined", "final"]
+    state: Sent
     transaction_hash: str | None = Field(description="Null if nothing was left to do.")
 
 
@@ -126,8 +245,19 @@ class PublishedAnswer(Answer):
 
     data: Published
 
+    @classmethod
+    def from_result(cls, result: PublicationResult) -> Self:
+        """Build the response about a listing's publication."""
+        word = "Withdrawn" if result.is_withdrawal else "Published"
+        more = {"state": result.state, "transaction_hash": result.transaction_hash}
+        return cls(
+            success=True,
+            message=f"{word}." if result.is_done else f"{word} as soon as it is in a block.",
+            data=Published.from_details(result.details, **more),
+        )
 
-class PreparedListing(Model):
+
+class PreparedListing(Response):
     """What a wallet has to sign for a publication, as `eth_signTypedData_v4` takes it."""
 
     signer: str
@@ -139,8 +269,14 @@ class PreparedListingAnswer(Answer):
 
     data: PreparedListing
 
+    @classmethod
+    def from_typed_data(cls, signer: str, typed_data: dict[str, Any]) -> Self:
+        """Build the response about a publication that waits for its signature."""
+        data = PreparedListing(signer=signer, typed_data=typed_data)
+        return cls(success=True, message="To be signed, to publish the annonce.", data=data)
 
-class Calendar(Model):
+
+class Calendar(Response):
     """When a tutor's time is taken."""
 
     tutor_id: str
@@ -153,3 +289,16 @@ class CalendarAnswer(Answer):
     """A tutor's calendar."""
 
     data: Calendar
+
+    @classmethod
+    def from_times(cls, times: TakenTimes) -> Self:
+        """Build the response about a tutor's calendar."""
+        data = Calendar(
+            tutor_id=times.tutor_id,
+            from_=utc(times.since),
+            to=utc(times.until),
+            taken=Interval.of_times(times.taken),
+        )
+        return cls(
+            success=True, message="The taken times." if times.taken else "Nothing is taken.", data=data
+        )

@@ -1,21 +1,34 @@
 """What is answered, as the existing frontend knows it. Names and examples are its documentation."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.booking.models import Batch, BookedLesson, SigningRequest
 from api.errors import LESSON_CODES, Code
+from api.outbox.models import State
 from api.schemas.requests import ANNONCE, TUTOR, BookingStatus, Model, Number
+from api.words import lessons, rfc3339, utc
+from creneau.amounts import format_amount, from_wei
+from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
+from creneau.types import to_unix
 
 
-class Answer(Model):
+class Response(Model):
+    """A part of a response, built by the names of its fields and dumped by their aliases."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Answer(Response):
     """What every answer that is no refusal begins with."""
 
     success: Literal[True]
     message: str
 
 
-class Challenge(Model):
+class Challenge(Response):
     """A message to sign (EIP-4361), until when, and once."""
 
     message: str = Field(description="To be signed to the letter.")
@@ -28,8 +41,14 @@ class ChallengeAnswer(Answer):
 
     data: Challenge
 
+    @classmethod
+    def from_message(cls, message: str, nonce: str, expires_at: int) -> Self:
+        """Build the response with a message to sign, which expires at microseconds of unix time."""
+        data = Challenge(message=message, nonce=nonce, expires_at=rfc3339(expires_at))
+        return cls(success=True, message="Sign this message with the wallet.", data=data)
 
-class WalletData(Model):
+
+class WalletData(Response):
     """The account that pays or is paid; custodial: it is kept for the user."""
 
     address: str
@@ -41,8 +60,14 @@ class WalletAnswer(Answer):
 
     data: WalletData
 
+    @classmethod
+    def from_account(cls, address: str, *, custodial: bool) -> Self:
+        """Build the response about the account in force."""
+        message = "This account is kept for you." if custodial else "This wallet is your own."
+        return cls(success=True, message=message, data=WalletData(address=address, custodial=custodial))
 
-class SlotEcho(Model):
+
+class SlotEcho(Response):
     """A lesson as it was asked for."""
 
     date: str
@@ -51,7 +76,7 @@ class SlotEcho(Model):
     duration: int
 
 
-class Failure(Model):
+class Failure(Response):
     """A lesson that was not booked. `index` counts from 1, in the order of the request."""
 
     index: int
@@ -60,7 +85,7 @@ class Failure(Model):
     error: str
 
 
-class Payment(Model):
+class Payment(Response):
     """What somebody got out of the escrow."""
 
     to: Literal["student", "tutor"]
@@ -68,8 +93,22 @@ class Payment(Model):
     amount: Number
     amount_wei: str
 
+    @classmethod
+    def of_lessons(cls, booked: Sequence[BookedLesson]) -> list[Self]:
+        """Build the sums that student and tutor got of lessons of one batch."""
+        batch, states = booked[0].batch, [each.batch.lesson_state(each.place) for each in booked]
+        parts: tuple[tuple[Literal["student", "tutor"], str, int], ...] = (
+            ("student", batch.student_id, sum(state.to_student for state in states)),
+            ("tutor", batch.tutor_id, sum(state.to_tutor for state in states)),
+        )
+        return [
+            cls(to=to, user_id=user_id, amount=from_wei(wei), amount_wei=str(wei))
+            for to, user_id, wei in parts
+            if wei
+        ]
 
-class Possible(Model):
+
+class Possible(Response):
     """Something that may be done with a lesson as it stands, from a first to a last second."""
 
     act: Literal["confirm", "cancel", "complete", "dispute", "resolve"]
@@ -77,12 +116,24 @@ class Possible(Model):
     from_: str | None = Field(alias="from", description="Null: at once.")
     until: str | None = Field(description="Null: as long as it stands so.")
 
+    @classmethod
+    def from_window(cls, window: Window) -> Self:
+        """Build what may be done from the contract's rule."""
+        return cls.model_validate(
+            {
+                "act": window.action,
+                "by": window.by,
+                "from_": None if not to_unix(window.since) else utc(window.since),
+                "until": None if window.until == FOREVER else utc(window.until),
+            }
+        )
 
-class BookingData(Model):
+
+class BookingData(Response):
     """One booked lesson."""
 
     id: str
-    tutor_id: str = Field(description="Or his wallet's address, if this service does not know him.")
+    tutor_id: str = Field(description="Or the tutor's wallet, if this service does not know the tutor.")
     student_id: str = Field(description="Likewise.")
     annonce_id: str | None = Field(description="Null for a listing that this service does not know.")
     date: str
@@ -105,8 +156,43 @@ class BookingData(Model):
     may: list[Possible]
     payments: list[Payment] = Field(description="What became of its price, once it left the escrow.")
 
+    @classmethod
+    def from_lesson(cls, lesson: BookedLesson, periods: Periods) -> Self:
+        """Build what is said of one lesson of a batch."""
+        batch, place = lesson
+        slot, asked = batch.slot(place), batch.lessons[place]
+        state, booked, wei = batch.lesson_state(place), batch.booked is not None, batch.amount(place)
+        chain_status = "CONFIRMED" if booked else "PENDING"
+        may = windows(state.status, slot, periods)
+        cancellable = next((w.until for w in may if w[:2] == (Action.CANCEL, Role.STUDENT)), None)
+        return cls.model_validate(
+            {
+                "id": batch.booking_id(place),
+                "tutor_id": batch.tutor_id,
+                "student_id": batch.student_id,
+                "annonce_id": batch.annonce_id,
+                "date": asked["date"],
+                "time": asked["time"],
+                "starts_at": utc(slot.start),
+                "duration": asked["duration"],
+                "status": state.status.name,
+                "amount": from_wei(wei),
+                "amount_wei": str(wei),
+                "transaction_hash": batch.transaction_hash,
+                "blockchain_status": "CANCELLED" if state.status == Status.CANCELLED else chain_status,
+                "blockchain_transaction_id": batch.chain_id(place),
+                "description": batch.description,
+                "student_notes": batch.student_notes,
+                "created_at": rfc3339(batch.created_at),
+                "updated_at": rfc3339(max(batch.created_at, batch.updated_at, state.updated_at * 1_000_000)),
+                "cancellable_until": cancellable and utc(cancellable),
+                "may": [Possible.from_window(window) for window in may if booked],
+                "payments": Payment.of_lessons([lesson]),
+            }
+        )
 
-class BatchData(Model):
+
+class BatchData(Response):
     """What became of a batch."""
 
     batch_id: str
@@ -125,15 +211,52 @@ class BatchData(Model):
     )
 
 
-class BatchAnswer(Model):
+class BatchAnswer(Response):
     """`success`: at least one lesson is booked, or (202) is on its way."""
 
     success: bool
     message: str
     data: BatchData
 
+    @classmethod
+    def from_batch(cls, batch: Batch, periods: Periods) -> Self:
+        """Build the response about a batch."""
+        places, failed = batch.places, batch.not_booked
+        data = BatchData.model_validate(
+            {
+                "batch_id": batch.id,
+                "state": batch.state,
+                "bookings": [
+                    BookingData.from_lesson(BookedLesson(batch, place), periods) for place in places
+                ],
+                "total_amount": from_wei(batch.total),
+                "total_amount_wei": str(batch.total),
+                "count": len(places),
+                "failed_count": len(failed),
+                "failures": failed or None,
+                "transaction_hash": batch.transaction_hash,
+                "block_number": batch.block_number,
+                "gas_used": batch.gas_used,
+                "finality": batch.state if batch.state in {State.MINED, State.FINAL} else "pending",
+            }
+        )
+        return cls(success=bool(places), message=_message(batch), data=data)
 
-class TypedData(Model):
+
+def _message(batch: Batch) -> str:
+    count, failed = len(batch.places), batch.not_booked
+    if not count:
+        return f"Nothing was booked. {batch.detail or failed[0]['error']}"
+    number = f"{count} of {count + len(failed)} lessons" if failed else lessons(count)
+    price = format_amount(batch.total)
+    if batch.booked is None:
+        message = f"{number} for {price} EDU on the way; the transaction is not in a block yet."
+    else:
+        message = f"{number} booked for {price} EDU in one transaction."
+    return f"{message} {failed[0]['error']}" if failed else message
+
+
+class TypedData(Response):
     """EIP-712, as `eth_signTypedData_v4` takes it. Numbers that JavaScript would round are text."""
 
     types: dict[str, Any]
@@ -142,7 +265,7 @@ class TypedData(Model):
     message: dict[str, Any]
 
 
-class PreparedData(Model):
+class PreparedData(Response):
     """What to sign, until when, and what it will cost."""
 
     batch_id: str
@@ -161,8 +284,28 @@ class PreparedAnswer(Answer):
 
     data: PreparedData
 
+    @classmethod
+    def from_request(cls, request: SigningRequest) -> Self:
+        """Build the response about a prepared batch."""
+        batch = request.prepared.batch
+        data = PreparedData.model_validate(
+            {
+                "batch_id": batch.id,
+                "expires_at": rfc3339(request.prepared.expires_at),
+                "total_amount": from_wei(batch.total),
+                "total_amount_wei": str(batch.total),
+                "count": len(batch.lessons),
+                "failed_count": len(batch.failures),
+                "failures": batch.failures or None,
+                "order": request.order,
+                "permit": request.permit,
+            }
+        )
+        price = format_amount(batch.total)
+        return cls(success=True, message=f"Sign to book for {price} EDU. Nothing is booked yet.", data=data)
 
-class FieldError(Model):
+
+class FieldError(Response):
     """A field that can't be read; `slot` is its lesson's number from 1, if it belongs to one."""
 
     field: str
@@ -170,7 +313,7 @@ class FieldError(Model):
     message: str
 
 
-class Problem(Model):
+class Problem(Response):
     """RFC 9457, with the `message` that people read."""
 
     type: str
@@ -185,7 +328,7 @@ class Problem(Model):
     batch_id: str | None = None
 
 
-class Alive(Model):
+class Alive(Response):
     """The process answers."""
 
     status: Literal["ok"]
@@ -200,7 +343,7 @@ class Check(BaseModel):
     message: str = Field(examples=["The database can be written."])
 
 
-class Readiness(Model):
+class Readiness(Response):
     """`ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable."""
 
     status: Literal["ok", "unavailable"]

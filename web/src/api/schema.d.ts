@@ -623,7 +623,7 @@ export interface paths {
         };
         /**
          * When a tutor's time is taken
-         * @description By the chain's calendar, which is what decides. The id is the user's, or that of his profile.
+         * @description By the chain's calendar, which is what decides. The id is the user's or the profile's.
          */
         get: operations["getCalendar"];
         put?: never;
@@ -780,7 +780,7 @@ export interface components {
     schemas: {
         /**
          * Account
-         * @description Who is signed in, and what he can spend.
+         * @description Who is signed in, and what they can spend.
          */
         Account: {
             /**
@@ -791,7 +791,7 @@ export interface components {
             id: string;
             /**
              * Role
-             * @description What he can be to a lesson.
+             * @description The role in lessons.
              * @enum {string}
              */
             role: "student" | "tutor";
@@ -803,7 +803,7 @@ export interface components {
             wallet: string;
             /**
              * Custodial
-             * @description false: the wallet is his own, and has to sign.
+             * @description false: the wallet is the user's own, and has to sign.
              */
             custodial: boolean;
             /**
@@ -820,7 +820,7 @@ export interface components {
         AccountAnswer: {
             /**
              * Success
-             * @description It always is.
+             * @description Whether at least one lesson is booked, or on its way.
              * @constant
              */
             success: true;
@@ -1085,7 +1085,7 @@ export interface components {
             id: string;
             /**
              * Tutorid
-             * @description Or his wallet's address, if this service does not know him.
+             * @description Or the tutor's wallet, if this service does not know the tutor.
              */
             tutorId: string;
             /**
@@ -2088,7 +2088,7 @@ export interface components {
             spentWei?: string | null;
             /**
              * Earned
-             * @description A tutor's: what he got.
+             * @description A tutor's: what the tutor got.
              */
             earned?: number | null;
             /**
