@@ -40,7 +40,7 @@ from api.outbox.fees import FeeBid
 from api.outbox.handlers import TAG
 from api.outbox.leases import LeaseLost
 from api.outbox.locks import calendar_locks
-from api.outbox.models import Prepared, State, Submission, TransactionKind
+from api.outbox.models import TRANSITIONS, Prepared, State, Submission, TransactionKind
 from api.outbox.sender import Passed
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
@@ -143,7 +143,7 @@ def spend_nonce(stack: DevStack, address: str, nonce: int) -> str:
 def test_the_states_are_drawn_as_they_are() -> None:
     drawn = re.findall(r"^    (\w+) +──> (\w+) ", relayer.__doc__ or "", re.MULTILINE)
     assert sorted(drawn) == sorted(
-        (before, after) for before, targets in relayer.TRANSITIONS.items() for after in targets
+        (before, after) for before, targets in TRANSITIONS.items() for after in targets
     )
     assert {state for pair in drawn for state in pair} == {*State}
 
@@ -286,7 +286,7 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.sender._nonces, "save", fail)
+        patch.setattr(repository, "add_attempts", fail)
         with pytest.raises(OSError, match="no room"):
             shim.sender.tick()
     assert (row_of(shim, batch_id).state, row_of(shim, batch_id).nonce) == (State.ACCEPTED, None)
@@ -336,7 +336,7 @@ def test_3_an_error_of_the_node_moves_nothing(
         raise NodeUnavailable("timeout")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shim.sender, "_settle", unavailable)
+        patch.setattr(shim.sender, "_look_for_receipts", unavailable)
         for _ in range(3):
             with pytest.raises(NodeUnavailable):
                 shim.sender.tick()
@@ -357,7 +357,7 @@ def test_3_already_known_is_success(
 
     with paused(stack):
         with monkeypatch.context() as patch:
-            patch.setattr(shim.sender, "_settle", unavailable)
+            patch.setattr(shim.sender, "_look_for_receipts", unavailable)
             with pytest.raises(NodeUnavailable):
                 shim.sender.tick()
         sent = row_of(shim, batch_id)
