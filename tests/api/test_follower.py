@@ -482,11 +482,11 @@ def test_a_node_that_is_behind_for_once_changes_nothing(
     stack: DevStack, outside: Outside, make_following: MakeFollowing
 ) -> None:
     class Behind(Node):
-        head: dict[str, Any] | None = None
+        latest: dict[str, Any] | None = None
 
         def call(self, method: str, *params: Any) -> Any:
-            if params[:1] == ("latest",) and self.head:
-                return self.head
+            if params[:1] == ("latest",) and self.latest:
+                return self.latest
             return super().call(method, *params)
 
     node = Behind(stack.rpc_url)
@@ -497,12 +497,12 @@ def test_a_node_that_is_behind_for_once_changes_nothing(
     following.catch_up()
     before = following.rows()
     for _ in range(3):
-        node.head = old
+        node.latest = old
         assert following.indexer.tick() is False
-        node.head = None
+        node.latest = None
         assert following.indexer.tick() is False
     assert following.rows() == before
-    node.head = stack.rpc("eth_getBlockByNumber", hex(stack.settings.deployment_block), False)
+    node.latest = stack.rpc("eth_getBlockByNumber", hex(stack.settings.deployment_block), False)
     with capture_logs() as logs:
         for _ in range(3):
             assert following.indexer.tick() is False
@@ -568,7 +568,7 @@ def test_of_several_followers_one_writes(
                 outside.cancel(batches[turn // 2], 0b10)
                 reorg(stack, 1)
         head = stack.rpc("eth_getBlockByNumber", "latest", False)["hash"]
-        until(lambda: several[0].view.position().hash == head)
+        until(lambda: several[0].projection.position().hash == head)
         for following in several:
             following.indexer.stop()
     assert [line for line in logs if line["log_level"] in {"error", "critical"}] == []

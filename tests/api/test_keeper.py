@@ -173,7 +173,7 @@ def test_a_batch_that_the_contract_refuses_holds_up_no_other(
         (fine.hex,): True,
     }
     [refused] = [row for row in alone if bad.hex in row.locks]
-    assert (refused.state, refused.code) == ("rejected", "refused")
+    assert (refused.state, refused.code) == ("rejected", "wrong_status")
     assert len(seen.transactions) == 2  # And for what was refused no gas was spent.
     assert stack.balance(outside.tutor) == 2 * RATE
     assert len(keeping.look()) == 4  # Not again, for an hour.

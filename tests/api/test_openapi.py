@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from eth_account import Account
 
 from api.app import create_app
 from api.errors import Code, placeholders
-from api.outbox.handlers import Handler, Rejection
+from api.outbox.handlers import rejection
+from api.outbox.models import Rejection
 from api.schemas.requests import STUDENT
 from creneau import errors
 from creneau.errors import ContractError
@@ -225,6 +225,4 @@ def test_a_sentence_without_its_parameters_is_an_error() -> None:
     ],
 )
 def test_what_the_outbox_stores_of_a_refusal_is_the_registrys(error: ContractError, code: str) -> None:
-    send = namedtuple("send", "id")("0x01")
-    [stored] = Handler().explain([(send, error)]).values()  # type: ignore[list-item]
-    assert stored == Rejection(Code(code), str(error))
+    assert rejection(error) == Rejection(Code(code), str(error))
