@@ -208,7 +208,9 @@ class Sender(Worker):
                 # A calendar word that is emptied meanwhile costs more to write than the estimate says.
                 passed.append(Passed(each, int(estimate, 16) * 5 // 4 + 25_000))
             elif estimate.is_revert:
-                outcomes.append(Outcome(each.submission, error=decode_revert(estimate.data or b"")))
+                outcomes.append(
+                    Outcome(each.submission, error=decode_revert(estimate.data or b"", self._chain.currency))
+                )
             else:
                 log.warning("preflight failed", submission_id=each.submission.id, reason=estimate.message)
         self._settle([*rejected, *self._handlers.classify(outcomes).values()])
@@ -343,7 +345,7 @@ class Sender(Worker):
         errors: dict[str, ContractError | None] = {id_: LATE for id_, (_, noop) in receipts.items() if noop}
         for each, answer in zip(reverted, self._node.call_many(calls), strict=True):
             is_error = isinstance(answer, RpcError)
-            errors[each.id] = decode_revert(answer.data or b"") if is_error else None
+            errors[each.id] = decode_revert(answer.data or b"", self._chain.currency) if is_error else None
         return [Outcome(each, receipts[each.id][0], errors.get(each.id)) for each in submissions]
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:

@@ -125,11 +125,12 @@ def log_lines(stack: DevStack, **fields: object) -> list[dict[str, Any]]:
 
 
 def rows_of(store: Store, submission_ids: Sequence[str]) -> list[Any]:
-    """The rows of submissions, each with its batch's columns if it has a batch."""
+    """The rows of submissions in this order, each with its batch's columns if it has a batch."""
     of_batch = [column for column in batches.c if column.name not in transactions.c]
     joined = select(transactions, *of_batch).outerjoin(batches, batches.c.id == transactions.c.id)
     with store.read() as db:
-        return [*db.execute(joined.where(transactions.c.id.in_(submission_ids)))]
+        rows = {row.id: row for row in db.execute(joined.where(transactions.c.id.in_(submission_ids)))}
+    return [rows[each] for each in submission_ids]
 
 
 def failures(answer: httpx.Response) -> list[tuple[int, str]]:

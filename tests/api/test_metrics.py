@@ -246,10 +246,10 @@ def test_readiness_without_node_contract_or_database(tmp_path: Path) -> None:
         assert wrong() == {"node": "The node serves chain 1337, not 31337."}
         stack.rpc("anvil_setChainId", 31337)
         with Store(stack.settings.database).write() as db:
-            db.execute(text("ALTER TABLE users RENAME TO hidden"))
+            db.execute(text("ALTER TABLE leases RENAME TO hidden"))
         assert wrong() == {"database": "The database can't be written (OperationalError)."}
         with Store(stack.settings.database).write() as db:
-            db.execute(text("ALTER TABLE hidden RENAME TO users"))
+            db.execute(text("ALTER TABLE hidden RENAME TO leases"))
         stack.stop_node()
         assert wrong() == {"node": "The node does not answer (NodeUnavailable)."}
         assert stack.client().get("/metrics").status_code == 200
