@@ -28,7 +28,7 @@ from api import __main__
 from api.booking import create as booking
 from api.chain import rpc as node
 from api.outbox.models import UNSETTLED
-from api.routes import bookings as routes
+from api.schemas import responses
 
 POINTS = (
     "after accept",  # The request is in the outbox, nobody was told.
@@ -122,7 +122,7 @@ def install() -> None:
     _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
     _wrap(node.Node, "call_many", before=COMMIT, after=BROADCAST, when=_sends)
     _wrap(node.Node, "call_many", after=RECEIPT, when=_has_receipt)
-    _wrap(routes, "answer", before=ANSWER, when=_settled)
+    _wrap(responses.BatchAnswer, "from_batch", before=ANSWER, when=_settled)
     real_time, real_time_ns = time.time, time.time_ns
     time.time = lambda: real_time() + ahead()
     time.time_ns = lambda: real_time_ns() + int(ahead() * 10**9)
