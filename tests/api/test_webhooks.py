@@ -311,6 +311,8 @@ def test_a_reorganisation_and_a_batch_that_comes_to_nothing_are_told(
 
 
 def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack, receiver: Receiver) -> None:
+    hooked.stop_shim()
+    hooked.start_shim(webhook_timeout_seconds=5)  # The next process waits four times that before it tries.
     desk, release, held = Desk.of(hooked), threading.Event(), threading.Event()
 
     def hold(_: str) -> int:

@@ -284,7 +284,7 @@ def test_the_readmes_gas_is_what_is_measured() -> None:
     counts = [int(count) for count in table["lessons in one transaction"]]
     numbers = {name: [int(cell.replace(",", "") or 0) for cell in cells] for name, cells in table.items()}
     assert numbers["gas, sent by the student"] == [gas[f"{n} lesson{'s' * (n > 1)}"] for n in counts]
-    relayed = dict(zip(counts, numbers["gas, relayed with his signature"], strict=True))
+    relayed = dict(zip(counts, numbers["gas, relayed with the student's signature"], strict=True))
     assert {n: used for n, used in relayed.items() if used} == {10: gas["10 lessons, relayed"]}
     old = numbers["the old way, approve + createBooking each"]
     assert old == [n * old[0] for n in counts]
