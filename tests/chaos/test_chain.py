@@ -93,7 +93,7 @@ def test_nothing_is_offered_above_the_cap(stack: ChaosStack, ledger: Ledger) -> 
             stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(1000 * GWEI))
             stack.rpc("evm_mine")
             later.ask(**ASYNC)
-            until(lambda: log_lines(stack, event=dear, send_id=batch_id(later)))  # noqa: B023  # at once
+            until(lambda: log_lines(stack, event=dear, submission_id=batch_id(later)))  # noqa: B023  # at once
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
         stack.rpc("evm_mine")
     ledger.settle()
