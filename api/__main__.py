@@ -27,20 +27,20 @@ from api.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """Takes no more requests once it is told to stop, and answers those that wait for a block."""
+    """A server that answers the requests that wait for a block as soon as it is told to stop."""
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came."""
+        """Stop waiting for blocks, and then stop."""
         self._services.drain()
         super().handle_exit(sig, frame)
 
 
 def serve(settings: Settings) -> None:
-    """Runs the shim until it is told to stop."""
+    """Run the service until it is told to stop."""
     logs.configure(settings.log_format)
     services = Services.build(settings)
     structlog.get_logger().info("serving", host=settings.host, port=settings.port, chain_id=settings.chain_id)
@@ -62,10 +62,10 @@ def serve(settings: Settings) -> None:
 
 
 def rebuild(settings: Settings) -> None:
-    """Empties the view of the bookings and reads it from the chain again, telling how far it is.
+    """Empty the view of the bookings and read it from the chain again, printing the progress.
 
-    A shim may be running: it reads on, too, and until the end its lists are incomplete. Whoever is
-    interrupted leaves a view that the next one goes on with.
+    A service may be running: until the end its lists are incomplete. An interrupted run leaves a view that
+    the next one completes.
     """
     store = Store(settings.database)
     store.migrate()
@@ -90,7 +90,7 @@ def rebuild(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Runs one command."""
+    """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the shim")

@@ -1,4 +1,4 @@
-"""Who is asking: the subject of a verified bearer token, never a field of the body."""
+"""Authentication: the user is the subject of a verified bearer token, never a field of the body."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +16,10 @@ _CLOCK_SKEW = timedelta(seconds=10)
 
 
 def user_of(token: str, settings: Settings, key: jwt.PyJWK | None = None) -> str:
-    """The id of the user whom the token names. Raises `Problem` unless it is valid in every respect.
+    """Return the id of the token's user. Raises `Problem` unless the token is valid in every respect.
 
-    With a key it must be signed by that one, in one of the settings' algorithms; else by the shared secret.
+    With a key the token must be signed by that key, in one of the settings' algorithms; without one, by the
+    shared secret.
     """
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -43,7 +44,7 @@ def user_of(token: str, settings: Settings, key: jwt.PyJWK | None = None) -> str
 
 
 def mint(user: str, settings: Settings, lifetime: timedelta = timedelta(days=30)) -> str:
-    """A token for `user`, on the local network only."""
+    """Return a token for `user`, on the local network only. Raises `ValueError` elsewhere."""
     if not settings.is_local or settings.jwt_jwks_url:
         raise ValueError("tokens are minted on the local network only, and for its secret")
     claims: dict[str, Any] = {settings.jwt_user_claim: user, "exp": datetime.now(UTC) + lifetime}
@@ -55,7 +56,7 @@ def mint(user: str, settings: Settings, lifetime: timedelta = timedelta(days=30)
 
 
 async def key_of(token: str, keys: Keys) -> jwt.PyJWK:
-    """The key that the token says it is signed with."""
+    """Return the key that the token names. Raises `Problem` if there is none."""
     try:
         kid = jwt.get_unverified_header(token).get("kid")
     except jwt.PyJWTError:

@@ -1,4 +1,4 @@
-"""Bodies and answers whose numbers are exact, from the first digit of a request to the last of its answer."""
+"""Requests and responses whose numbers are exact, from the first digit read to the last one written."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -24,14 +24,14 @@ class ExactResponse(Response):
 
 
 _NO_OBJECT: list[Any] = []
-"""No model takes it. It would read the fields of an instance of a class, a `Decimal` even, as attributes."""
+"""A value that no model takes. Of an object, a `Decimal` even, a model would read the attributes."""
 
 
 class ExactRequest(Request):
     """A request whose body keeps its numbers exact."""
 
     async def json(self) -> Any:
-        """The object. What is none is left to validation, which comes after authentication."""
+        """Return the object. Anything else is left to validation, which comes after authentication."""
         try:
             value = loads(await self.body())
         except ValueError as error:
@@ -47,7 +47,7 @@ class ExactRoute(APIRoute):
     """A route that reads its body exactly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler."""
+        """Return the handler."""
         handle = super().get_route_handler()
 
         async def exact(request: Request) -> Response:

@@ -1,7 +1,8 @@
-"""The public keys of whoever issues the tokens (JWKS, RFC 7517), fetched when they are needed and kept.
+"""The public keys of the tokens' issuer (JWKS, RFC 7517), fetched when one is needed, and kept.
 
-A key that is known works on while its service is down. A key that is not known is asked for, but not more
-often than the settings allow, so that made-up key ids can't be turned against the service.
+A known key goes on working while the issuer is down. An unknown key is asked for, but no more often than the
+settings allow, so that made-up key ids can't be turned against the issuer. (PyJWT's
+cache forgets expired keys while the issuer is down, and asks again after each failure.)
 """
 
 import threading
@@ -20,7 +21,7 @@ _MOST_WAITING = 32  # In threads of their own: an issuer that hangs holds up nob
 
 
 class Keys:
-    """Signing keys by their id. Threads share it."""
+    """Signing keys by id. Threads may share one object."""
 
     def __init__(self, url: str, lifespan: float, pause: float) -> None:
         """Keys older than `lifespan` seconds are fetched again; no two fetches are closer than `pause`."""
@@ -32,14 +33,14 @@ class Keys:
         self.threads = anyio.CapacityLimiter(_MOST_WAITING)
 
     def known(self, kid: str) -> jwt.PyJWK | None:
-        """The key, if it is at hand and fresh. Never waits."""
+        """Return the key if it is here and fresh. Never waits."""
         fresh = time.monotonic() < self._fetched_at + self._lifespan
         return self._keys.get(kid) if fresh else None
 
     def get(self, kid: str) -> jwt.PyJWK | None:
-        """The key, fetched if need be; None if the service has none of that id.
+        """Return the key, fetched if need be; None if the issuer has none with that id.
 
-        Raises `Problem` (503) when the key is not known and the service can't be asked.
+        Raises `Problem` (503) if the key is unknown and the issuer can't be asked.
         """
         # Who has a key, however old, waits for nobody else's fetch.
         if self._fetching.acquire(blocking=kid not in self._keys):

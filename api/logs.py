@@ -1,6 +1,6 @@
 """Structured logs, and the request id that every line of a request carries.
 
-What is logged is chosen word by word: no token, signature, key or note of anybody's ever is.
+Lines are chosen word by word: no token, signature, key or note is ever in one.
 """
 
 import logging
@@ -26,7 +26,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def configure(style: Literal["console", "json"]) -> None:
-    """Lines for people or for programs, on standard error."""
+    """Configure lines for people or for programs, on standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -54,7 +54,7 @@ class RequestLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

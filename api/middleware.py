@@ -1,4 +1,4 @@
-"""What stands before the routes: limits of how often, headers that browsers obey, and other origins.
+"""Middleware around the routes: rate limits, the limit of a body, security headers, and CORS.
 
 Limits are kept in this process's memory: n processes allow n times as much, and a restart forgets. They keep
 one client from crowding out the others; an exact limit of the whole belongs in the proxy in front.
@@ -34,7 +34,7 @@ _VIEWER = "/docs"  # On the local network only; its scripts come from elsewhere.
 
 
 class Limits:
-    """How often an address, and a user, may ask."""
+    """The rate limits of addresses and of users."""
 
     def __init__(self, settings: Settings) -> None:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
@@ -43,12 +43,12 @@ class Limits:
         self._writes = _parsed(settings.user_write_limit)
 
     def address(self, scope: Scope) -> None:
-        """Counts a request of an address, before anything is known of it. Raises `Problem`."""
+        """Count a request of an address. Raises `Problem` (429) beyond the limit."""
         if scope["path"] not in UNLIMITED:
             self._hit(self._address, "address", _network(scope))
 
     def user(self, scope: Scope, user: str) -> None:
-        """Counts a request of a user whose token is valid, and apart those that change something."""
+        """Count a request of a user whose token is valid; requests that change something, also apart."""
         self._hit(self._user, "user", user)
         if scope["method"] not in _READS:
             self._hit(self._writes, "writes", user)
@@ -75,7 +75,7 @@ class Guard:
             self._headers["Strict-Transport-Security"] = f"max-age={settings.hsts_seconds}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -116,7 +116,7 @@ class Guard:
 
 
 def install(app: FastAPI, settings: Settings, limits: Limits) -> None:
-    """Puts it all around the routes. What is added later is further out."""
+    """Add the middleware. A later one is further out."""
     app.add_middleware(Guard, limits=limits, settings=settings)
     if origins := settings.cors_origins.split():
         app.add_middleware(
@@ -133,7 +133,7 @@ def _parsed(text: str) -> list[RateLimitItem]:
 
 
 def _network(scope: Scope) -> str:
-    """The client's address; of an IPv6 address its network, because one client has all of that."""
+    """Return the client's address; for IPv6 the /64 network, which one client has to itself."""
     try:
         address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])
     except ValueError:

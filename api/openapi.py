@@ -1,4 +1,4 @@
-"""What the documentation of the routes says beyond their models: fields, refusals, headers, examples."""
+"""The OpenAPI document beyond FastAPI's own: fields, refusals, headers, examples, shared responses."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -172,7 +172,7 @@ _ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Has the application's documentation completed."""
+    """Complete the application's document when it is first asked for."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -282,7 +282,7 @@ _EXAMPLES: Parameters = {
 
 
 def _example(code: Code) -> str:
-    """Return the code's first sentence, as it may be."""
+    """Return the code's first sentence with example values."""
     names = placeholders(code.templates()[0])
     terms: Any = {name: value for name, value in _EXAMPLES.items() if name in names}
     return code.sentence(**terms)

@@ -24,7 +24,7 @@ _HTTP = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.TOO_LARGE}
 
 
 def response(problem: Problem, scope: Scope) -> ExactResponse:
-    """The answer to this request, whose line in the log has the code, too."""
+    """Return the response to this request, and put the code into the request's log line."""
     scope["state"]["code"] = problem.code
     content = {
         "type": f"urn:creneau:problem:{problem.code}",
@@ -42,7 +42,7 @@ def response(problem: Problem, scope: Scope) -> ExactResponse:
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Pydantic's errors as the field, the slot it belongs to (from 1) and the reason."""
+    """Return Pydantic's errors, each as a field, the number of its slot (from 1) and the reason."""
     named = []
     for error in errors[:MOST_ERRORS]:
         path = [part for part in error["loc"] if part not in {"body", "header", "path", "query"}]
@@ -62,7 +62,7 @@ def _invalid(found: list[dict[str, Any]]) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem."""
+    """Turn every error of the application into a problem."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> ExactResponse:
@@ -100,6 +100,6 @@ def install(app: FastAPI) -> None:
 
 
 def unexpected(error: Exception) -> Problem:
-    """What to say when the program is at fault, which the log tells."""
+    """Log a fault of the program, and return the problem to say."""
     log.error("request failed", exc_info=error)
     return Problem(Code.INTERNAL_ERROR)

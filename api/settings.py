@@ -22,7 +22,7 @@ TIME_ZONES = frozenset(available_timezones())
 KEY_ALGORITHMS = frozenset(
     {"EdDSA", *(f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512))}
 )
-"""Those with a public key. With it a shared-secret algorithm would let everybody sign."""
+"""Algorithms with a public key. With such a key a shared-secret algorithm would let everybody sign."""
 _ORIGIN = re.compile(r"https?://[^/*\s]+")
 
 DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"  # noqa: S105  # it is public
@@ -59,26 +59,26 @@ class Settings(BaseSettings):
 
     # Chain
     rpc_url: str = "http://127.0.0.1:8545"
-    """The node."""
+    """Address of the node."""
     rpc_timeout_seconds: float = Field(default=10, gt=0)
-    """Until a call to the node has failed."""
+    """Seconds until a call to the node has failed."""
     chain_id: int = 31337
     """The chain; the shim does not start if the node serves another one. 31337 and 1337 are local: only
     there development values are taken."""
     escrow: Address | None = None
     """The contract's address."""
     deployment_block: int = Field(default=0, ge=0)
-    """The block it was deployed in; before it are no events."""
+    """Block of the contract's deployment; there are no events before it."""
     finality: Literal["confirmations", "finalized"] = "confirmations"
-    """Or `finalized`: by the node's tag."""
+    """`confirmations`, or `finalized`: by the node's tag."""
     confirmations: int = Field(default=12, ge=0)
     """Blocks on top that make a block final."""
 
     # Database
     database_url: str = ""
-    """SQLAlchemy's, as `postgresql+psycopg://user@host/creneau`; without it SQLite in the data directory."""
+    """SQLAlchemy's URL, as `postgresql+psycopg://user@host/creneau`; without one, SQLite."""
     data_dir: Path = Path(".data")
-    """Where SQLite's file is."""
+    """Folder of SQLite's file."""
 
     # Requests
     host: str = "127.0.0.1"
@@ -90,63 +90,63 @@ class Settings(BaseSettings):
     cors_origins: str = ""
     """Other origins whose pages may ask, with spaces."""
     hsts_seconds: int = Field(default=0, ge=0)
-    """Behind TLS only: how long browsers insist on it."""
+    """Seconds for which browsers insist on TLS; behind TLS only."""
     address_limit: str = "600/minute"
     """Requests of an address, or `off`."""
     user_limit: str = "300/minute"
     """Requests of a user, or `off`."""
     user_write_limit: str = "60/minute"
-    """Those of a user that change something, or `off`."""
+    """Requests of a user that change something, or `off`."""
     max_body_bytes: int = Field(default=256 * 1024, gt=0)
-    """Of a request's body; larger is 413."""
+    """Largest body of a request; a larger one is 413."""
     max_header_bytes: int = Field(default=16 * 1024, gt=0)
-    """Of its headers."""
+    """Largest headers of a request."""
     max_connections: int = Field(default=2000, gt=0)
-    """At once; the others are answered 503."""
+    """Connections at once; further ones are answered 503."""
     keep_alive_seconds: int = Field(default=5, gt=0)
-    """Until an idle connection is closed."""
+    """Seconds until an idle connection is closed."""
     wait_seconds: float = Field(default=30, ge=0)
-    """How long a request waits for its block, before it is 202."""
+    """Seconds for which a request waits for its block, before it is answered 202."""
     log_format: Literal["console", "json"] = "console"
-    """Or `json`."""
+    """`console`, or `json`."""
 
     # Who is who
     jwt_secret: SecretStr | None = None
-    """Of the tokens (HS256), 32 characters at least."""
+    """Secret of the tokens (HS256), 32 characters at least."""
     jwt_secret_file: Path | None = None
-    """The file that has it."""
+    """File of that secret."""
     jwt_jwks_url: HttpUrl | None = None
-    """Where the tokens' public keys are; with it no secret counts."""
+    """Address of the tokens' public keys; with one, no secret counts."""
     jwt_algorithms: str = "RS256,ES256"
-    """Of those keys, with commas."""
+    """Algorithms of those keys, with commas."""
     jwks_seconds: float = Field(default=300, gt=0)
-    """Keys that are older are fetched again."""
+    """Seconds after which keys are fetched again."""
     jwks_pause_seconds: float = Field(default=30, ge=0)
-    """But no sooner than so long after the last time."""
+    """Seconds between two fetches, at least."""
     jwt_user_claim: str = "sub"
     """The claim that is the user's id."""
     jwt_audience: str | None = None
-    """What `aud` must be."""
+    """Required `aud` of a token."""
     jwt_issuer: str | None = None
-    """What `iss` must be."""
+    """Required `iss` of a token."""
     directory_url: HttpUrl | None = None
-    """Of the user service; without it the shim's own tables."""
+    """Address of the user service; without one, the service's own tables."""
     directory_token: SecretStr | None = None
-    """Bearer token that it wants."""
+    """Bearer token for the user service."""
     directory_token_file: Path | None = None
-    """The file that has it."""
+    """File of that token."""
     directory_timeout_seconds: float = Field(default=3, gt=0)
-    """Until it has failed."""
+    """Seconds until the user service has failed."""
     operators: str = ""
     """Ids of users who may read bookings and decide disputes, with commas."""
     time_zone: str = "Europe/Paris"
-    """Of annonces and requests that name none."""
+    """Time zone of listings and requests that name none."""
 
     # Keys
     mnemonic: SecretStr | None = None
-    """Of the custodial accounts."""
+    """Mnemonic of the custodial accounts."""
     mnemonic_file: Path | None = None
-    """The file that has it."""
+    """File of that mnemonic."""
     relayer: str = ""
     """Aliases of the Ape accounts that send and pay gas, with commas: one for each process."""
     relayer_mnemonic_index: str | int | None = None
@@ -156,81 +156,81 @@ class Settings(BaseSettings):
     arbiter_mnemonic_index: int | None = None
     """A development account instead; local network only."""
     lease_seconds: float = Field(default=5, gt=0)
-    """Without a sign of its process a relayer's key is taken over."""
+    """Seconds without a sign of its process until a relayer's key is taken over."""
 
     # Sending
     order_seconds: int = Field(default=600, ge=30)
-    """How long an order can be created, at least; up to twice that."""
+    """Seconds for which an order can be created, at least; at most twice that."""
     prepare_seconds: int = Field(default=600, ge=1)
-    """How long a prepared batch waits for its student's signature."""
+    """Seconds for which a prepared batch waits for its student's signature."""
     priority_fee_wei: int = Field(default=10**8, ge=0)
-    """Offered to the block's proposer, for a gas."""
+    """Offer to the block's proposer, for a unit of gas."""
     max_fee_wei: int = Field(default=500 * 10**9, gt=0)
-    """More is never offered for a gas."""
+    """Highest offer for a unit of gas."""
     max_cost_wei: int = Field(default=10**18, gt=0)
-    """Nor for a transaction."""
+    """Highest cost of a transaction."""
     max_daily_fee_wei: int = Field(default=10**19, gt=0)
-    """Nor in 24 hours."""
+    """Highest cost of 24 hours."""
     poll_seconds: float = Field(default=0.05, gt=0)
-    """Between looks for receipts."""
+    """Seconds between looks for receipts."""
     resend_seconds: float = Field(default=10, gt=0)
-    """Without a receipt the same bytes are sent again."""
+    """Seconds without a receipt until the same bytes are sent again."""
     bump_seconds: float = Field(default=30, gt=0)
-    """A transaction that no block takes offers more."""
+    """Seconds without a block until a transaction offers more."""
     keeper: bool = True
-    """Ends lessons that are due, at the relayer's expense."""
+    """End lessons that are due, at the relayer's expense."""
     keeper_seconds: float = Field(default=60, gt=0)
-    """Between looks for them."""
+    """Seconds between looks for lessons that are due."""
     keeper_retry_seconds: float = Field(default=3600, gt=0)
-    """Until one that failed is tried again."""
+    """Seconds until a lesson that failed is tried again."""
 
     # Reading
     follow_seconds: float = Field(default=1, gt=0)
-    """Between looks for new blocks."""
+    """Seconds between looks for new blocks."""
     follow_blocks: int = Field(default=2_000, ge=1)
     """Blocks whose events are asked for at once, at most."""
 
     # What is ready
     max_pending_seconds: int = 300
-    """A batch that waits longer is an alarm in `/readyz`."""
+    """Seconds after which a waiting batch is an alarm in `/readyz`."""
     max_head_age_seconds: int = 300
-    """A node whose newest block is older is not ready; not on the local network."""
+    """Seconds; a node whose newest block is older is not ready. Not on the local network."""
     max_view_lag_blocks: int = Field(default=50, ge=0)
     """A view further behind the chain is not ready."""
     min_relayer_balance_wei: int = Field(default=10**16, ge=0)
     """A relayer with less is not ready."""
     metrics_token: SecretStr | None = None
-    """Who shows it may read `/metrics`; without it: this machine only."""
+    """Bearer token that may read `/metrics`; without one: programs on this machine only."""
     metrics_token_file: Path | None = None
-    """The file that has it."""
+    """File of that token."""
 
     # Webhooks
     webhook_urls: str = ""
-    """Endpoints that are told what becomes of batches, with spaces; https on live networks."""
+    """Endpoints that are told the outcomes of batches, with spaces; https on live networks."""
     webhook_secret: SecretStr | None = None
-    """`whsec_` and 24 to 64 bytes in base64; or the new and the old one, with a space."""
+    """`whsec_` and 24 to 64 bytes in base64; or the new and the old secret, with a space."""
     webhook_secret_file: Path | None = None
-    """The file that has it."""
+    """File of that secret."""
     webhook_timeout_seconds: float = Field(default=5, gt=0)
-    """Until an attempt has failed."""
+    """Seconds until an attempt has failed."""
     webhook_retry_seconds: float = Field(default=5, gt=0)
-    """Until the second attempt; then four times that, and so on, six hours at most."""
+    """Seconds until the second attempt; then four times that, and so on, six hours at most."""
     webhook_attempts: int = Field(default=12, gt=0)
-    """Then the message is given up."""
+    """Attempts until the message is given up."""
 
     # The page
     public_origin: HttpUrl | None = None
-    """Of the page that users see: wallets are asked to sign for it. Without it host and port."""
+    """Origin of the page that users see: wallets sign for it. Without one, host and port."""
     explorer_url: str = ""
-    """Where the page links transactions: `/tx/<hash>` is added."""
+    """Address to which the page links transactions: `/tx/<hash>` is added."""
     sign_in_url: str = ""
-    """Where it sends who is not signed in; they come back with `#token=…`."""
+    """Address to which the page sends people to sign in; they come back with `#token=…`."""
     demo: bool = False
-    """Gives away the tokens of the demonstration's people; local network only."""
+    """Give away the tokens of the demonstration's people; local network only."""
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a network of somebody's own machine, where development values are fine."""
+        """True on a network of one's own machine, where development values are taken."""
         return self.chain_id in LOCAL_CHAINS
 
     @property
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @property
     def metrics_bearer(self) -> str:
-        """What a reader of the metrics has to show; empty: nothing, from this machine."""
+        """The token that a reader of the metrics has to show; empty: none, from this machine."""
         return _secret(self.metrics_token, self.metrics_token_file)
 
     @property
@@ -255,7 +255,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_secrets(self) -> list[str]:
-        """The keys that webhooks are signed with, each with all of them."""
+        """The keys of webhooks; each message is signed with all of them."""
         return _secret(self.webhook_secret, self.webhook_secret_file).split()
 
     @property
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
 
     @property
     def directory_bearer(self) -> str:
-        """The token that the shim shows to the user service; empty: none."""
+        """The token for the user service; empty: none."""
         return _secret(self.directory_token, self.directory_token_file)
 
     @property
@@ -314,7 +314,7 @@ class Settings(BaseSettings):
         return self
 
     def _check_webhooks(self) -> None:
-        """Raises `ValueError`. Whom the operator names is trusted, so an address may be a private one."""
+        """Raise `ValueError` unless webhooks can be sent. Operators may name private addresses."""
         schemes = ("https://", "http://") if self.is_local else ("https://",)
         if not all(url.startswith(schemes) for url in self.webhook_endpoints):
             raise ValueError("CRENEAU_WEBHOOK_URLS must be https, except on the local network")

@@ -52,7 +52,7 @@ class LessonAction:
         return "acknowledged" if self.action is None else ACTIONS[self.action].done
 
     def states(self) -> dict[int, LessonState]:
-        """The lessons as the contract leaves them, by place."""
+        """Return the lessons as the contract leaves them, by place."""
         after: dict[int, LessonState] = {}
         if self.action is not None:
             for place in self.todo or self.places:
@@ -68,7 +68,7 @@ class Actions:
     def __init__(
         self, chain: Chain, lessons: LessonQueries, signed_calls: SignedCalls, senders: Sequence[Sender]
     ) -> None:
-        """The second of the senders, if there is one, is the arbiter's."""
+        """Take the relayer's sender and, if there is one, the arbiter's as the second."""
         self._chain = chain
         self._lessons = lessons
         self._signed_calls = signed_calls
@@ -240,7 +240,7 @@ def _actors(action: Action) -> set[Role]:
 
 
 def _refusal(action: LessonAction, error: ContractError) -> Problem:
-    """The contract's error in words, with its lesson and its time."""
+    """Return the contract's error in words, with its lesson and its time."""
     place = getattr(error, "index", None)
     if isinstance(error, NotActor):
         return Problem(Code.NO_ARBITER)

@@ -356,12 +356,12 @@ def _is_of(earlier: EarlierOrder, parties: Parties, lessons: Sequence[Lesson]) -
 
 
 def key_reused() -> Problem:
-    """The refusal of an idempotency key that was used for another request."""
+    """Return the refusal of an idempotency key that was used for another request."""
     return Problem.of_field(Code.IDEMPOTENCY_KEY_REUSED, "Idempotency-Key")
 
 
 def hash_of(request: CreateBatchBookingData) -> str:
-    """The hash that two requests with one idempotency key have in common if they are the same."""
+    """Return the hash that tells whether two requests with one idempotency key are the same."""
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 

@@ -125,25 +125,25 @@ class Batch:
         return bool(self.booked >> place & 1)
 
     def amount(self, place: int) -> int:
-        """The price of the lesson at this place, in base units."""
+        """Return the price of the lesson at this place, in base units."""
         return lesson_amount(self.hourly_rate, self.lessons[place]["duration"])
 
     def slot(self, place: int) -> Slot:
-        """The time of the lesson at this place."""
+        """Return the time of the lesson at this place."""
         lesson = self.lessons[place]
         return Slot.of(lesson["start"], lesson["duration"])
 
     def lesson_state(self, place: int) -> LessonState:
-        """The state of the lesson at this place; if the projection has none yet, the one it begins with."""
+        """Return the state of the lesson at this place; if the projection has none yet, its first one."""
         begins = Status.CONFIRMED if self.instant and self.booked is not None else Status.PENDING
         return self.states.get(place) or LessonState(begins)
 
     def chain_id(self, place: int) -> str:
-        """The id on the chain of the lesson at this place: 0x hex of 32 bytes."""
+        """Return the id on the chain of the lesson at this place: 0x hex of 32 bytes."""
         return to_hex(booking_id(to_bytes32(self.id), place))
 
     def booking_id(self, place: int) -> str:
-        """The frontend's id of the lesson at this place."""
+        """Return the frontend's id of the lesson at this place."""
         return frontend_id(self.id, place)
 
 

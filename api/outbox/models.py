@@ -193,7 +193,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a call was not carried out. The code is None if each lesson has a reason of its own."""
+    """The reason for which a call was not carried out. Without a code, each lesson has its own reason."""
 
     code: Code | None = None
     detail: str | None = None

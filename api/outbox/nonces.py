@@ -43,7 +43,7 @@ _NOOP_GAS = 50_000  # A transfer takes 21,000; on some chains its data cost more
 
 @dataclass
 class Timing:
-    """This process's memory of a transaction that waits for a block."""
+    """The memory that one process has of a transaction that waits for a block."""
 
     since: float  # By the monotonic clock,
     block: int  # with this head.

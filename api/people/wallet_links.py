@@ -111,7 +111,7 @@ class WalletLinks:
 
 
 def _differs(message: str, issued: str) -> Problem:
-    """The refusal of a message that is not as it was issued, with the number of its first other line."""
+    """Return the refusal of a message that is not as it was issued, with its first other line's number."""
     lines = zip_longest(message.split("\n"), issued.split("\n"))
     place = next(place for place, (given, right) in enumerate(lines) if given != right)
     return Problem.of_field(_CODES.get(place, Code.WRONG_MESSAGE), "message", line=place + 1)

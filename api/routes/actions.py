@@ -1,4 +1,4 @@
-"""Routes that do something with lessons once they are booked."""
+"""The routes of actions on lessons once they are booked."""
 
 import functools
 from collections.abc import Callable
@@ -41,7 +41,7 @@ _METHODS = {Action.CONFIRM: "PATCH", Action.CANCEL: "PATCH", Action.COMPLETE: "P
 
 
 def _add(act: Action, method: str) -> None:
-    """Adds the routes of an act that is signed: on a lesson, on lessons of a batch, and what to sign."""
+    """Add the routes of an act that its actor signs: on a lesson, on lessons of a batch, and `prepare`."""
     name, done = act.capitalize(), DONE["en"][act]
 
     async def of_booking(
@@ -135,7 +135,7 @@ async def resolve_batch(
     data: BatchShare,
     prefer: Prefer = None,
 ) -> Response:
-    """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
+    """Split the money, as an operator. The arbiter's account, which the service has to have, sends it."""
     share = data.tutor_share_bps
     action = functools.partial(services.actions.of_batch, Action.RESOLVE, batch_id, data.lessons, user, share)
     return await _do(services, user, request_id, action, None, prefer)
@@ -155,7 +155,7 @@ async def resolve_booking(
     data: Share,
     prefer: Prefer = None,
 ) -> Response:
-    """An operator splits the money. The arbiter's account, which the shim has to have, sends it."""
+    """Split the money, as an operator. The arbiter's account, which the service has to have, sends it."""
     action = functools.partial(
         services.actions.of_booking, Action.RESOLVE, booking_id, user, data.tutor_share_bps
     )
@@ -177,9 +177,10 @@ async def confirm_outcome(
     data: OneBody,
     prefer: Prefer = None,
 ) -> Response:
-    """Held: the student completes it, the tutor's word is acknowledged and changes nothing.
+    """Tell the outcome of a lesson.
 
-    Not held: the student disputes it, or cancels it if it was never confirmed; the tutor cancels it.
+    Held: the student's word completes the lesson, the tutor's is acknowledged and changes nothing. Not held:
+    the student's word disputes it, or cancels it if it was never confirmed; the tutor's cancels it.
     """
     action = functools.partial(services.actions.of_outcome, booking_id, user, course_held)
     return await _do(services, user, request_id, action, data.signature, prefer)
@@ -213,7 +214,7 @@ async def settled(
     answer: Callable[[_Subject, Submission | None], models.Response],
     prefer: str | None,
 ) -> Response:
-    """Begins something, and answers when it is in a block; or that it is on its way."""
+    """Begin something, and respond once it is in a block or the wait is over (202)."""
     seconds = 0 if "respond-async" in (prefer or "").lower() else services.settings.wait_seconds
     for _ in range(_TRIES):
         subject, submission_id = await services.waiting.in_thread(begin)

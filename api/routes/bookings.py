@@ -1,4 +1,4 @@
-"""The routes under `/api/blockchain`."""
+"""The routes that book lessons for accounts that are kept here."""
 
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ async def create_batch_bookings(
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Books every lesson that can be booked, and answers when they are in a block."""
+    """Book every lesson that can be booked, and respond once they are in a block."""
     return await _book(request, services, student, request_id, data, idempotency_key, prefer)
 
 
@@ -59,7 +59,7 @@ async def create_booking(
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:
-    """A batch of one."""
+    """Book a batch of one."""
     return await _book(request, services, student, request_id, data.as_batch(), idempotency_key, prefer)
 
 
@@ -79,7 +79,7 @@ async def _book(
 
 
 async def outcome(request: Request, services: Services, batch_id: str, prefer: str | None) -> Response:
-    """What became of a batch that was accepted, once that is known or it took too long."""
+    """Return the response about an accepted batch, once it is settled or the wait is over."""
     asynchronous = "respond-async" in (prefer or "").lower()
     seconds = 0 if asynchronous else services.settings.wait_seconds
     await services.waiting.wait(batch_id, seconds)
@@ -94,7 +94,7 @@ async def outcome(request: Request, services: Services, batch_id: str, prefer: s
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001
-    """The names of these addresses are no ids."""
+    """Refuse to take the names of these addresses for ids."""
     raise HTTPException(405)
 
 

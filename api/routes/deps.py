@@ -1,4 +1,4 @@
-"""The dependencies of routes, typed: the service's parts, who asks, and what names the request."""
+"""The typed dependencies of routes: services, the user, the request's id, and common headers."""
 
 from typing import Annotated
 

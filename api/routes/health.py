@@ -1,4 +1,4 @@
-"""What operators ask of a running shim: whether it lives, is ready or why not, and its metrics."""
+"""The routes for operators: liveness, readiness and metrics."""
 
 import hmac
 import ipaddress
@@ -32,7 +32,7 @@ _ADVICE = frozenset({"pending"})  # An alarm, and no reason to turn requests awa
 
 @router.get("/livez", operation_id="livez", summary="The process answers", response_model=models.Alive)
 async def livez() -> Response:
-    """Asks nobody else."""
+    """Respond without asking anybody else."""
     return ExactResponse({"status": "ok"})
 
 
@@ -44,7 +44,7 @@ async def livez() -> Response:
     responses={503: {"model": models.Readiness, "description": "They can't; `checks` says why"}},
 )
 async def readyz(services: ServicesDep) -> Response:
-    """Asks database and node, and says of each what is right or wrong."""
+    """Check database and node, and say of each what is right or wrong."""
     checks = await anyio.to_thread.run_sync(readiness, services, limiter=services.spare)
     ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
     return ExactResponse(
@@ -63,7 +63,7 @@ async def readyz(services: ServicesDep) -> Response:
     },
 )
 async def read_metrics(request: Request, services: ServicesDep) -> Response:
-    """For programs on the same machine; with `CRENEAU_METRICS_TOKEN`, for who sends it as bearer."""
+    """Show the metrics to programs on the same machine or, if it is set, with `CRENEAU_METRICS_TOKEN`."""
     if not _may_read(request, request.headers.get("authorization", ""), services.settings.metrics_bearer):
         raise Problem(Code.METRICS_PRIVATE)
     page = await anyio.to_thread.run_sync(metrics.page, services.shared, limiter=services.spare)
@@ -82,7 +82,7 @@ def _may_read(request: Request, shown: str, wanted: str) -> bool:
 
 
 def readiness(services: Services) -> dict[str, Check]:
-    """What has to be right before requests can be served."""
+    """Return the checks that decide whether requests can be served."""
     return {**_database(services), **_node(services)}
 
 

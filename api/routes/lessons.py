@@ -1,4 +1,4 @@
-"""Routes that tell of lessons once they are booked: one, a batch, lists, sums."""
+"""The routes that read lessons once they are booked: one, a batch, lists, sums."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
     },
 )
 def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Response:
-    """State, transaction, bookings as they stand, and failures."""
+    """Show state, transaction, bookings as they stand, and failures."""
     batch, _ = services.lessons.batch(batch_id, user)
     return ExactResponse(models.BatchAnswer.from_batch(batch, services.chain.periods))
 
@@ -46,7 +46,7 @@ def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Re
 def get_bookings_of_user(
     services: ServicesDep, user: CurrentUser, user_id: UserId, selection: Selected
 ) -> Response:
-    """In order of time, a page at a time."""
+    """List lessons in order of time, a page at a time."""
     return _page(services, user, user_id, "student", selection)
 
 
@@ -62,7 +62,7 @@ def get_bookings_of_tutor(
     tutor_id: Annotated[Id, Path(alias="tutorId")],
     selection: Selected,
 ) -> Response:
-    """In order of time, a page at a time. The id is that of the user, or of the tutor's profile."""
+    """List lessons in order of time, a page at a time. The id is the user's or the profile's."""
     return _page(services, user, tutor_id, "tutor", selection)
 
 
@@ -76,7 +76,7 @@ def get_bookings_of_tutor(
     },
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
-    """A tutor's as a tutor, anybody else's as a student."""
+    """Sum up a tutor's lessons as a tutor, anybody else's as a student."""
     return ExactResponse(lesson_models.StatsAnswer.from_stats(services.lessons.stats(user, user_id)))
 
 
@@ -93,7 +93,7 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
     },
 )
 def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
-    """By the frontend's id, or by the one on the chain."""
+    """Find a lesson by the frontend's id, or by the one on the chain."""
     lesson, _ = services.lessons.booking(booking_id, user)
     return ExactResponse(lesson_models.BookingAnswer.from_lesson(lesson, services.chain.periods))
 

@@ -1,4 +1,4 @@
-"""Routes of what tutors offer: annonces, their publication, and calendars. Reading them needs no token."""
+"""The routes of listings, their publication, and calendars. Reading them needs no token."""
 
 from typing import Annotated
 
@@ -35,7 +35,7 @@ def get_calendar(
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
 ) -> Response:
-    """By the chain's calendar, which is what decides. The id is the user's or the profile's."""
+    """Read the chain's calendar, which decides. The id is the user's or the profile's."""
     return ExactResponse(
         lesson_models.CalendarAnswer.from_times(services.listings.calendar(tutor_id, from_, to))
     )
@@ -51,7 +51,7 @@ def get_calendar(
     },
 )
 def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
-    """Title, rate, time zone, tutor, and what of it is on the chain."""
+    """Show title, rate, time zone, tutor, and the rate on the chain."""
     return ExactResponse(lesson_models.AnnonceAnswer.from_details(services.listings.listing(annonce_id)))
 
 
@@ -73,7 +73,7 @@ async def publish_annonce(
     data: Wanted,
     prefer: Prefer = None,
 ) -> Response:
-    """By its tutor. Lessons that are booked already keep their terms."""
+    """Publish a listing, as its tutor. Lessons that are booked already keep their terms."""
     listings = services.listings
 
     def begin() -> tuple[Publication, str | None]:
@@ -98,7 +98,7 @@ async def publish_annonce(
 def prepare_publish(
     services: ServicesDep, user: CurrentUser, annonce_id: AnnonceId, data: Wanted
 ) -> Response:
-    """The signature is good until the annonce is published again."""
+    """Prepare a publication. The signature is good until the listing is published again."""
     publication = services.listings.publication(annonce_id, user, data)
     typed_data = services.listings.typed_data(publication)
     return ExactResponse(

@@ -1,4 +1,4 @@
-"""The booking page: what `npm run build` made of web/, and what it has to know about where it is."""
+"""The booking page: the files that `npm run build` made of web/, and the facts that it needs at run time."""
 
 from pathlib import Path
 from typing import Literal
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=Exact
 
 
 class Account(models.Response):
-    """Who is signed in, and what they can spend."""
+    """The account of the user who is signed in."""
 
     id: str = Field(description="Of the user.", examples=[requests.STUDENT])
     role: Literal["student", "tutor"] = Field(description="The role in lessons.")
@@ -55,7 +55,7 @@ class AccountAnswer(models.Answer):
     },
 )
 def get_account(services: ServicesDep, user: CurrentUser) -> Response:
-    """Role, wallet, and its balance of EDU."""
+    """Show role, wallet, and the wallet's balance of EDU."""
     found, chain = services.directory.user(user), services.chain
     if found is None:
         raise Problem(Code.UNKNOWN_USER)
@@ -75,7 +75,7 @@ def get_account(services: ServicesDep, user: CurrentUser) -> Response:
 
 
 class _Files(StaticFiles):
-    """The built files. Every address of the page is its one document, and browsers keep the rest for good."""
+    """The built files. Each address of the page is one document; browsers keep the other files for good."""
 
     def get_path(self, scope: Scope) -> str:
         path = super().get_path(scope)
@@ -88,7 +88,7 @@ class _Files(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Serves the page, if it was built, at its addresses; everything else stays the API's."""
+    """Serve the page, if it was built, at its addresses; everything else stays the API's."""
     app.include_router(router)
     if not DIST.is_dir():
         return
@@ -99,7 +99,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _about(request: Request) -> Response:
-    """What the page has to know before anybody signs in; on the demonstration's network also as whom to."""
+    """Return the facts that the page needs before anybody signs in; in the demonstration also its people."""
     services = services_of(request)
     settings, chain = services.settings, services.chain
     people = [(requests.STUDENT, "student"), (requests.TUTOR, "tutor")] if settings.demo else []

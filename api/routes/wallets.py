@@ -31,7 +31,7 @@ def prepare_batch_bookings(
     data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
     idempotency_key: Key = None,
 ) -> Response:
-    """Sends nothing. The same key and body get the same typed data again, until they expire."""
+    """Prepare a batch, and send nothing. The same key and body get the same typed data until they expire."""
     return ExactResponse(
         models.PreparedAnswer.from_request(services.prepared.prepare(student, data, idempotency_key))
     )
@@ -52,7 +52,7 @@ async def submit_batch_bookings(
     data: SubmitData,
     prefer: Prefer = None,
 ) -> Response:
-    """Books exactly what was prepared, and answers when it is in a block. Repeated it is the same batch."""
+    """Book exactly the prepared batch, and respond once it is in a block. A repeat is the same batch."""
     submit = services.prepared.submit
     batch = await services.waiting.in_thread(submit, student, batch_id, data, request_id)
     return await outcome(request, services, batch, prefer)
@@ -74,7 +74,7 @@ _WALLET: dict[int | str, dict[str, Any]] = {
     "/wallet", operation_id="getWallet", summary="The account that pays or is paid", responses=_WALLET
 )
 def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
-    """Kept for the user, or a wallet of his own."""
+    """Show the account: kept for the user, or a wallet of their own."""
     return _wallet(services.linking.user(user))
 
 
@@ -88,7 +88,7 @@ def get_wallet(services: ServicesDep, user: CurrentUser) -> Response:
     },
 )
 def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeData) -> Response:
-    """EIP-4361, good once and for ten minutes, in place of any message before it."""
+    """Issue a message (EIP-4361) that is good once and for ten minutes, and replaces any earlier one."""
     made = services.linking.challenge(user, data.address)
     return ExactResponse(models.ChallengeAnswer.from_message(made.message, made.nonce, made.expires_at))
 
@@ -100,7 +100,7 @@ def challenge_wallet(services: ServicesDep, user: CurrentUser, data: ChallengeDa
     responses=_WALLET | models.problems(409, 413, 422),
 )
 def link_wallet(services: ServicesDep, user: CurrentUser, data: LinkData) -> Response:
-    """Later bookings are the wallet's; earlier ones stay with the account that they name."""
+    """Link a wallet. Later bookings are the wallet's; earlier ones stay with the account that they name."""
     return _wallet(services.linking.link(user, data.message, data.signature))
 
 
@@ -111,5 +111,5 @@ def link_wallet(services: ServicesDep, user: CurrentUser, data: LinkData) -> Res
     responses=_WALLET | models.problems(409),
 )
 def unlink_wallet(services: ServicesDep, user: CurrentUser) -> Response:
-    """With the money that it still has."""
+    """Return to the kept account, with the money that is still there."""
     return _wallet(services.linking.unlink(user))

@@ -30,7 +30,7 @@ Sent = Literal["accepted", "signed", "submitted", "mined", "final"]
 
 
 class PreparedAct(Response):
-    """What a wallet has to sign for an act, as `eth_signTypedData_v4` takes it."""
+    """The typed data that a wallet signs for an act, as `eth_signTypedData_v4` takes them."""
 
     act: str
     batch_id: str
@@ -40,7 +40,7 @@ class PreparedAct(Response):
 
 
 class PreparedActAnswer(Answer):
-    """Nothing has happened yet."""
+    """An act that waits for its signature."""
 
     data: PreparedAct
 
@@ -59,7 +59,7 @@ class PreparedActAnswer(Answer):
 
 
 class Done(Response):
-    """What became of an act."""
+    """The outcome of an act."""
 
     act: Literal["confirm", "cancel", "complete", "dispute", "resolve", "acknowledge"]
     batch_id: str
@@ -126,7 +126,7 @@ def _is_none(value: object) -> bool:
 
 
 class Stats(Response):
-    """How many lessons stand where, and where their money is."""
+    """The number of lessons by status, and the sums of their prices."""
 
     user_id: str
     role: Literal["student", "tutor"]
@@ -171,7 +171,7 @@ class StatsAnswer(Answer):
 
 
 class Interval(Response):
-    """Half open: from `start` until just before `end`, both RFC 3339 in UTC."""
+    """A half-open interval: from `start` until just before `end`, both RFC 3339 in UTC."""
 
     start: str
     end: str
@@ -183,7 +183,7 @@ class Interval(Response):
 
 
 class AnnonceData(Response):
-    """What anybody may know of an annonce."""
+    """The public facts of a listing."""
 
     id: str
     tutor_id: str
@@ -201,7 +201,7 @@ class AnnonceData(Response):
 
     @classmethod
     def from_details(cls, details: ListingDetails, **more: object) -> Self:
-        """Build what is said of a listing."""
+        """Build the facts of a listing."""
         rate = details.published.hourly_rate
         published = to_wei(rate)
         return cls.model_validate(
@@ -223,7 +223,7 @@ class AnnonceData(Response):
 
 
 class AnnonceAnswer(Answer):
-    """An annonce."""
+    """A listing."""
 
     data: AnnonceData
 
@@ -234,7 +234,7 @@ class AnnonceAnswer(Answer):
 
 
 class Published(AnnonceData):
-    """An annonce after its publication."""
+    """A listing after its publication."""
 
     state: Sent
     transaction_hash: str | None = Field(description="Null if nothing was left to do.")
@@ -258,14 +258,14 @@ class PublishedAnswer(Answer):
 
 
 class PreparedListing(Response):
-    """What a wallet has to sign for a publication, as `eth_signTypedData_v4` takes it."""
+    """The typed data that a wallet signs for a publication, as `eth_signTypedData_v4` takes them."""
 
     signer: str
     typed_data: dict[str, Any]
 
 
 class PreparedListingAnswer(Answer):
-    """Nothing has happened yet."""
+    """A publication that waits for its signature."""
 
     data: PreparedListing
 
@@ -277,7 +277,7 @@ class PreparedListingAnswer(Answer):
 
 
 class Calendar(Response):
-    """When a tutor's time is taken."""
+    """The times of a tutor that are taken."""
 
     tutor_id: str
     from_: str = Field(alias="from")

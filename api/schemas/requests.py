@@ -1,4 +1,4 @@
-"""What is asked for, as the existing frontend asks. Field names and examples are the API's documentation."""
+"""The requests, as the existing frontend sends them. Field names and examples are the API's documentation."""
 
 import re
 from datetime import date, time
@@ -104,7 +104,7 @@ ANNONCE = "3f2b9c1e-5a7d-4c88-9e21-6b1f0a4d7c55"
 
 
 class Model(BaseModel):
-    """Its fields' names are the frontend's."""
+    """A model whose fields have the frontend's names."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
@@ -122,7 +122,7 @@ class SlotData(Model):
 
 
 class _Terms(Model):
-    tutor_id: Id = Field(description="Of the tutor's user, or of his profile.", examples=[TUTOR])
+    tutor_id: Id = Field(description="Of the tutor's user, or of the tutor's profile.", examples=[TUTOR])
     annonce_id: Id = Field(examples=[ANNONCE])
     description: Text | None = None
     student_notes: Text | None = None
@@ -144,7 +144,7 @@ class CreateBookingData(_Terms, SlotData):
     """One lesson."""
 
     def as_batch(self) -> CreateBatchBookingData:
-        """The same as a batch of one."""
+        """Return the request as a batch of one."""
         slot = SlotData.model_construct(
             date=self.date, time=self.time, amount=self.amount, duration=self.duration
         )
@@ -153,7 +153,7 @@ class CreateBookingData(_Terms, SlotData):
 
 
 class SubmitData(Model):
-    """What a wallet answered to `eth_signTypedData_v4`."""
+    """The signatures that a wallet gave to `eth_signTypedData_v4`."""
 
     signature: Signature = Field(
         description="Of the order: 65 bytes of an account, or what an ERC-1271 wallet takes."
@@ -168,7 +168,7 @@ class ChallengeData(Model):
 
 
 class LinkData(Model):
-    """The message of a challenge, to the letter, and what the wallet answered to `personal_sign`."""
+    """The message of a challenge, to the letter, and the wallet's signature by `personal_sign`."""
 
     message: str = Field(max_length=2000, description="As the challenge gave it.")
     signature: Signature
@@ -185,7 +185,7 @@ _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]
 
 
 def _rfc_3339(text: str) -> str:
-    """Refuses numbers, which Pydantic would take for seconds since 1970."""
+    """Refuse numbers, which Pydantic would take for seconds since 1970."""
     if not _RFC_3339.fullmatch(text):
         raise ValueError("a time looks like 2035-03-05T09:00:00Z")
     return text
@@ -195,13 +195,13 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
 class _Strict(Model):
-    """Takes no other fields: a misspelled `lessons` must not become all of them."""
+    """A model that takes no other fields: a misspelled `lessons` must not become all lessons."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ActData(_Strict):
-    """How an act is signed. Custodial accounts need nothing."""
+    """The signature of an act. Custodial accounts need none."""
 
     signature: Signature | None = Field(
         default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
@@ -209,7 +209,7 @@ class ActData(_Strict):
 
 
 class Lessons(_Strict):
-    """Which lessons of a batch."""
+    """A choice of lessons of a batch."""
 
     lessons: list[Annotated[str, Field(pattern=BOOKING_ID)]] | None = Field(
         default=None,
@@ -224,7 +224,7 @@ class BatchActData(ActData, Lessons):
 
 
 class Share(_Strict):
-    """How the arbiter splits."""
+    """The arbiter's split of a price."""
 
     tutor_share_bps: StrictInt = Field(
         ge=0,
@@ -235,11 +235,11 @@ class Share(_Strict):
 
 
 class BatchShare(Share, Lessons):
-    """The same for lessons of a batch."""
+    """The arbiter's split of the prices of lessons of a batch."""
 
 
 class Selection(Model):
-    """Which lessons, and how many at once."""
+    """A choice of lessons, and the size of a page."""
 
     status: list[BookingStatus] = Field(default=[], description="Those that stand so; several may be named.")
     from_: Moment | None = Field(default=None, alias="from", description="That begin then or later,")
@@ -252,7 +252,7 @@ class Selection(Model):
 
 
 class PublishData(Model):
-    """What is published of an annonce: its rate, which is the annonce's own, or nothing at all."""
+    """The terms to publish of a listing: its own rate, or none at all."""
 
     hourly_rate: TokenAmount | None = Field(
         default=None, description="Without it the annonce's; 0 withdraws it; nothing else is taken."

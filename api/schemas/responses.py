@@ -1,4 +1,4 @@
-"""What is answered, as the existing frontend knows it. Names and examples are its documentation."""
+"""The responses, as the existing frontend reads them; field names and examples document the API."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -22,7 +22,7 @@ class Response(Model):
 
 
 class Answer(Response):
-    """What every answer that is no refusal begins with."""
+    """The beginning of every response that is no refusal."""
 
     success: Literal[True]
     message: str
@@ -37,7 +37,7 @@ class Challenge(Response):
 
 
 class ChallengeAnswer(Answer):
-    """What to sign."""
+    """A message to sign."""
 
     data: Challenge
 
@@ -86,7 +86,7 @@ class Failure(Response):
 
 
 class Payment(Response):
-    """What somebody got out of the escrow."""
+    """A sum that student or tutor got out of the escrow."""
 
     to: Literal["student", "tutor"]
     user_id: str
@@ -109,7 +109,7 @@ class Payment(Response):
 
 
 class Possible(Response):
-    """Something that may be done with a lesson as it stands, from a first to a last second."""
+    """An act that a lesson allows as it stands, from a first to a last second."""
 
     act: Literal["confirm", "cancel", "complete", "dispute", "resolve"]
     by: Literal["student", "tutor", "arbiter", "anyone"]
@@ -118,7 +118,7 @@ class Possible(Response):
 
     @classmethod
     def from_window(cls, window: Window) -> Self:
-        """Build what may be done from the contract's rule."""
+        """Build the act from the contract's rule."""
         return cls.model_validate(
             {
                 "act": window.action,
@@ -158,7 +158,7 @@ class BookingData(Response):
 
     @classmethod
     def from_lesson(cls, lesson: BookedLesson, periods: Periods) -> Self:
-        """Build what is said of one lesson of a batch."""
+        """Build one lesson of a batch."""
         batch, place = lesson
         slot, asked = batch.slot(place), batch.lessons[place]
         state, booked, wei = batch.lesson_state(place), batch.booked is not None, batch.amount(place)
@@ -193,7 +193,7 @@ class BookingData(Response):
 
 
 class BatchData(Response):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     batch_id: str
     state: Literal["accepted", "signed", "submitted", "mined", "final", "rejected", "failed", "expired"]
@@ -266,7 +266,7 @@ class TypedData(Response):
 
 
 class PreparedData(Response):
-    """What to sign, until when, and what it will cost."""
+    """The typed data to sign, the last time to do so, and the price."""
 
     batch_id: str
     expires_at: str
@@ -280,7 +280,7 @@ class PreparedData(Response):
 
 
 class PreparedAnswer(Answer):
-    """Nothing is booked before it is signed and submitted."""
+    """A batch that waits for its signature."""
 
     data: PreparedData
 
@@ -351,7 +351,7 @@ class Readiness(Response):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of a route's refusals."""
+    """Return the documentation of a route's refusals."""
     return {status: {"description": "Refused", "model": Problem} for status in statuses}
 
 

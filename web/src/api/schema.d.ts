@@ -15,7 +15,7 @@ export interface paths {
         put?: never;
         /**
          * Book several lessons in one transaction
-         * @description Books every lesson that can be booked, and answers when they are in a block.
+         * @description Book every lesson that can be booked, and respond once they are in a block.
          */
         post: operations["createBatchBookings"];
         delete?: never;
@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Book one lesson
-         * @description A batch of one.
+         * @description Book a batch of one.
          */
         post: operations["createBooking"];
         delete?: never;
@@ -55,7 +55,7 @@ export interface paths {
         put?: never;
         /**
          * Check several lessons, and get what to sign for them
-         * @description Sends nothing. The same key and body get the same typed data again, until they expire.
+         * @description Prepare a batch, and send nothing. The same key and body get the same typed data until they expire.
          */
         post: operations["prepareBatchBookings"];
         delete?: never;
@@ -75,7 +75,7 @@ export interface paths {
         put?: never;
         /**
          * Book what was prepared, with the wallet's signatures
-         * @description Books exactly what was prepared, and answers when it is in a block. Repeated it is the same batch.
+         * @description Book exactly the prepared batch, and respond once it is in a block. A repeat is the same batch.
          */
         post: operations["submitBatchBookings"];
         delete?: never;
@@ -93,18 +93,18 @@ export interface paths {
         };
         /**
          * The account that pays or is paid
-         * @description Kept for the user, or a wallet of his own.
+         * @description Show the account: kept for the user, or a wallet of their own.
          */
         get: operations["getWallet"];
         /**
          * Link a wallet
-         * @description Later bookings are the wallet's; earlier ones stay with the account that they name.
+         * @description Link a wallet. Later bookings are the wallet's; earlier ones stay with the account that they name.
          */
         put: operations["linkWallet"];
         post?: never;
         /**
          * Go back to the account that is kept for the user
-         * @description With the money that it still has.
+         * @description Return to the kept account, with the money that is still there.
          */
         delete: operations["unlinkWallet"];
         options?: never;
@@ -123,7 +123,7 @@ export interface paths {
         put?: never;
         /**
          * Get a message that links a wallet once it is signed
-         * @description EIP-4361, good once and for ten minutes, in place of any message before it.
+         * @description Issue a message (EIP-4361) that is good once and for ten minutes, and replaces any earlier one.
          */
         post: operations["challengeWallet"];
         delete?: never;
@@ -141,7 +141,7 @@ export interface paths {
         };
         /**
          * What became of a batch
-         * @description State, transaction, bookings as they stand, and failures.
+         * @description Show state, transaction, bookings as they stand, and failures.
          */
         get: operations["getBatch"];
         put?: never;
@@ -161,7 +161,7 @@ export interface paths {
         };
         /**
          * A student's lessons
-         * @description In order of time, a page at a time.
+         * @description List lessons in order of time, a page at a time.
          */
         get: operations["getBookingsOfUser"];
         put?: never;
@@ -181,7 +181,7 @@ export interface paths {
         };
         /**
          * A tutor's lessons
-         * @description In order of time, a page at a time. The id is that of the user, or of the tutor's profile.
+         * @description List lessons in order of time, a page at a time. The id is the user's or the profile's.
          */
         get: operations["getBookingsOfTutor"];
         put?: never;
@@ -201,7 +201,7 @@ export interface paths {
         };
         /**
          * Counts and sums of a user's lessons
-         * @description A tutor's as a tutor, anybody else's as a student.
+         * @description Sum up a tutor's lessons as a tutor, anybody else's as a student.
          */
         get: operations["getStats"];
         put?: never;
@@ -221,7 +221,7 @@ export interface paths {
         };
         /**
          * One lesson
-         * @description By the frontend's id, or by the one on the chain.
+         * @description Find a lesson by the frontend's id, or by the one on the chain.
          */
         get: operations["getBooking"];
         put?: never;
@@ -563,7 +563,7 @@ export interface paths {
         put?: never;
         /**
          * Decide disputed lessons of a batch
-         * @description An operator splits the money. The arbiter's account, which the shim has to have, sends it.
+         * @description Split the money, as an operator. The arbiter's account, which the service has to have, sends it.
          */
         post: operations["resolveBatch"];
         delete?: never;
@@ -583,7 +583,7 @@ export interface paths {
         put?: never;
         /**
          * Decide a disputed lesson
-         * @description An operator splits the money. The arbiter's account, which the shim has to have, sends it.
+         * @description Split the money, as an operator. The arbiter's account, which the service has to have, sends it.
          */
         post: operations["resolveBooking"];
         delete?: never;
@@ -603,9 +603,10 @@ export interface paths {
         put?: never;
         /**
          * Say whether a lesson was held
-         * @description Held: the student completes it, the tutor's word is acknowledged and changes nothing.
+         * @description Tell the outcome of a lesson.
          *
-         *     Not held: the student disputes it, or cancels it if it was never confirmed; the tutor cancels it.
+         *     Held: the student's word completes the lesson, the tutor's is acknowledged and changes nothing. Not held:
+         *     the student's word disputes it, or cancels it if it was never confirmed; the tutor's cancels it.
          */
         post: operations["confirmOutcome"];
         delete?: never;
@@ -623,7 +624,7 @@ export interface paths {
         };
         /**
          * When a tutor's time is taken
-         * @description By the chain's calendar, which is what decides. The id is the user's or the profile's.
+         * @description Read the chain's calendar, which decides. The id is the user's or the profile's.
          */
         get: operations["getCalendar"];
         put?: never;
@@ -643,7 +644,7 @@ export interface paths {
         };
         /**
          * An annonce
-         * @description Title, rate, time zone, tutor, and what of it is on the chain.
+         * @description Show title, rate, time zone, tutor, and the rate on the chain.
          */
         get: operations["getAnnonce"];
         put?: never;
@@ -665,7 +666,7 @@ export interface paths {
         put?: never;
         /**
          * Put an annonce's rate on the chain
-         * @description By its tutor. Lessons that are booked already keep their terms.
+         * @description Publish a listing, as its tutor. Lessons that are booked already keep their terms.
          */
         post: operations["publishAnnonce"];
         delete?: never;
@@ -685,7 +686,7 @@ export interface paths {
         put?: never;
         /**
          * What a tutor's wallet signs to publish an annonce
-         * @description The signature is good until the annonce is published again.
+         * @description Prepare a publication. The signature is good until the listing is published again.
          */
         post: operations["preparePublish"];
         delete?: never;
@@ -703,7 +704,7 @@ export interface paths {
         };
         /**
          * The process answers
-         * @description Asks nobody else.
+         * @description Respond without asking anybody else.
          */
         get: operations["livez"];
         put?: never;
@@ -723,7 +724,7 @@ export interface paths {
         };
         /**
          * Requests can be served
-         * @description Asks database and node, and says of each what is right or wrong.
+         * @description Check database and node, and say of each what is right or wrong.
          */
         get: operations["readyz"];
         put?: never;
@@ -743,7 +744,7 @@ export interface paths {
         };
         /**
          * Prometheus metrics
-         * @description For programs on the same machine; with `CRENEAU_METRICS_TOKEN`, for who sends it as bearer.
+         * @description Show the metrics to programs on the same machine or, if it is set, with `CRENEAU_METRICS_TOKEN`.
          */
         get: operations["metrics"];
         put?: never;
@@ -763,7 +764,7 @@ export interface paths {
         };
         /**
          * Who is signed in
-         * @description Role, wallet, and its balance of EDU.
+         * @description Show role, wallet, and the wallet's balance of EDU.
          */
         get: operations["getAccount"];
         put?: never;
@@ -780,7 +781,7 @@ export interface components {
     schemas: {
         /**
          * Account
-         * @description Who is signed in, and what they can spend.
+         * @description The account of the user who is signed in.
          */
         Account: {
             /**
@@ -834,7 +835,7 @@ export interface components {
         };
         /**
          * ActData
-         * @description How an act is signed. Custodial accounts need nothing.
+         * @description The signature of an act. Custodial accounts need none.
          */
         ActData: {
             /**
@@ -857,7 +858,7 @@ export interface components {
         };
         /**
          * AnnonceAnswer
-         * @description An annonce.
+         * @description A listing.
          */
         AnnonceAnswer: {
             /**
@@ -876,7 +877,7 @@ export interface components {
         };
         /**
          * AnnonceData
-         * @description What anybody may know of an annonce.
+         * @description The public facts of a listing.
          */
         AnnonceData: {
             /**
@@ -971,7 +972,7 @@ export interface components {
         };
         /**
          * BatchData
-         * @description What became of a batch.
+         * @description The outcome of a batch.
          */
         BatchData: {
             /**
@@ -1039,7 +1040,7 @@ export interface components {
         };
         /**
          * BatchShare
-         * @description The same for lessons of a batch.
+         * @description The arbiter's split of the prices of lessons of a batch.
          */
         BatchShare: {
             /**
@@ -1215,7 +1216,7 @@ export interface components {
         };
         /**
          * Calendar
-         * @description When a tutor's time is taken.
+         * @description The times of a tutor that are taken.
          */
         Calendar: {
             /**
@@ -1281,7 +1282,7 @@ export interface components {
         };
         /**
          * ChallengeAnswer
-         * @description What to sign.
+         * @description A message to sign.
          */
         ChallengeAnswer: {
             /**
@@ -1336,7 +1337,7 @@ export interface components {
         CreateBatchBookingData: {
             /**
              * Tutorid
-             * @description Of the tutor's user, or of his profile.
+             * @description Of the tutor's user, or of the tutor's profile.
              * @example d085706f-9304-4011-a28a-08fd871afe4f
              */
             tutorId: string;
@@ -1406,7 +1407,7 @@ export interface components {
             duration: number;
             /**
              * Tutorid
-             * @description Of the tutor's user, or of his profile.
+             * @description Of the tutor's user, or of the tutor's profile.
              * @example d085706f-9304-4011-a28a-08fd871afe4f
              */
             tutorId: string;
@@ -1435,7 +1436,7 @@ export interface components {
         };
         /**
          * Done
-         * @description What became of an act.
+         * @description The outcome of an act.
          */
         Done: {
             /**
@@ -1542,7 +1543,7 @@ export interface components {
         };
         /**
          * Interval
-         * @description Half open: from `start` until just before `end`, both RFC 3339 in UTC.
+         * @description A half-open interval: from `start` until just before `end`, both RFC 3339 in UTC.
          */
         Interval: {
             /**
@@ -1558,7 +1559,7 @@ export interface components {
         };
         /**
          * Lessons
-         * @description Which lessons of a batch.
+         * @description A choice of lessons of a batch.
          */
         Lessons: {
             /**
@@ -1569,7 +1570,7 @@ export interface components {
         };
         /**
          * LinkData
-         * @description The message of a challenge, to the letter, and what the wallet answered to `personal_sign`.
+         * @description The message of a challenge, to the letter, and the wallet's signature by `personal_sign`.
          */
         LinkData: {
             /**
@@ -1585,7 +1586,7 @@ export interface components {
         };
         /**
          * Payment
-         * @description What somebody got out of the escrow.
+         * @description A sum that student or tutor got out of the escrow.
          */
         Payment: {
             /**
@@ -1612,7 +1613,7 @@ export interface components {
         };
         /**
          * Possible
-         * @description Something that may be done with a lesson as it stands, from a first to a last second.
+         * @description An act that a lesson allows as it stands, from a first to a last second.
          */
         Possible: {
             /**
@@ -1640,7 +1641,7 @@ export interface components {
         };
         /**
          * PreparedAct
-         * @description What a wallet has to sign for an act, as `eth_signTypedData_v4` takes it.
+         * @description The typed data that a wallet signs for an act, as `eth_signTypedData_v4` takes them.
          */
         PreparedAct: {
             /**
@@ -1673,7 +1674,7 @@ export interface components {
         };
         /**
          * PreparedActAnswer
-         * @description Nothing has happened yet.
+         * @description An act that waits for its signature.
          */
         PreparedActAnswer: {
             /**
@@ -1692,7 +1693,7 @@ export interface components {
         };
         /**
          * PreparedAnswer
-         * @description Nothing is booked before it is signed and submitted.
+         * @description A batch that waits for its signature.
          */
         PreparedAnswer: {
             /**
@@ -1711,7 +1712,7 @@ export interface components {
         };
         /**
          * PreparedData
-         * @description What to sign, until when, and what it will cost.
+         * @description The typed data to sign, the last time to do so, and the price.
          */
         PreparedData: {
             /**
@@ -1755,7 +1756,7 @@ export interface components {
         };
         /**
          * PreparedListing
-         * @description What a wallet has to sign for a publication, as `eth_signTypedData_v4` takes it.
+         * @description The typed data that a wallet signs for a publication, as `eth_signTypedData_v4` takes them.
          */
         PreparedListing: {
             /**
@@ -1773,7 +1774,7 @@ export interface components {
         };
         /**
          * PreparedListingAnswer
-         * @description Nothing has happened yet.
+         * @description A publication that waits for its signature.
          */
         PreparedListingAnswer: {
             /**
@@ -1850,7 +1851,7 @@ export interface components {
         };
         /**
          * PublishData
-         * @description What is published of an annonce: its rate, which is the annonce's own, or nothing at all.
+         * @description The terms to publish of a listing: its own rate, or none at all.
          */
         PublishData: {
             /**
@@ -1871,7 +1872,7 @@ export interface components {
         };
         /**
          * Published
-         * @description An annonce after its publication.
+         * @description A listing after its publication.
          */
         Published: {
             /**
@@ -1981,7 +1982,7 @@ export interface components {
         };
         /**
          * Share
-         * @description How the arbiter splits.
+         * @description The arbiter's split of a price.
          */
         Share: {
             /**
@@ -2050,7 +2051,7 @@ export interface components {
         };
         /**
          * Stats
-         * @description How many lessons stand where, and where their money is.
+         * @description The number of lessons by status, and the sums of their prices.
          */
         Stats: {
             /**
@@ -2138,7 +2139,7 @@ export interface components {
         };
         /**
          * SubmitData
-         * @description What a wallet answered to `eth_signTypedData_v4`.
+         * @description The signatures that a wallet gave to `eth_signTypedData_v4`.
          */
         SubmitData: {
             /**
