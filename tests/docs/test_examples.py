@@ -34,6 +34,7 @@ NOT_RUN = {
     "asks": "the command asks for a passphrase",
     "container": "needs a container engine",
     "live": "sends to a live network",
+    "long": "is what CI runs",
 }
 ELSEWHERE = {
     ("README.md", "From the console"): "tests/sdk/test_console.py",
