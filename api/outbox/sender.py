@@ -208,9 +208,8 @@ class Sender(Worker):
                 # A calendar word that is emptied meanwhile costs more to write than the estimate says.
                 passed.append(Passed(each, int(estimate, 16) * 5 // 4 + 25_000))
             elif estimate.is_revert:
-                outcomes.append(
-                    Outcome(each.submission, error=decode_revert(estimate.data or b"", self._chain.currency))
-                )
+                error = decode_revert(estimate.data or b"", self._chain.currency)
+                outcomes.append(Outcome(each.submission, error=error))
             else:
                 log.warning("preflight failed", submission_id=each.submission.id, reason=estimate.message)
         self._settle([*rejected, *self._handlers.classify(outcomes).values()])
