@@ -6,7 +6,7 @@ tokens; `currency` is the token that they are shown in.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -22,12 +22,15 @@ from creneau.types import Address, Bytes32, Timestamp, TokenAmount
 class Listing(NamedTuple):
     """A tutor's offer as the contract knows it.
 
-    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; `nonce` is how
-    often it was published, and what the next publication's signature must carry.
+    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; a lesson starts
+    from `min_notice` to `horizon` after its booking, a horizon of zero setting no limit; `nonce` is how often
+    it was published, and what the next publication's signature must carry.
     """
 
     hourly_rate: Decimal
     instant: bool
+    min_notice: timedelta
+    horizon: timedelta
     nonce: int
     currency: Token = Token()
 
