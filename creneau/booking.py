@@ -22,9 +22,9 @@ from creneau.types import Address, Bytes32, Timestamp, TokenAmount
 class Listing(NamedTuple):
     """A tutor's offer as the contract knows it.
 
-    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; a lesson starts
-    from `min_notice` to `horizon` after its booking, a horizon of zero setting no limit; `nonce` is how often
-    it was published, and what the next publication's signature must carry.
+    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; lessons start
+    from `min_notice` to `horizon` after their booking, a horizon of zero setting no limit; `nonce` is how
+    often it was published, and what the next publication's signature must carry.
     """
 
     hourly_rate: Decimal

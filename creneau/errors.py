@@ -171,9 +171,7 @@ def _error(name: str, base: type[_Base], sentence: str) -> type[_Base]:
 
 # --- The escrow's ---
 
-StudentIsTutor = _error(
-    "StudentIsTutor", ContractError, "{account} can't book paid lessons with itself."
-)
+StudentIsTutor = _error("StudentIsTutor", ContractError, "{account} can't book paid lessons with itself.")
 SignatureExpired = _error(
     "SignatureExpired",
     ContractError,

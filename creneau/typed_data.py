@@ -123,7 +123,8 @@ def listing_typed_data(
 ) -> dict[str, Any]:
     """Return the message that a tutor signs to have a listing published.
 
-    `min_notice` and `horizon` are in seconds, `deadline` in unix seconds; `nonce` is the listing's present one.
+    `min_notice` and `horizon` are in seconds, `deadline` is in unix seconds; `nonce` is the listing's present
+    one.
     """
     terms = (hourly_rate_wei, instant, min_notice, horizon, nonce, deadline)
     return _typed_data(domain.typed_data(), "Listing", (to_address(tutor), to_bytes32(listing), *terms))

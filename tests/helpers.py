@@ -20,9 +20,9 @@ from eth_utils.crypto import keccak
 from ethpm_types.abi import ABIType, ErrorABI, EventABI, MethodABI
 from waiting import PATIENCE
 
+from creneau.abi import decode, encode
 from creneau.order import Order, Permit
 from creneau.typed_data import Domain, listing_typed_data, permit_typed_data
-from creneau.abi import decode, encode
 
 Account: TypeAlias = AccountAPI
 Contract: TypeAlias = ContractInstance

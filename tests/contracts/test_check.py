@@ -161,7 +161,7 @@ def bounds(now: int, limits: tuple[int, int]) -> tuple[int, int]:
 def refusal(
     order: Order, verdicts: list[tuple[SlotCode, int]], now: int, limits: tuple[int, int]
 ) -> tuple[str, dict[str, int]] | None:
-    """The error that refuses the whole order: what is wrong with a slot by itself comes before the calendar."""
+    """The error that refuses the order: what is wrong with a slot by itself comes before the calendar."""
     earliest, latest = bounds(now, limits)
     named = {
         IN_PAST: ("SlotInPast", lambda one, _: {"start": one.start_unix, "timestamp": now}),

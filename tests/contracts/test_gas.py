@@ -153,7 +153,7 @@ def students(market: Market) -> list[LocalAccount]:
 
 
 def twenty(market: Market) -> tuple[list[Order], list[bytes]]:
-    """A batch of ten lessons for each student, two batches to a calendar word, and the calls that create them."""
+    """A batch of ten lessons for each student, two to a calendar word, and the calls that create them."""
     for page in range(10):  # the tutor's words are in use
         market.book(market.order(slot(250, 15, PAGE + page), salt=keccak(text=f"before {page}")))
     orders, calls = [], []

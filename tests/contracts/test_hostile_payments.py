@@ -1,4 +1,4 @@
-"""Tokens that misbehave when the escrow pays: what they refuse waits for its receiver, and holds up nobody."""
+"""Tokens that misbehave when the escrow pays: what they refuse waits for its receiver, nobody else."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def done_with_credit(
     paid = dict(zip((order.tutor, order.student), payments(act, order, lessons, share), strict=True))
     blocked = {account for account in paid if paid[account] and call(market.token.blocked, account)}
     had = {account: market.balance(account) for account in paid}
-    credits = {account: call(market.escrow.credits, account) for account in paid}
+    credit = {account: call(market.escrow.credits, account) for account in paid}
     calendar, held = market.calendar(order.tutor), market.balance(market.escrow)
 
     receipt = do(market, act, order, lessons, by, **how)
@@ -69,7 +69,7 @@ def done_with_credit(
     assert receipt.events == expected
     for account, amount in paid.items():
         refused = amount if account in blocked else 0
-        assert call(market.escrow.credits, account) == credits[account] + refused
+        assert call(market.escrow.credits, account) == credit[account] + refused
         assert market.balance(account) == had[account] + amount - refused
     assert market.balance(market.escrow) == held - sum(
         paid[account] for account in paid if account not in blocked

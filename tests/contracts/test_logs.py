@@ -13,7 +13,7 @@ from tokens import funded_market_in
 
 from creneau.lifecycle import Status
 
-# Written out here, as an indexer that has never seen the project's ABI would take them from its documentation.
+# Written out here, as by an indexer that has never seen the project's ABI.
 CREATED = (
     "BookingsCreated(bytes32,address,address,bytes32,uint96,uint8,uint40,bytes32,bytes,uint40,bool,uint256)"
 )
@@ -144,7 +144,9 @@ def live_through_everything(market: Market) -> None:
     calls = [
         calldata(market.escrow.complete, instant, 0b1, student, FOREVER, b""),
         calldata(market.escrow.complete, instant, 0b1, student, FOREVER, b""),
-        calldata(market.escrow.confirm, again, 0b1, FOREVER, sign_action(market, "confirm", again, 0b1, tutor)),
+        calldata(
+            market.escrow.confirm, again, 0b1, FOREVER, sign_action(market, "confirm", again, 0b1, tutor)
+        ),
     ]
     receipt = send(market.escrow.tryMulticall, calls, sender=student)
     assert [event.name for event in receipt.events].count("CallFailed") == 1

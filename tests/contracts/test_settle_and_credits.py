@@ -58,7 +58,9 @@ def test_anybody_sends_what_both_signed(market: Market) -> None:
 def test_nobody_settles_on_other_terms(market: Market, change: str) -> None:
     order = booked(market)
     signed: dict[str, Any] = {"share": 4_000, "lessons": ALL, "deadline": DEADLINE}
-    other = sign_action(market, "settle", order, account=market.tutor, **signed | {change: signed[change] - 1})
+    other = sign_action(
+        market, "settle", order, account=market.tutor, **signed | {change: signed[change] - 1}
+    )
     terms = signed | {"other": other}
     with reverts("NotActor", actor=market.tutor, sender=market.student):
         do(market, "settle", order, by=market.student, **terms)
@@ -330,7 +332,7 @@ def test_try_multicall_goes_on_where_a_call_fails(market: Market) -> None:
 
 
 def test_forty_short_lessons_are_completed_together(market: Market) -> None:
-    """40 lessons of a quarter of an hour at one base unit: one act when the last is due, for less than the booking."""
+    """40 quarters of an hour at one base unit each: one act when the last is due, at half the booking's gas."""
     slots = [slot(place, 15) for place in range(40)]
     market.publish(4, instant=True)
     order = market.order(*slots, rate=4)

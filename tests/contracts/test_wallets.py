@@ -1,4 +1,4 @@
-"""Accounts with code: contract wallets of every manner (ERC-1271), and accounts that delegate to code (EIP-7702)."""
+"""Accounts with code: contract wallets of every manner (ERC-1271), and delegated accounts (EIP-7702)."""
 
 from collections.abc import Callable
 from typing import Any
