@@ -25,7 +25,7 @@ OWN_WAYS = {Status.PENDING: ("cancel", "student"), Status.CONFIRMED: ("complete"
 """How whoever gets the money ends it, by a signature; of a dispute both get a part, and nobody signs."""
 
 FIRST = {
-    Status.PENDING: slot(0, page=PAGE + 1).start_unix,
+    Status.PENDING: slot(8, page=PAGE + 1).start_unix,
     Status.CONFIRMED: end_of(slot(16, page=PAGE + 1)) + REVIEW + 1,
     Status.DISPUTED: end_of(slot(0)) + REVIEW + ARBITRATION + 1,
 }
