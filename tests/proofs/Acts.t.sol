@@ -12,7 +12,7 @@ import {Proof} from "./Proof.sol";
 ///   and the escrow's balance changes as what it owes does.
 /// - `cancel` frees the time of exactly these lessons; no other act touches the calendar, and none any other word of
 ///   anybody's.
-/// And each entry of the table is possible (`check_…_is_possible`): no proof passes on a contract that can do nothing.
+/// And each entry of the table is possible (`check_possible_…`): no proof passes on a contract that can do nothing.
 ///
 /// The actor is the sender here; `Consent` has the signatures. Where money moves, the lessons are two fixed ones (clock,
 /// rate and share are free); those of `confirm` and `dispute` start and last as they like.
@@ -149,7 +149,7 @@ contract Acts is Proof {
 
     /// @notice By both, of whom one sends it, which `Consent` has. Here both parties are one account that sends: a tutor's
     /// own time, which is worth nothing, ends as agreed.
-    function check_settle_of_own_time_is_possible() external {
+    function check_possible_settle_of_own_time() external {
         Order memory order = _order();
         order.student = TUTOR;
         order.hourlyRate = 0;
@@ -161,13 +161,13 @@ contract Acts is Proof {
 
     /* WHAT CAN BE DONE IS POSSIBLE: each entry of the table, by its actor, in its time */
 
-    function check_confirm_is_possible() external {
+    function check_possible_confirm() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_both(_within(lessons, b.state.pending), block.timestamp < _start(order.slots[0])));
         assert(_act(TUTOR, abi.encodeCall(escrow.confirm, (order, lessons, 0, ""))));
     }
 
-    function check_dispute_is_possible() external {
+    function check_possible_dispute() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_within(lessons, b.state.confirmed));
         vm.assume(block.timestamp >= _start(order.slots[1])); // the later one
@@ -175,26 +175,26 @@ contract Acts is Proof {
         assert(_act(STUDENT, abi.encodeCall(escrow.dispute, (order, lessons, 0, ""))));
     }
 
-    function check_cancel_by_student_is_possible() external {
+    function check_possible_cancel_by_student() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         bool early = block.timestamp + cancelWindow <= _start(order.slots[0]);
         vm.assume(_either(_within(lessons, b.state.pending), _both(early, _within(lessons, b.state.confirmed))));
         assert(_act(STUDENT, abi.encodeCall(escrow.cancel, (order, lessons, STUDENT, 0, ""))));
     }
 
-    function check_cancel_by_tutor_is_possible() external {
+    function check_possible_cancel_by_tutor() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_within(lessons, _live(b.state)));
         assert(_act(TUTOR, abi.encodeCall(escrow.cancel, (order, lessons, TUTOR, 0, ""))));
     }
 
-    function check_complete_by_student_is_possible() external {
+    function check_possible_complete_by_student() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_within(lessons, _live(b.state)));
         assert(_act(STUDENT, abi.encodeCall(escrow.complete, (order, lessons, STUDENT, 0, ""))));
     }
 
-    function check_resolve_by_arbiter_is_possible() external {
+    function check_possible_resolve_by_arbiter() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         address sender = escrow.arbiter();
         vm.assume(_both(sender != STUDENT, sender != TUTOR));
@@ -205,14 +205,14 @@ contract Acts is Proof {
 
     /* NO MONEY IS STUCK: from every live status anyone, with time, ends it */
 
-    function check_refund_of_pending_by_anyone_is_possible() external {
+    function check_possible_refund_of_pending_by_anyone() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_both(_within(lessons, b.state.pending), block.timestamp >= _start(order.slots[1])));
         address anyone = svm.createAddress("anyone");
         assert(_act(anyone, abi.encodeCall(escrow.cancel, (order, lessons, anyone, 0, ""))));
     }
 
-    function check_payment_of_confirmed_by_anyone_is_possible() external {
+    function check_possible_payment_of_confirmed_by_anyone() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_within(lessons, b.state.confirmed));
         vm.assume(block.timestamp > _end(order.slots[1]) + reviewPeriod);
@@ -220,7 +220,7 @@ contract Acts is Proof {
         assert(_act(anyone, abi.encodeCall(escrow.complete, (order, lessons, anyone, 0, ""))));
     }
 
-    function check_split_of_disputed_by_anyone_is_possible() external {
+    function check_possible_split_of_disputed_by_anyone() external {
         (Order memory order, uint40 lessons, Before memory b) = _one();
         vm.assume(_within(lessons, b.state.disputed));
         vm.assume(block.timestamp > _end(order.slots[1]) + reviewPeriod + arbitrationPeriod);

@@ -116,7 +116,7 @@ contract Creation is Proof {
 
     /// @notice A creation whose every rule is kept succeeds: no proof above passes on a contract in which nothing can be
     /// booked.
-    function check_creation_is_possible() external {
+    function check_possible_creation() external {
         Order memory order = _order();
         vm.assume(escrow.batches(escrow.batchOf(order)).createdAt == 0);
         Listing memory listing = escrow.listings(TUTOR, order.listing);
@@ -131,7 +131,7 @@ contract Creation is Proof {
     }
 
     /// @notice And so does the blocking of a tutor's own time, which costs nothing and needs no listing.
-    function check_own_time_is_possible_and_free() external {
+    function check_possible_own_time_for_nothing() external {
         Order memory order = _order();
         (order.student, order.hourlyRate) = (TUTOR, 0);
         vm.assume(escrow.batches(escrow.batchOf(order)).createdAt == 0);
