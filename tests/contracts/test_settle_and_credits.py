@@ -332,7 +332,7 @@ def test_try_multicall_goes_on_where_a_call_fails(market: Market) -> None:
 
 
 def test_forty_short_lessons_are_completed_together(market: Market) -> None:
-    """40 quarters of an hour at one base unit each: one act when the last is due, at half the booking's gas."""
+    """40 quarters of an hour at a base unit each: one act when the last is due, for half the gas."""
     slots = [slot(place, 15) for place in range(40)]
     market.publish(4, instant=True)
     order = market.order(*slots, rate=4)

@@ -20,7 +20,11 @@ BREAKS = [
     ("_pay(order.tutor, amount);", "_pay(order.tutor, amount + 1);", ["complete_by_student"]),
     ("AFTER_REVIEW << CONFIRMED;", "ONCE_BEGUN   << CONFIRMED;", ["complete_by_anyone"]),
     ("(since, until) = (start, end + reviewPeriod)", "since = start", ["dispute_by_student"]),
-    ("studentAmount += amount - share;", "studentAmount += amount;", ["resolve_by_anyone"]),
+    (
+        "emit BookingsResolved(",
+        "++studentAmount; emit BookingsResolved(",
+        ["resolve_by_anyone"],
+    ),
     ("msg.sender == owner() &&", "", ["resolve_by_anyone"]),
     (
         "uint256 refund = _free(order, lessons);",

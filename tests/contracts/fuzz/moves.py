@@ -373,7 +373,7 @@ class Moves:
         )
 
     def settle(self, order: Order, lessons: set[int]) -> Move:
-        """One party sends what the other signed, or anybody what both did; at times one did not, or otherwise."""
+        """One party sends what the other signed, or anybody what both did; at times one did not."""
         share, deadline, number = self.pick(SHARES), self._deadline(), bitmap(lessons)
         digest = self.world.domains[self.which].settle
         parties = (order.student, order.tutor)

@@ -139,7 +139,7 @@ class World:
         )
 
     def anyone_ends_it(self, which: int, state: State) -> None:
-        """6. Money is never stuck: from every live status anyone, with time, ends it, whomever the token pays.
+        """6. Money is never stuck: from every live status anyone, with time, ends it, whoever is paid.
 
         When all is over, a relayer acts once for each batch's lessons in one status; each party gets exactly
         its part, as money or as a credit, and nothing is left in the escrow but the credits.
