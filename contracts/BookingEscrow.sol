@@ -11,17 +11,8 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 
-import {
-    Batch,
-    CallResult,
-    IBookingEscrow,
-    Listing,
-    Order,
-    Permit,
-    Slot,
-    SlotCode,
-    Status
-} from "./interfaces/IBookingEscrow.sol";
+import {Batch, CallResult, IBookingEscrow, Listing} from "./interfaces/IBookingEscrow.sol";
+import {Order, Permit, Slot, SlotCode, Status} from "./interfaces/IBookingEscrow.sol";
 import {Slots} from "./Slots.sol";
 
 // What slither reports here is meant: lessons begin and end by block time, on which the seconds that a proposer can shift
@@ -38,7 +29,6 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
 
     uint256 private constant MAX_SLOTS = 40;
     uint256 private constant MAX_PERIOD = 365 days;
-    uint256 private constant BPS = 10_000;
     uint256 private constant NO_PAGE = type(uint256).max;
 
     /// @dev Times a set of lessons: that set in each status in which its money is in the escrow.
@@ -133,7 +123,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
     }
 
     function _share(uint256 actual) private pure returns (uint256) {
-        require(actual <= BPS, ShareTooLarge(actual, BPS));
+        require(actual <= Slots.BPS, ShareTooLarge(actual, Slots.BPS));
         return actual;
     }
 
@@ -242,7 +232,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         (packed, bad) = slots.pack((earliest + Slots.QUARTER - 1) / Slots.QUARTER, latest / Slots.QUARTER);
         if (!bad) return packed;
         for (uint256 i; i < slots.length; ++i) {
-            (SlotCode code, uint256 start, uint256 length) = _codeAlone(slots[i], earliest, latest);
+            (SlotCode code, uint256 start, uint256 length) = Slots.check(slots[i], earliest, latest);
             require(code != SlotCode.InPast, SlotInPast(i, start, block.timestamp));
             require(code != SlotCode.TooSoon, SlotTooSoon(i, start, earliest));
             require(code != SlotCode.TooFar, SlotTooFar(i, start, latest));
@@ -254,20 +244,6 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
 
     function _requireCount(uint256 count) private pure {
         require(count != 0 && count <= MAX_SLOTS, SlotCount(count, MAX_SLOTS));
-    }
-
-    /// @dev What is wrong with a slot by itself; its start in seconds, its length in quarters. Reading it as Solidity does,
-    /// this reverts on a word with more bits than a slot has.
-    function _codeAlone(Slot slot, uint256 earliest, uint256 latest)
-        private
-        view
-        returns (SlotCode code, uint256 start, uint256 length)
-    {
-        (start, length) = ((Slot.unwrap(slot) >> 8) * Slots.QUARTER, Slot.unwrap(slot) & 0xff);
-        if (start <= block.timestamp) code = SlotCode.InPast;
-        else if (start < earliest) code = SlotCode.TooSoon;
-        else if (start > latest) code = SlotCode.TooFar;
-        else if (!Slots.isLength(length)) code = SlotCode.Duration;
     }
 
     /// @dev Marks the slots in the tutor's calendar. If they come in order of time, each word is read and written once.
@@ -373,7 +349,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         uint256 row = by == order.student ? COMPLETE_BY_STUDENT : COMPLETE_BY_ANYONE;
 
         _move(order.slots, batch, state, lessons, row, Status.Completed);
-        (uint256 amount,) = _split(order, lessons, BPS);
+        (uint256 amount,) = order.slots.split(lessons, order.hourlyRate, Slots.BPS);
         emit BookingsCompleted(batch, by, lessons, amount);
 
         _pay(order.tutor, amount);
@@ -398,7 +374,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         uint256 row = byArbiter ? RESOLVE_BY_ARBITER : RESOLVE_BY_ANYONE;
 
         _move(order.slots, batch, state, lessons, row, Status.Completed);
-        (uint256 tutorAmount, uint256 studentAmount) = _split(order, lessons, tutorShareBps);
+        (uint256 tutorAmount, uint256 studentAmount) = order.slots.split(lessons, order.hourlyRate, tutorShareBps);
         emit BookingsResolved(batch, msg.sender, lessons, tutorAmount, studentAmount);
 
         _pay(tutor, tutorAmount);
@@ -421,7 +397,7 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
         _requireActor(tutor, terms, deadline, tutorSignature);
 
         _move(order.slots, batch, state, lessons, SETTLE_BY_BOTH, Status.Completed);
-        (uint256 tutorAmount, uint256 studentAmount) = _split(order, lessons, tutorShareBps);
+        (uint256 tutorAmount, uint256 studentAmount) = order.slots.split(lessons, order.hourlyRate, tutorShareBps);
         emit BookingsSettled(batch, student, tutor, lessons, tutorAmount, studentAmount);
 
         _pay(tutor, tutorAmount);
@@ -476,26 +452,6 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
                 else since = end + reviewPeriod + arbitrationPeriod + 1; // AFTER_ARBITRATION
                 require(block.timestamp >= since, TooEarly(i, since, block.timestamp));
                 require(block.timestamp <= until, TooLate(i, until, block.timestamp));
-            }
-        }
-    }
-
-    /// @dev Splits the money of lessons, each of which is rounded down for the tutor.
-    function _split(Order calldata order, uint256 lessons, uint256 tutorShareBps)
-        private
-        pure
-        returns (uint256 tutorAmount, uint256 studentAmount)
-    {
-        Slot[] calldata slots = order.slots;
-        uint256 hourlyRate = order.hourlyRate;
-        // At most 40 amounts of less than 2^101.
-        unchecked {
-            for (uint256 i; lessons >> i != 0; ++i) {
-                if (!_has(lessons, i)) continue;
-                uint256 amount = slots.amount(i, hourlyRate);
-                uint256 share = amount * tutorShareBps / BPS;
-                tutorAmount += share;
-                studentAmount += amount - share;
             }
         }
     }
@@ -602,23 +558,20 @@ contract BookingEscrow is IBookingEscrow, EIP712, Multicall, Ownable2Step {
 
     /// @inheritdoc IBookingEscrow
     function check(Order calldata order) external view returns (SlotCode[] memory codes, uint256 total) {
-        uint256 count = order.slots.length;
-        _requireCount(count);
-        codes = new SlotCode[](count);
+        _requireCount(order.slots.length);
+        codes = new SlotCode[](order.slots.length);
         uint256 booked;
-        for (uint256 i; i < count; ++i) {
+        for (uint256 i; i < codes.length; ++i) {
             codes[i] = _codeOf(order, i, booked);
-            if (codes[i] == SlotCode.Ok) {
-                booked |= 1 << i;
-                total += order.slots.amount(i, order.hourlyRate);
-            }
+            if (codes[i] == SlotCode.Ok) booked |= 1 << i;
         }
+        (total,) = order.slots.split(booked, order.hourlyRate, Slots.BPS);
     }
 
     /// @dev The rules of `_fill` for one slot, given the slots before it that would be booked.
     function _codeOf(Order calldata order, uint256 i, uint256 booked) private view returns (SlotCode) {
         (uint256 earliest, uint256 latest) = _bounds(_offer(order.student, order.tutor, order.listing));
-        (SlotCode code,,) = _codeAlone(order.slots[i], earliest, latest);
+        (SlotCode code,,) = Slots.check(order.slots[i], earliest, latest);
         if (code != SlotCode.Ok) return code;
 
         (bool overlaps,) = order.slots.overlapsEarlier(i, booked);

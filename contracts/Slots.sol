@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Order, Slot} from "./interfaces/IBookingEscrow.sol";
+import {Order, Slot, SlotCode} from "./interfaces/IBookingEscrow.sol";
 
 /// @title Slots
-/// @notice Reads an order's packed slots from calldata, and hashes it as wallets do.
+/// @notice Reads an order's packed slots from calldata, prices them, and hashes an order as wallets do.
 /// @dev Its functions are internal: the compiler puts them into `BookingEscrow`, which stays one contract at one address.
-/// They are apart because they know how slots are laid out and nothing of money, states or consent.
+/// They are apart because they know how slots are laid out and what they cost, and nothing of states, calendars, payments or consent.
 library Slots {
     uint256 internal constant QUARTER = 15 minutes;
     uint256 internal constant MINUTES = 15; // of a quarter
     uint256 internal constant MAX_QUARTERS = 32;
     uint256 internal constant LAST_START = (1 << 24) * QUARTER - QUARTER; // what a slot can name
+    uint256 internal constant BPS = 10_000;
     uint256 private constant QUARTERS_PER_HOUR = 4;
 
     bytes32 private constant SLOT_TYPEHASH = keccak256("Slot(uint40 start,uint16 duration)");
@@ -37,22 +38,45 @@ library Slots {
         }
     }
 
-    /// @dev What slot `i` costs, in base units, rounded down: of a rate of 96 bits and a length of 8.
-    function amount(Slot[] calldata slots, uint256 i, uint256 hourlyRate) internal pure returns (uint256) {
-        (, uint256 length) = read(slots, i);
-        return amount(length, hourlyRate);
-    }
-
-    /// @dev What a lesson of so many quarters costs.
+    /// @dev What a lesson of so many quarters costs, in base units, rounded down: of a rate of 96 bits, a length of 8.
     function amount(uint256 length, uint256 hourlyRate) internal pure returns (uint256) {
         unchecked {
             return hourlyRate * length / QUARTERS_PER_HOUR;
         }
     }
 
-    /// @dev Whether a lesson may be so many quarters long.
-    function isLength(uint256 length) internal pure returns (bool) {
-        return length != 0 && length <= MAX_QUARTERS;
+    /// @dev Splits the money of a set of lessons, each of which is rounded down for the tutor. At most 40 amounts of less
+    /// than 2^101.
+    function split(Slot[] calldata slots, uint256 lessons, uint256 hourlyRate, uint256 tutorShareBps)
+        internal
+        pure
+        returns (uint256 tutorAmount, uint256 studentAmount)
+    {
+        unchecked {
+            for (uint256 i; lessons >> i != 0; ++i) {
+                if (lessons & (1 << i) == 0) continue;
+                (, uint256 length) = read(slots, i);
+                uint256 all = amount(length, hourlyRate);
+                uint256 share = all * tutorShareBps / BPS;
+                tutorAmount += share;
+                studentAmount += all - share;
+            }
+        }
+    }
+
+    /// @dev What is wrong with a slot by itself, for a lesson that starts from `earliest` to `latest` (in seconds); and its
+    /// start in seconds, its length in quarters. Reading it as Solidity does, the caller reverts on a word with more bits
+    /// than a slot has.
+    function check(Slot slot, uint256 earliest, uint256 latest)
+        internal
+        view
+        returns (SlotCode code, uint256 start, uint256 length)
+    {
+        (start, length) = ((Slot.unwrap(slot) >> 8) * QUARTER, Slot.unwrap(slot) & 0xff);
+        if (start <= block.timestamp) code = SlotCode.InPast;
+        else if (start < earliest) code = SlotCode.TooSoon;
+        else if (start > latest) code = SlotCode.TooFar;
+        else if (length == 0 || length > MAX_QUARTERS) code = SlotCode.Duration;
     }
 
     /// @dev Whether slot `i` overlaps an earlier one of a set, and which. Only asked when something is in the way.

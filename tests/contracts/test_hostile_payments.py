@@ -150,7 +150,7 @@ def test_others_are_not_held_up(blocking: Market) -> None:
 
 
 # Gas at which a payment could fail for want of it while what follows still succeeds; see `_pay`.
-FROM, UNTIL, STEP = 60_000, 200_000, 701
+FROM, UNTIL, STEP = 60_000, 160_000, 1_009
 
 
 def test_too_little_gas_never_makes_a_credit(market: Market) -> None:
