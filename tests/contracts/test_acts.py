@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from acts import (
     ALL,
+    DEFAULT_SHARE,
     FOREVER,
     MONTH,
     TARGETS,
@@ -53,6 +54,11 @@ class Rule(NamedTuple):
     @property
     def allowed(self) -> int:
         return sum(1 << status for status in self.times)
+
+    @property
+    def how(self) -> dict[str, int]:
+        """What the act takes besides: whoever is not the arbiter resolves with the default share."""
+        return {"share": DEFAULT_SHARE} if (self.act, self.role) == ("resolve", "stranger") else {}
 
     def __str__(self) -> str:
         return f"{self.act} by {self.role}"
@@ -175,7 +181,7 @@ def test_every_status_is_told(market: Market) -> None:
 def test_an_act_names_a_lesson(market: Market, rule: Rule) -> None:
     order, _ = prepared(market, rule.act)
     with reverts("NoLessons"):
-        do(market, rule.act, order, 0, getattr(market, rule.role))
+        do(market, rule.act, order, 0, getattr(market, rule.role), **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -184,7 +190,7 @@ def test_every_wrong_status_is_refused(market: Market, rule: Rule) -> None:
     for status in set(Status) - set(rule.times):
         for lessons in (1 << status, 1 << status | rule.allowed, 1 << status | 1 << 6):
             with reverts("WrongStatus", index=status, actual=status, allowed=rule.allowed):
-                do(market, rule.act, order, lessons, by)
+                do(market, rule.act, order, lessons, by, **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -193,7 +199,7 @@ def test_a_lesson_beyond_the_order_is_none(market: Market, rule: Rule) -> None:
     for index in (6, 7, 38, 39):
         for lessons in (1 << index, 1 << index | rule.allowed, 1 << index | 1 << 39):
             with reverts("WrongStatus", index=index, actual=Status.NONE, allowed=rule.allowed):
-                do(market, rule.act, order, lessons, by)
+                do(market, rule.act, order, lessons, by, **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -201,9 +207,9 @@ def test_the_lowest_wrong_lesson_is_named(market: Market, rule: Rule) -> None:
     order, by = in_every_status(market), getattr(market, rule.role)
     wrong = [status for status in Status if status not in rule.times]
     with reverts("WrongStatus", index=wrong[0], actual=wrong[0], allowed=rule.allowed):
-        do(market, rule.act, order, 2**40 - 1, by)
+        do(market, rule.act, order, 2**40 - 1, by, **rule.how)
     with reverts("WrongStatus", index=wrong[1], actual=wrong[1], allowed=rule.allowed):
-        do(market, rule.act, order, 2**40 - 2, by)
+        do(market, rule.act, order, 2**40 - 2, by, **rule.how)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +218,11 @@ def test_the_lowest_wrong_lesson_is_named(market: Market, rule: Rule) -> None:
 )
 def test_the_right_status_is_enough(market: Market, rule: Rule, status: Status) -> None:
     order, by = in_every_status(market), getattr(market, rule.role)
-    done(market, rule.act, order, 1 << status, by, at=rule.times[status])
+    done(market, rule.act, order, 1 << status, by, at=rule.times[status], **rule.how)
     target = TARGETS[rule.act]  # and only once
     if target not in rule.times:
         with reverts("WrongStatus", index=status, actual=target, allowed=rule.allowed):
-            do(market, rule.act, order, 1 << status, by)
+            do(market, rule.act, order, 1 << status, by, **rule.how)
 
 
 @pytest.mark.parametrize("lessons", [0b1, 0b10, 0b100, 0b11, 0b101, 0b110, 0b111])
