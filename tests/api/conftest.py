@@ -81,7 +81,8 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
     here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
     config = request.config
     if here <= {item.path.name for item in request.session.items} and not config.option.keyword:
-        missing = set(Code) - ELSEWHERE - traffic.codes
+        # As text: xdist cannot send an enum from a worker.
+        missing = {str(code) for code in set(Code) - ELSEWHERE - traffic.codes}
         if hasattr(config, "workeroutput"):  # One process of several: tests/conftest.py adds them up.
             config.workeroutput["unreached codes"] = sorted(missing)
         else:
