@@ -86,7 +86,7 @@ def serve(marked: Marked) -> subprocess.Popen[str]:
 
 
 def refusal(marked: Marked) -> str:
-    """What a `make serve` says that does not start: the sentence before make's own."""
+    """Return the sentence of a `make serve` that does not start, without the line that make adds."""
     with serve(marked) as server:
         out, err = server.communicate(timeout=120)
     assert (server.returncode, out) == (2, "")

@@ -750,7 +750,7 @@ def test_two_processes_do_not_sign_for_one_lesson(
 
 
 class Clock:
-    """What processes read on their clocks, in seconds: it goes on only when a test says so."""
+    """The clock of all processes, in seconds, which goes on only when a test says so."""
 
     def __init__(self) -> None:
         self._now = 0

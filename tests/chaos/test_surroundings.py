@@ -20,7 +20,7 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 def is_booked(asked: Future[httpx.Response | None]) -> bool:
-    """Whether somebody is told that it is."""
+    """Return True if the client was told that the batch is booked."""
     answer = asked.result()
     return answer is not None and answer.status_code == 200
 

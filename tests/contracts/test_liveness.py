@@ -28,7 +28,7 @@ def test_its_beneficiary_alone_gets_the_money_out(market: Market, status: Status
     by, at = getattr(market, role), FIRST[status] + late
     with undone():
         done(market, act, order, 1 << status, by, at=at)
-    signature = sign_action(market, act, order, 1 << status, by)  # or anyone sends it for him
+    signature = sign_action(market, act, order, 1 << status, by)  # or anyone sends it for them
     done(market, act, order, 1 << status, by, signature=signature, sender=market.relayer, at=at)
 
 
