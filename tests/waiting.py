@@ -9,7 +9,9 @@ PATIENCE = 120.0
 
 def until(condition: Callable[[], object], what: str = "it never was so", seconds: float = PATIENCE) -> None:
     """Returns once the condition holds. Raises `AssertionError` with `what` if it does not come to that."""
-    end = time.monotonic() + seconds
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
+        waited = time.monotonic() - began
+        assert waited < seconds, what
+        # The longer it takes, the less often it is asked: asking takes the time of who does the work.
+        time.sleep(min(0.005 + waited / 20, 0.1))

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from desk import Desk
+from forked import Stack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
 
 from api.chain.signers import MnemonicCustodian, relayer_account
@@ -99,7 +100,7 @@ def _development_secrets(people: Iterable[str]) -> set[str]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[DevStack]:
-    with DevStack(
+    with Stack(
         settings={
             "log_format": "json",
             "resend_seconds": 0.5,

@@ -11,6 +11,7 @@ import httpx
 import jsonschema_rs
 import pytest
 from desk import DAY, watching
+from forked import Stack
 from life import SETTINGS, Life
 
 from api.app import create_app
@@ -94,7 +95,7 @@ SLOT = {"date": DAY, "time": "09:00", "amount": 35}
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain whose time passes."""
-    with DevStack(settings=SETTINGS) as stack:
+    with Stack(settings=SETTINGS) as stack:
         yield stack
 
 

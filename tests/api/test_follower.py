@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from desk import Desk, slot
 from eth_account.typed_transactions import TypedTransaction
+from forked import Stack
 from helpers import set_back
 from hexbytes import HexBytes
 from hypothesis import given
@@ -32,7 +33,7 @@ FINALITY = 4
 def stack() -> Iterator[DevStack]:
     """A chain of this module's own, which may be turned back; its shim is stopped, so nobody else acts."""
     settings = {"log_format": "json", "confirmations": FINALITY, "follow_seconds": 0.2}
-    with DevStack(settings=settings) as stack:
+    with Stack(settings=settings) as stack:
         stack.stop_shim()
         yield stack
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from desk import watching
+from forked import Stack
 from helpers import set_back
 from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
 from sqlalchemy import select, update
@@ -24,7 +25,7 @@ AMOUNTS = (RATE, RATE * 45 // 60, RATE // 2)
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain of this module's own; its shim is stopped."""
-    with DevStack(settings={"log_format": "json", "confirmations": FINALITY}) as stack:
+    with Stack(settings={"log_format": "json", "confirmations": FINALITY}) as stack:
         stack.stop_shim()
         yield stack
 

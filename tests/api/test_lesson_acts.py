@@ -9,6 +9,7 @@ import pytest
 from desk import BATCH, SINGLE, paused, watching
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from forked import Stack
 from life import SETTINGS, Life
 from outside import RATE as RATE_OUTSIDE
 from outside import Outside
@@ -28,7 +29,7 @@ RATE = Decimal("33.333333333333333331")
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain whose time passes."""
-    with DevStack(settings=SETTINGS) as stack:
+    with Stack(settings=SETTINGS) as stack:
         yield stack
 
 

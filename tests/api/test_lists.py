@@ -10,6 +10,7 @@ import httpx
 import pytest
 from desk import BATCH, DAY, SINGLE, Desk, slot
 from eth_utils.crypto import keccak
+from forked import Stack
 from life import OPERATOR, SETTINGS, Life
 from outside import Outside
 from sqlalchemy import event, insert, text
@@ -32,7 +33,7 @@ from tools.dev_stack import DevStack
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
-    with DevStack(settings=SETTINGS) as stack:
+    with Stack(settings=SETTINGS) as stack:
         yield stack
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import yaml
 from desk import BATCH, Desk, log_lines, paused, slot, wait_for
+from forked import Stack
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
@@ -230,7 +231,7 @@ def test_readiness_says_what_is_wrong(stack: DevStack, desk: Desk) -> None:
 
 
 def test_readiness_without_node_contract_or_database(tmp_path: Path) -> None:
-    with DevStack(data_dir=tmp_path) as stack:
+    with Stack(data_dir=tmp_path) as stack:
 
         def wrong() -> dict[str, str]:
             answer = stack.client().get("/readyz")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from desk import SINGLE, watching
+from forked import Stack
 from life import SETTINGS, Life
 
 from tools.dev_stack import DevStack
@@ -14,7 +15,7 @@ HOUR = 3600
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain whose time passes."""
-    with DevStack(settings=SETTINGS) as stack:
+    with Stack(settings=SETTINGS) as stack:
         yield stack
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
@@ -27,7 +28,7 @@ FINALITY = 4
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain of this module's own, with a history; its shim is stopped."""
-    with DevStack(settings={"log_format": "json", "confirmations": FINALITY}) as stack:
+    with Stack(settings={"log_format": "json", "confirmations": FINALITY}) as stack:
         stack.stop_shim()
         outside = Outside(stack)
         for turn in range(20):

@@ -17,7 +17,7 @@ from desk import EDU, Desk, paused, rows_of, slot, watching
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
@@ -622,6 +622,8 @@ def test_7_whoever_starts_finds_the_work(stack: DevStack, desk: Desk, make_shim:
         work(first, waits, State.SUBMITTED)
         hash_ = row_of(first, waits).transaction_hash
         assert row_of(first, sent).state == State.ACCEPTED  # The listing is published with the first.
+    with first.store.write() as db:
+        db.execute(delete(leases))  # As one that ran out: its process is gone.
     second = make_shim("90")
     rows = [work(second, each, State.MINED) for each in (waits, sent)]
     assert [row.booked for row in rows] == [1, 1]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from desk import Desk, log_lines, paused, slot, wait_for
+from forked import Stack
 from postgres import PostgreSQL
 from pydantic import ValidationError
 from sqlalchemy import func, insert, select
@@ -236,7 +237,7 @@ def hooked(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
     secrets = tmp_path_factory.mktemp("secrets") / "webhooks"
     secrets.write_text(f"{SECRET}\n{OLD_SECRET}\n")
     quick = {"webhook_retry_seconds": 0.05, "webhook_timeout_seconds": PATIENCE, "confirmations": 2}
-    with DevStack(
+    with Stack(
         settings={
             "webhook_urls": f"{receiver.url}/shim",
             "webhook_secret_file": secrets,
@@ -312,7 +313,7 @@ def test_a_reorganisation_and_a_batch_that_comes_to_nothing_are_told(
 
 def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack, receiver: Receiver) -> None:
     hooked.stop_shim()
-    hooked.start_shim(webhook_timeout_seconds=5)  # The next process waits four times that before it tries.
+    hooked.start_shim(webhook_timeout_seconds=1)  # The next process waits four times that before it tries.
     desk, release, held = Desk.of(hooked), threading.Event(), threading.Event()
 
     def hold(_: str) -> int:

@@ -21,14 +21,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
-from stacks import SETTINGS, ChaosStack, Shims, StackMaker, alive
+from stacks import KILLABLE, SETTINGS, ChaosStack, Shims, StackMaker, alive
 from waiting import until
 
 
 @pytest.fixture(scope="session")
 def shims() -> Iterator[Shims]:
     """Starts shims, and sees to it that at the end no process is left."""
-    with Shims() as shims:
+    with Shims(KILLABLE) as shims:
         yield shims
     with suppress(AssertionError):
         until(lambda: not any(map(alive, shims.groups)), seconds=30)

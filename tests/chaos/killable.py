@@ -7,24 +7,23 @@ read from files in the working directory, so that it can be changed while the sh
     clock-<port>   seconds that the clock of the one at this port is ahead
 """
 
-import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from threading import Lock
-from typing import Any, NoReturn
+from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import forker
 from eth_account.signers.local import LocalAccount
 
-from api import __main__
 from api.booking import create as booking
 from api.chain import rpc as node
 from api.outbox.models import UNSETTLED
@@ -41,8 +40,6 @@ POINTS = (
 )
 
 ACCEPT, CLAIM, SIGN, COMMIT, BROADCAST, RECEIPT, ANSWER = POINTS
-
-PR_SET_PDEATHSIG = 1
 
 _lock = Lock()
 _count = 0
@@ -137,51 +134,12 @@ def detach_the_log() -> None:
     cat.stdin.close()  # The copy is the only writing end: the log ends with this process.
 
 
-def serve(folder: str, log: str, environment: dict[str, str]) -> NoReturn:
-    """The shim, in a process that was just forked and ends with the one that forked it."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    os.setsid()
-    os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, target in enumerate((nothing, output, output)):
-        os.dup2(target, number)
-    os.environ.clear()
-    os.environ.update(environment)
-    if "CHAOS_DETACH_LOG" in environment:
+def prepare() -> None:
+    """What is done in a shim that was just forked."""
+    if "CHAOS_DETACH_LOG" in os.environ:
         detach_the_log()
-    sys.argv[1:] = ["serve"]
-    try:
-        __main__.main()
-    except SystemExit as error:
-        os._exit(error.code if isinstance(error.code, int) else 1)
-    except BaseException:  # noqa: BLE001  # it must not come back to the parent's loop
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def main() -> None:
-    """Forks shims on demand, because to import the shim takes much longer than to start it.
-
-    Each line of standard input is a list: the arguments of `serve`, answered by the process's id, or such an
-    id, answered by its exit code as `subprocess` has it, null while it runs.
-    """
-    install()
-    for line in sys.stdin:
-        match json.loads(line):
-            case [int(pid)]:
-                found, status = os.waitpid(pid, os.WNOHANG)
-                answer = os.waitstatus_to_exitcode(status) if found else None
-            case [folder, log, environment]:
-                answer = os.fork()
-                if not answer:
-                    serve(folder, log, environment)
-        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    install()
+    forker.main(prepare)

@@ -1,20 +1,17 @@
 """The whole stack with shims that start quickly, can be killed at a point, and are accounted for."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
+from forked import Shims, Stack
 from waiting import PATIENCE
 
-from tools.dev_stack import DevStack, free_port
+from tools.local_node import free_port
 
 SETTINGS: dict[str, object] = {
     "log_format": "json",
@@ -31,78 +28,12 @@ RUNS = int(os.environ.get("CHAOS_RUNS") or 2)
 KILLABLE = Path(__file__).with_name("killable.py")
 
 
-class Shims:
-    """One process that has imported the shim and forks those that serve."""
-
-    def __init__(self) -> None:
-        self.groups: list[int] = []
-        """Every process group that was started."""
-        self._lock = threading.Lock()
-        self._parent = subprocess.Popen(
-            [sys.executable, str(KILLABLE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._parent:
-            assert self._parent.stdin is not None
-            self._parent.stdin.close()
-
-    def kill(self) -> None:
-        """Kills that process, as whatever kills the tests would."""
-        self._parent.kill()
-        self._parent.wait()
-
-    def tell(self, *line: object) -> Any:
-        """One line to that process; its answer."""
-        with self._lock:
-            assert self._parent.stdin is not None
-            assert self._parent.stdout is not None
-            print(json.dumps(line), file=self._parent.stdin, flush=True)
-            return json.loads(self._parent.stdout.readline())
-
-
-class Forked(subprocess.Popen[bytes]):
-    """A process that another one started for us, with what is used here of a `Popen`."""
-
-    def __init__(self, shims: Shims, *arguments: object) -> None:
-        self._shims = shims
-        self.args = [str(KILLABLE)]
-        self.pid = shims.tell(*arguments)
-        self.returncode = None
-
-    def __del__(self, *_: Any) -> None:
-        """There is nothing to reap: it is not our child."""
-
-    def poll(self) -> int | None:
-        """The exit code, once there is one."""
-        if self.returncode is None:
-            self.returncode = self._shims.tell(self.pid)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit code."""
-        until = time.monotonic() + (timeout or 60)
-        while (code := self.poll()) is None:
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("shim", timeout or 60)
-            time.sleep(0.01)
-        return code
-
-    def send_signal(self, sig: int) -> None:
-        """Sends a signal."""
-        if self.poll() is None:
-            os.kill(self.pid, sig)
-
-
-class ChaosStack(DevStack):
-    """The whole stack; its shims are forked."""
+class ChaosStack(Stack):
+    """The whole stack; its shims can be killed at a point."""
 
     def __init__(self, shims: Shims, **options: Any) -> None:
         super().__init__(**options)
-        self.shims = shims
+        self._shims = shims
         self._known: dict[tuple[str | None, str], httpx.Client] = {}
 
     def client(self, user_id: str | None = None, *, url: str | None = None) -> httpx.Client:
@@ -112,15 +43,10 @@ class ChaosStack(DevStack):
             self._known[key] = super().client(user_id, url=url)
         return self._known[key]
 
-    def _run(self, command: list[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        if command[1:] != ["-m", "api", "serve"]:
-            process = super()._run(command, log, settings)
-        else:
-            inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
-            process = Forked(self.shims, str(self.data_dir), str(log), {**inherited, **settings})
-            self._processes.append(process)
-        self.shims.groups.append(process.pid)
-        return process
+    @property
+    def shims(self) -> Shims:
+        """The process that forks them."""
+        return self._shims
 
     @property
     def shim(self) -> subprocess.Popen[bytes]:

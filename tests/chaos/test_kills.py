@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from killable import POINTS
 from ledger import Ledger, Request, seed
-from stacks import KILLS, SETTINGS, ChaosStack, Shims, StackMaker, alive
+from stacks import KILLABLE, KILLS, SETTINGS, ChaosStack, Shims, StackMaker, alive
 from waiting import PATIENCE, until
 
 
@@ -79,7 +79,7 @@ def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> Non
 
 def test_no_shim_outlives_the_tests() -> None:
     """Whoever started it is killed, and could not stop it."""
-    with Shims() as shims, ChaosStack(shims, settings=SETTINGS) as stack:
+    with Shims(KILLABLE) as shims, ChaosStack(shims, settings=SETTINGS) as stack:
         assert alive(stack.shim.pid)
         shims.kill()
         until(lambda: not alive(stack.shim.pid), "it is still there")

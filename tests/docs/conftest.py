@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
@@ -26,6 +27,6 @@ def stack(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
     secret = tmp_path_factory.mktemp("secrets") / "webhooks"
     secret.write_text(receiver.secret)
     settings = {"log_format": "json", "confirmations": 2, "webhook_urls": receiver.url}
-    with DevStack(settings=settings | {"webhook_secret_file": secret}) as stack:
+    with Stack(settings=settings | {"webhook_secret_file": secret}) as stack:
         stack.seed()
         yield stack

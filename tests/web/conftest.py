@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import services
 from browsing import FLAGS, Visits
+from forked import Stack
 from playwright.sync_api import Browser, sync_playwright
 
 from tools.dev_stack import ROOT, DevStack
@@ -21,7 +22,7 @@ def stack() -> Iterator[DevStack]:
         "resend_seconds": 0.5,
         "wait_seconds": 50,
     }
-    with DevStack(settings=settings) as stack:
+    with Stack(settings=settings) as stack:
         stack.seed()
         yield stack
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from browsing import BOOKING, Visit, Visits
+from forked import Stack
 from playwright.sync_api import Browser, Locator, expect
 
 from api.people.directory import Annonce, User
@@ -16,7 +17,7 @@ from tools.dev_stack import DevStack
 @pytest.fixture(scope="module")
 def stack() -> Iterator[DevStack]:
     """A chain of its own, because its time passes."""
-    with DevStack(settings={"confirmations": 3, "follow_seconds": 0.2}) as stack:
+    with Stack(settings={"confirmations": 3, "follow_seconds": 0.2}) as stack:
         yield stack
 
 
