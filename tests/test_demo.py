@@ -2,15 +2,17 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 
+from tools import dev_stack
 from tools.dev_stack import DevStack
 from tools.local_node import free_port
 
@@ -40,16 +42,33 @@ class Marked:
         return left
 
 
-def test_the_demonstration_ends_with_its_figures_and_leaves_no_process() -> None:
-    marked = Marked()
+@pytest.fixture
+def foreign(tmp_path: Path) -> dict[str, str]:
+    """A home, a folder for temporary files and a locale of somebody's who does not write UTF-8."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    latin = "fr_FR.ISO-8859-1"
+    return {"HOME": str(home), "TMPDIR": str(temporary), "LC_ALL": latin, "LANG": latin, "PYTHONUTF8": ""}
+
+
+def left_in(foreign: dict[str, str]) -> list[Path]:
+    """Files in that home and that folder; what Node keeps of its compiled modules is a cache."""
+    found = [path for name in ("HOME", "TMPDIR") for path in Path(foreign[name]).rglob("*")]
+    return [path for path in found if "node-compile-cache" not in path.parts]
+
+
+def test_the_demonstration_ends_with_its_figures_and_leaves_nothing(foreign: dict[str, str]) -> None:
+    marked = Marked(**foreign)
     demo = subprocess.run(
-        ["ape", "run", "demo"],
+        ["make", "demo", "JSON=1"],
         cwd=ROOT,
         env=marked.environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
+    assert "…" in demo.stdout  # As UTF-8, whatever the locale says.
     figures = json.loads(demo.stdout.splitlines()[-1])
     gas, old_gas = figures.pop("gasUsed"), figures.pop("oldWayGas")
     assert figures == {
@@ -61,12 +80,33 @@ def test_the_demonstration_ends_with_its_figures_and_leaves_no_process() -> None
     }
     assert 80_000 < gas < old_gas
     assert marked.processes() == []
+    assert left_in(foreign) == []
 
 
-def test_serve_books_for_a_token_of_make_token_keeps_its_data_and_stops_on_ctrl_c(tmp_path: Path) -> None:
-    marked = Marked(CRENEAU_PORT="18431", CRENEAU_DATA_DIR=str(tmp_path / "data"))
+def test_plain_ape_runs_the_demonstration_too() -> None:
+    demo = subprocess.run(["ape", "run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(demo.stdout.splitlines()[-1])["bookings"] == 2
+
+
+def test_a_temporary_folder_that_is_too_small_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev_stack, "NEEDED_MB", 10**9)  # No disk has so much.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # Asked for anew.
+    sentence = rf"{tmp_path} has \d+ MB left, and 1000000000 are needed: name another folder in TMPDIR"
+    with pytest.raises(RuntimeError, match=f"^{sentence}$"):
+        DevStack()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_books_for_a_token_of_make_token_keeps_its_data_and_stops_on_ctrl_c(
+    tmp_path: Path, foreign: dict[str, str]
+) -> None:
+    marked = Marked(CRENEAU_PORT=str(free_port()), CRENEAU_DATA_DIR=str(tmp_path / "data"), **foreign)
     first = serve_and_book(marked, key="the same")
     again = serve_and_book(marked, key="the same")
+    assert left_in(foreign) == []
     assert first["count"] == 1
     assert again["batchId"] == first["batchId"]
     assert again["transactionHash"] == first["transactionHash"]
@@ -151,8 +191,8 @@ def serve_and_book(marked: Marked, key: str) -> dict[str, object]:
     try:
         assert server.stdout is not None
         ready = next(line for line in server.stdout if line.startswith("ready "))
-        assert re.fullmatch(r"ready http://127\.0\.0\.1:18431\n", ready)
-        url = ready.split()[1]
+        url = f"http://127.0.0.1:{marked.environment['CRENEAU_PORT']}"
+        assert ready == f"ready {url}\n"
         minted = subprocess.run(
             ["make", "token", f"USER={STUDENT}"],
             cwd=ROOT,
