@@ -70,7 +70,7 @@ class Forked(subprocess.Popen[bytes]):
         self.returncode = None
 
     def __del__(self, *_: Any) -> None:
-        """There is nothing to reap: it is not our child."""
+        """Do nothing: another process has to reap it."""
 
     def poll(self) -> int | None:
         """The exit code, once there is one."""
