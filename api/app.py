@@ -9,7 +9,17 @@ from fastapi import FastAPI
 import creneau
 from api import middleware, openapi, problems
 from api.logs import RequestLog
-from api.routes import actions, bookings, deps, health, lessons, listings, page, wallets
+from api.routes import (
+    actions,
+    bookings,
+    deps,
+    existing_frontend,
+    health,
+    lessons,
+    listings,
+    page,
+    wallets,
+)
 from api.services import Services
 
 
@@ -40,8 +50,9 @@ def create_app(services: Services | None = None) -> FastAPI:
         deps.install(app, services)
         middleware.install(app, services.settings, services.limits)
     app.add_middleware(RequestLog)
-    for module in (bookings, wallets, lessons, actions, listings, health):
-        app.include_router(module.router)
+    rooms = (bookings, wallets, lessons, actions, listings, health)
+    for router in existing_frontend.instead(room.router for room in rooms):
+        app.include_router(router)
     page.install(app)
     problems.install(app)
     openapi.install(app)

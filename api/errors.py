@@ -11,6 +11,7 @@ from enum import StrEnum
 from string import Formatter
 from typing import Any, Self, TypedDict, Unpack
 
+from api.language import language
 from api.words import Language, Words
 from creneau import errors
 from creneau.errors import ContractError
@@ -26,6 +27,7 @@ class Parameters(TypedDict, total=False):
     allowed: Collection[Status]
     amount: Decimal
     available: int
+    batch: str
     booking: str
     count: int
     date: str
@@ -86,8 +88,6 @@ class Code(StrEnum):
         "Your session is not valid, or names no user. Please sign in again.",
         "Votre session n'est pas valide, ou ne désigne personne. Reconnectez-vous.")
 
-    NOT_A_STUDENT = ("not_a_student", 403,
-        "Only a student can book lessons.", "Seul un élève peut réserver des cours.")
     UNKNOWN_USER = ("unknown_user", 403,
         "Nobody is known by the id of your session.",
         "Personne n'est connu sous l'identifiant de votre session.")
@@ -128,7 +128,10 @@ class Code(StrEnum):
         "must last 15 to 480 minutes, in steps of 15", "doit durer de 15 à 480 minutes, de 15 en 15")
     OVERLAP = ("overlap", 409,
         "overlaps another lesson of this request", "chevauche un autre cours de cette demande")
-    TAKEN = "taken", 409, "is already taken", "est déjà pris"
+    TAKEN = ("taken", 409,
+        "is already taken", "est déjà pris",
+        "is already taken by your own batch {batch}", "est déjà pris par votre propre lot {batch}",
+        "`batchId`, if it is your own.")
     AMOUNT_MISMATCH = ("amount_mismatch", 409,
         "costs {price:edu}, not {amount:exact}", "coûte {price:edu}, et non {amount:exact}",
         "has another price", "a un autre prix")
@@ -143,7 +146,7 @@ class Code(StrEnum):
 
     ANNONCE_NOT_BOOKABLE = ("annonce_not_bookable", 409,
         "This listing has no rate that can be booked.", "Cette annonce n'a pas de tarif réservable.")
-    INSUFFICIENT_BALANCE = ("insufficient_balance", 409,
+    INSUFFICIENT_BALANCE = ("insufficient_balance", 402,
         "The price of {count:lessons} is {price:edu}, and you have {available:edu}. Nothing was booked.",
         "Le prix de {count:lessons} est de {price:edu}, et vous avez {available:edu}. Rien n'est réservé.",
         "`neededWei`, `availableWei`.")
@@ -238,6 +241,8 @@ class Code(StrEnum):
         "It must be between 1970 and 9998.", "La date doit être entre 1970 et 9998.",
         "It must be later than from, by at most {days} days.",
         "La date doit suivre from, de {days} jours au plus.")
+    OWN_LESSONS = ("own_lessons", 422,
+        "Nobody books lessons with themselves.", "On ne réserve pas de cours avec soi-même.")
     OTHER_BATCH = ("other_batch", 422,
         "The booking {booking} is of another batch.", "La réservation {booking} est d'un autre lot.")
     WRONG_SIGNER = ("wrong_signer", 422,
@@ -261,6 +266,9 @@ class Code(StrEnum):
     DIRECTORY_INVALID = ("directory_invalid", 502,
         "The user service answered something that can't be read. Nothing was done.",
         "La réponse du service des utilisateurs est illisible. Rien n'a été fait.")
+    DIRECTORY_REFUSED = ("directory_refused", 502,
+        "The user service answered {reason}: it does not take the token. Nothing was done.",
+        "Le service des utilisateurs a répondu {reason} : il n'accepte pas le jeton. Rien n'a été fait.")
     DIRECTORY_UNAVAILABLE = ("directory_unavailable", 503,
         "The user service does not answer just now. Nothing was done; please try again.",
         "Le service des utilisateurs ne répond pas. Rien n'a été fait ; réessayez.")
@@ -297,9 +305,10 @@ class Code(StrEnum):
                 return template
         raise LookupError(f"{self} says nothing of {', '.join(sorted(names)) or 'nothing'}")
 
-    def sentence(self, language: Language = "en", **parameters: Unpack[Parameters]) -> str:
-        """Return the sentence with its parameters filled in."""
-        return Words(language).vformat(self.template(parameters.keys(), language), (), parameters)
+    def sentence(self, in_: Language | None = None, **parameters: Unpack[Parameters]) -> str:
+        """Return the sentence with its parameters filled in, in the request's language if none is given."""
+        said = in_ or language.get()
+        return Words(said).vformat(self.template(parameters.keys(), said), (), parameters)
 
 
 class Problem(Exception):

@@ -12,12 +12,13 @@ from fastapi import FastAPI
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Code, Problem
+from api.language import language, preferred
 from api.problems import response, unexpected
 from api.settings import Settings
 
@@ -79,6 +80,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        language.set(preferred(Headers(scope=scope).get("accept-language", "")))
         started, received = False, 0
         private = scope["path"].startswith("/api/")
         policy = _NOTHING if private else _PAGE
@@ -102,6 +104,8 @@ class Guard:
                     headers["Content-Security-Policy"] = policy
                 if private:
                     headers.setdefault("Cache-Control", "no-store")
+                    headers.setdefault("Content-Language", language.get())
+                    headers.add_vary_header("Accept-Language")
             await send(message)
 
         try:

@@ -18,6 +18,10 @@ TAGS = [
     {"name": "lessons", "description": "Read lessons, and act on them once they are booked."},
     {"name": "annonces", "description": "Read and publish listings, and see when a tutor's time is taken."},
     {"name": "account", "description": "See who is signed in."},
+    {
+        "name": "existing frontend",
+        "description": "What the frontend that exists asks and reads, beside all of the service's own fields.",
+    },
     {"name": "operation", "description": "Watch the service."},
 ]
 FIELDS = {

@@ -105,8 +105,10 @@ class Settings(BaseSettings):
     """Connections at once; further ones are answered 503."""
     keep_alive_seconds: int = Field(default=5, gt=0)
     """Seconds until an idle connection is closed."""
-    wait_seconds: float = Field(default=30, ge=0)
+    wait_seconds: float = Field(default=20, ge=0)
     """Seconds for which a request waits for its block, before it is answered 202."""
+    repeat_seconds: float = Field(default=900, ge=0)
+    """Seconds for which the same booking without a key, sent again, is the same batch."""
     log_format: Literal["console", "json"] = "console"
     """`console`, or `json`."""
 
@@ -135,6 +137,8 @@ class Settings(BaseSettings):
     """Bearer token for the user service."""
     directory_token_file: Path | None = None
     """File of that token."""
+    directory_forwards_token: bool = False
+    """Whether the user service gets the caller's token, in place of the service's own."""
     directory_timeout_seconds: float = Field(default=3, gt=0)
     """Seconds until the user service has failed."""
     operators: str = ""

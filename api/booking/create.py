@@ -5,7 +5,6 @@ the chain has to say. The rest is signed and stored as `accepted`, and the sende
 """
 
 import hashlib
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,12 +25,13 @@ from api.db.tables import now
 from api.errors import Code, Problem
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
-from api.outbox.models import Submission, TransactionKind
+from api.outbox.models import UNSETTLED, Submission, TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
 from creneau.amounts import UINT96_MAX, format_amount, to_wei
+from creneau.lifecycle import Status
 from creneau.order import Order, SlotCode, listing_id
 from creneau.types import from_unix, to_hex, to_unix
 
@@ -104,7 +104,9 @@ class Bookings:
         """Accept a request, once for each idempotency key. Return the batch's id. Raises `Problem`."""
         request_hash = hash_of(request)
         if key is None:
-            return self._accept(student_id, request, uuid.uuid4().hex, request_hash, request_id)
+            key, repeated = self._without_key(student_id, request_hash)
+            if repeated is not None:
+                return repeated
         if known := self.known(student_id, key, request_hash):
             return known
         try:
@@ -122,6 +124,23 @@ class Bookings:
         if batch is None:
             raise LookupError(batch_id)
         return batch
+
+    def _without_key(self, student_id: str, request_hash: str) -> tuple[str, str | None]:
+        """Return the key of a request without one, and the batch that it is already, if there is one.
+
+        A client that gave up sends the same request again. The batch of a while ago is that request's if it
+        is still under way, or booked with every lesson as it was. The key counts earlier batches of the same
+        request, so that two such requests at once have the same.
+        """
+        since = now() - int(self._settings.repeat_seconds * 1_000_000)
+        with self._store.read() as db:
+            earlier = repository.batches_of_request(db, student_id, request_hash)
+            latest = earlier[0] if earlier else None
+            if latest is not None and latest.created_at >= since and not _came_to_nothing(latest):
+                states = bookings.states(db, latest.id)
+                if all(state.status != Status.CANCELLED for state in states.values()):
+                    return latest.idempotency_key, latest.id
+        return f"{request_hash}:{len(earlier)}", None
 
     def known(self, student_id: str, key: str, request_hash: str) -> str | None:
         """Return the batch that an idempotency key made. Raises `Problem` if it was for another request."""
@@ -170,12 +189,14 @@ class Bookings:
     def resolve(self, student_id: str, tutor_id: str, annonce_id: str) -> Parties:
         """Look up student, tutor and annonce, each once. Raises `Problem` if they can't book together."""
         student = self._directory.user(student_id)
-        if student is None or student.role != "student":
-            raise Problem(Code.NOT_A_STUDENT)
+        if student is None:
+            raise Problem(Code.UNKNOWN_USER)
         log.info(f"{TAG} Vérification étudiant: {student.id} ✅")
         tutor = self._directory.tutor(tutor_id)
         if tutor is None or tutor.role != "tutor":
             raise Problem.of_field(Code.TUTOR_NOT_FOUND, "tutorId")
+        if tutor.id == student.id:
+            raise Problem.of_field(Code.OWN_LESSONS, "tutorId")
         log.info(f"{TAG} Vérification tuteur: {tutor.id} ✅")
         annonce = self._directory.annonce(annonce_id)
         if annonce is None or annonce.tutor_id not in {tutor.id, tutor.profile_id}:
@@ -223,12 +244,23 @@ class Bookings:
             existing = self._chain.created(tried)
             codes = codes if existing is None else [SlotCode.OK] * len(plan.lessons)
         lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
-        failures = sorted(plan.failures + slots.refused(plan.lessons, codes), key=lambda each: each["index"])
+        refused = slots.refused(plan.lessons, codes, self._own(plan, codes))
+        failures = sorted(plan.failures + refused, key=lambda each: each["index"])
         if not lessons or (failures and not plan.request.allow_partial):
             raise slots.nothing_booked(failures)
         plan = replace(plan, lessons=lessons, failures=failures)
         order = existing or Order.from_abi(plan.terms(deadline))
         return plan, order, bool(plan.earlier or existing)
+
+    def _own(self, plan: Plan, codes: Sequence[SlotCode]) -> dict[int, str]:
+        """Return the student's own batches that have taken lessons, by the lessons' indexes."""
+        pairs = zip(plan.lessons, codes, strict=True)
+        taken = [lesson for lesson, code in pairs if code == SlotCode.TAKEN]
+        if not taken:
+            return {}
+        with self._store.read() as db:
+            people = plan.parties
+            return bookings.own_batches(db, people.student.wallet, people.tutor.wallet, taken)
 
     def _finish(
         self,
@@ -347,6 +379,10 @@ def _require_account(student: User, own_wallet: bool) -> None:
         raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
     if not own_wallet and student.custodial_account is None:
         raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
+
+
+def _came_to_nothing(batch: Batch) -> bool:
+    return batch.state not in UNSETTLED and not batch.booked
 
 
 def _is_of(earlier: EarlierOrder, parties: Parties, lessons: Sequence[Lesson]) -> bool:

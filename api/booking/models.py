@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from api.errors import Code
+from api.language import say
 from api.outbox.models import UNSETTLED, State
 from creneau.amounts import lesson_amount
 from creneau.booking import Listing
-from creneau.lifecycle import Status
+from creneau.lifecycle import Role, Status
 from creneau.order import Order, Slot, booking_id, index_of
 from creneau.types import to_bytes32, to_hex
 
@@ -35,7 +37,9 @@ class Failure(TypedDict):
     index: int
     slot: dict[str, Any]
     code: str
-    error: str
+    error: str  # In English, and
+    french: str  # the same in French.
+    batch: NotRequired[str]  # The student's own batch that has taken the time.
 
 
 class LessonState(NamedTuple):
@@ -158,6 +162,7 @@ class LessonPage(NamedTuple):
     """Some lessons of a list; the cursor of the next page is None on the last one."""
 
     lessons: list[BookedLesson]
+    role: Role  # The reader's, in all of them.
     next_cursor: str | None
 
 
@@ -167,6 +172,7 @@ class Stats(NamedTuple):
     user_id: str
     role: Literal["student", "tutor"]
     counts: Mapping[Status, int]
+    amounts: Mapping[Status, int]  # Base units, by status.
     paid: int  # To tutors.
     in_escrow: int
     refunded: int  # To students.
@@ -290,3 +296,36 @@ class BatchResult:
 
     booked: int | None  # None: there is no transaction.
     left_out: Sequence[Failure] = ()
+
+
+def reason(failure: Failure) -> str:
+    """Return why a lesson was not booked, in the request's language."""
+    return say(failure["error"], failure["french"])
+
+
+def answered(failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    """Return failures as answers have them."""
+    return [
+        {
+            "index": each["index"],
+            "slot": each["slot"],
+            "code": each["code"],
+            "error": reason(each),
+            **({"batchId": each["batch"]} if "batch" in each else {}),
+        }
+        for each in failures
+    ]
+
+
+def why_not(batch: Batch) -> str:
+    """Return why nothing of a batch was booked, in the request's language."""
+    detail, code = batch.detail or "", Code(batch.code or Code.REFUSED)
+    if not detail or code.is_lesson:
+        failed = batch.not_booked
+        return (
+            reason(next((each for each in failed if each["code"] == code), failed[0])) if failed else detail
+        )
+    try:
+        return say(detail, code.sentence("fr"))
+    except LookupError:
+        return say(detail, Code.REFUSED.sentence("fr"))

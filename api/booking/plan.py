@@ -1,12 +1,14 @@
 """The lessons of a request: local times become UTC, and each lesson that can't be booked gets its reason."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Unpack
 from zoneinfo import ZoneInfo
 
-from api.booking.models import Batch, Failure, Lesson
+from api.booking.models import Batch, Failure, Lesson, answered, reason, why_not
 from api.errors import SLOT_CODES, Code, Parameters, Problem
+from api.language import say
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
 from creneau.amounts import DECIMALS, lesson_amount, to_wei
@@ -23,32 +25,43 @@ _CENT = 10 ** (DECIMALS - 2)
 def failure(lesson: Lesson, code: Code, **terms: Unpack[Parameters]) -> Failure:
     """Return the failure of a lesson, with the sentence of its code."""
     terms |= {"date": lesson["date"], "time": lesson["time"]}
-    return {
+    failure: Failure = {
         "index": lesson["index"],
         "slot": {name: lesson[name] for name in ("date", "time", "amount", "duration")},
         "code": code,
-        "error": code.sentence(**terms),
+        "error": code.sentence("en", **terms),
+        "french": code.sentence("fr", **terms),
     }
+    return failure | {"batch": terms["batch"]} if "batch" in terms else failure
 
 
-def refused(lessons: Sequence[Lesson], codes: Iterable[SlotCode]) -> list[Failure]:
-    """Return the failures of those lessons that the contract's `check` refuses."""
-    pairs = zip(lessons, codes, strict=True)
-    return [failure(lesson, SLOT_CODES[code]) for lesson, code in pairs if code in SLOT_CODES]
+def refused(
+    lessons: Sequence[Lesson], codes: Iterable[SlotCode], own: Mapping[int, str] = MappingProxyType({})
+) -> list[Failure]:
+    """Return the failures of those lessons that the contract's `check` refuses.
+
+    `own` has the student's own batches that have taken lessons, by the lessons' indexes.
+    """
+    failures: list[Failure] = []
+    for lesson, code in zip(lessons, codes, strict=True):
+        if code == SlotCode.TAKEN and lesson["index"] in own:
+            failures.append(failure(lesson, Code.TAKEN, batch=own[lesson["index"]]))
+        elif code in SLOT_CODES:
+            failures.append(failure(lesson, SLOT_CODES[code]))
+    return failures
 
 
-def nothing_booked(
-    failures: Sequence[Failure], code: str = "", reason: str = "", **details: object
-) -> Problem:
+def nothing_booked(failures: Sequence[Failure], code: str = "", said: str = "", **details: object) -> Problem:
     """Return the refusal that names its first reason, and carries every failure."""
-    message = f"Nothing was booked. {reason or failures[0]['error']}"
-    more = {"failures": failures, **details}
+    why = said or reason(failures[0])
+    message = say(f"Nothing was booked. {why}", f"Rien n'est réservé. {why}")
+    more = {"failures": answered(failures), **details}
     return Problem(Code(code or failures[0]["code"]), message=message, details=more)
 
 
 def not_created(batch: Batch) -> Problem:
     """Return the refusal of a batch of which no lesson was booked."""
-    return nothing_booked(batch.not_booked, batch.code or "", batch.detail or "", batchId=batch.id)
+    return nothing_booked(batch.not_booked, batch.code or "", why_not(batch), batchId=batch.id)
 
 
 def plan(

@@ -9,14 +9,15 @@ description and no notes, and an account in place of a person whom nobody here k
 import base64
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from api.booking.models import Batch, BookedLesson, LessonPage, LessonState, Stats, batch_range
 from api.chain.signers import Custodian
 from api.db import bookings, repository
-from api.db.bookings import Position, Side
+from api.db.bookings import ListedLesson, Position, Side
 from api.db.store import Store
 from api.errors import Code, Problem
 from api.people.directory import Directory, User
@@ -27,6 +28,7 @@ from creneau.types import to_address
 
 OPEN = (Status.PENDING, Status.CONFIRMED, Status.DISPUTED)
 
+_PAGE = 50
 _LAG_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
 _CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
 
@@ -45,7 +47,7 @@ class LessonQueries:
 
     def batch(self, batch_id: str, user_id: str) -> tuple[Batch, Role]:
         """Return a batch and its reader's role. Raises `Problem`, as for no batch, for everybody else."""
-        batch = self._batches([batch_id]).get(batch_id)
+        batch = self.batches([batch_id]).get(batch_id)
         role = None if batch is None else self._role(batch, user_id)
         if batch is None or role is None:
             raise Problem(Code.BATCH_NOT_FOUND)
@@ -56,7 +58,7 @@ class LessonQueries:
         first, last, place = batch_range(booking_id)
         with self._store.read() as db:
             ids = bookings.batch_ids(db, first, last)
-        batch = next(iter(self._batches(ids).values()), None) if len(ids) == 1 else None
+        batch = next(iter(self.batches(ids).values()), None) if len(ids) == 1 else None
         if batch and place < len(batch.lessons) and batch.is_booked(place):
             role = self._role(batch, user_id)
             if role is not None:
@@ -76,29 +78,55 @@ class LessonQueries:
         person = self._person(user_id, person_id, side)
         accounts = self._accounts(person)
         self.wait(lambda: self._is_projected(side, accounts))
+        limit = which.limit or _PAGE
         with self._store.read() as db:
             found = bookings.page(
                 db,
                 side,
                 accounts,
-                which.limit + 1,
+                limit + 1,
                 after=None if which.cursor is None else _position(which.cursor),
                 statuses=which.status,
                 since=which.from_,
                 until=which.to,
                 descending=which.order == "desc",
             )
-        page = found[: which.limit]
-        batches = self._batches({each.batch_id for each in page})
+        page = found[:limit]
         role = Role(side) if person.id == user_id else Role.ARBITER
-        lessons = [
+        cursor = _cursor(page[-1].position) if len(found) > len(page) else None
+        return LessonPage(self._listed(page, role), role, cursor)
+
+    def _listed(self, page: Sequence[ListedLesson], role: Role) -> list[BookedLesson]:
+        batches = self.batches({each.batch_id for each in page})
+        return [
             BookedLesson(
                 _for_reader(replace(batches[each.batch_id], states={each.place: each.state}), role),
                 each.place,
             )
             for each in page
         ]
-        return LessonPage(lessons, _cursor(page[-1].position) if len(found) > len(page) else None)
+
+    def nearest(
+        self,
+        user_id: str,
+        person_id: str,
+        side: Side,
+        statuses: Collection[str],
+        moment: datetime,
+        limit: int,
+    ) -> tuple[list[BookedLesson], Role]:
+        """Return a person's lessons and their reader's role: first those to come, the next one first.
+
+        Of those to come and of those past there are at most `limit` each. Raises `Problem` like `page`.
+        """
+        person = self._person(user_id, person_id, side)
+        accounts = self._accounts(person)
+        self.wait(lambda: self._is_projected(side, accounts))
+        with self._store.read() as db:
+            ahead = bookings.page(db, side, accounts, limit, statuses=statuses, since=moment)
+            past = bookings.page(db, side, accounts, limit, statuses=statuses, until=moment, descending=True)
+        role = Role(side) if person.id == user_id else Role.ARBITER
+        return self._listed([*ahead, *past], role), role
 
     def stats(self, user_id: str, person_id: str) -> Stats:
         """Return the sums of a person's lessons, a tutor's as a tutor. Raises `Problem` like `page`."""
@@ -109,12 +137,15 @@ class LessonQueries:
         with self._store.read() as db:
             groups = bookings.groups(db, side, accounts)
         counts = {status: 0 for status in Status if status}
+        amounts = dict(counts)
         for each in groups:
             counts[each.status] += each.count
+            amounts[each.status] += each.count * each.amount
         return Stats(
             person.id,
             side,
             counts,
+            amounts,
             paid=sum(each.count * each.to_tutor for each in groups),
             in_escrow=sum(each.count * each.amount for each in groups if each.status in OPEN),
             refunded=sum(each.count * each.to_student for each in groups),
@@ -137,7 +168,8 @@ class LessonQueries:
 
     def _person(self, user_id: str, person_id: str, side: Side) -> User:
         """Return the person whose lessons are asked for: the reader, or for an operator anybody."""
-        person = (self._directory.tutor if side == "tutor" else self._directory.user)(person_id)
+        look_up = self._directory.tutor if side == "tutor" and person_id != user_id else self._directory.user
+        person = look_up(person_id)
         if (person is None or person.id != user_id) and user_id not in self._operators:
             raise Problem(Code.NOT_YOURS)
         if person is None:
@@ -158,7 +190,8 @@ class LessonQueries:
         kept = set() if user.kept_account is None else {self._custodian.signer(user.kept_account).address}
         return {to_address(user.wallet), *kept}
 
-    def _batches(self, batch_ids: Collection[str]) -> dict[str, Batch]:
+    def batches(self, batch_ids: Collection[str]) -> dict[str, Batch]:
+        """Return these batches, whoever may see them."""
         with self._store.read() as db:
             here = repository.batches_by_id(db, batch_ids)
             missing = set(batch_ids) - set(here)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
 from api.booking.create import Bookings, hash_of, key_reused
-from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest
+from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest, reason
 from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot
 from api.db import prepared, repository
@@ -133,13 +133,13 @@ class WalletBookings:
                 )
                 for lesson in batch.lessons
             ]
-            reason = Code.RATE_MISMATCH.sentence(rate=rate)
-            raise slots.nothing_booked(_with(batch, changed), Code.RATE_MISMATCH, reason)
+            why = Code.RATE_MISMATCH.sentence(rate=rate)
+            raise slots.nothing_booked(_with(batch, changed), Code.RATE_MISMATCH, why)
         failed = slots.refused(batch.lessons, snapshot.codes)
         # The contract leaves out only what is taken, and a signed order can't be changed.
         lost = {*snapshot.codes} - {SlotCode.OK, SlotCode.TAKEN} or len(failed) == len(batch.lessons)
         if failed and (lost or not order.allow_partial):
-            raise slots.nothing_booked(_with(batch, failed), failed[0]["code"], failed[0]["error"])
+            raise slots.nothing_booked(_with(batch, failed), failed[0]["code"], reason(failed[0]))
         pairs = zip(order.amounts_wei, snapshot.codes, strict=True)
         return sum(wei for wei, code in pairs if code == SlotCode.OK)
 

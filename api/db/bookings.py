@@ -122,6 +122,22 @@ def is_projected(db: Connection, side: Side, accounts: Collection[str]) -> bool:
     return newest is None or newest <= (db.scalar(select(index_position.c.number)) or 0)
 
 
+def own_batches(db: Connection, student: str, tutor: str, lessons: Sequence[Lesson]) -> dict[int, str]:
+    """Return the batches of a student's account that have taken these times, by the lessons' indexes."""
+    ends = {each["index"]: each["start"] + each["duration"] * 60 for each in lessons}
+    first, last = min(each["start"] for each in lessons), max(ends.values())
+    end = bookings.c.start + bookings.c.minutes * 60
+    live = bookings.c.status.in_((*_AHEAD, Status.DISPUTED.name))
+    its = (bookings.c.student == student) & (bookings.c.tutor == tutor) & live
+    rows = db.execute(select(bookings).where(its, bookings.c.start < last, end > first)).all()
+    return {
+        each["index"]: row.batch_id
+        for each in lessons
+        for row in rows
+        if row.start < ends[each["index"]] and row.start + row.minutes * 60 > each["start"]
+    }
+
+
 def has_lessons_ahead(db: Connection, tutor: str, moment: int) -> bool:
     """Return True if the tutor's account still has lessons that end after that time, in unix seconds."""
     live = (bookings.c.tutor == tutor) & bookings.c.status.in_(_AHEAD)

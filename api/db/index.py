@@ -7,8 +7,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from api.db.tables import actions, blocks, bookings, index_position, orders, publications
-from api.indexer.models import Block, IndexedAction, IndexedBooking, IndexedOrder, Publication
+from api.db.tables import actions, blocks, bookings, index_position, orders, publications, transfers
+from api.indexer.models import (
+    Block,
+    IndexedAction,
+    IndexedBooking,
+    IndexedOrder,
+    IndexedTransfer,
+    Publication,
+)
 from creneau.lifecycle import Status
 
 _AT_ONCE = 500  # Keys of one statement.
@@ -56,9 +63,15 @@ def add(
     new_orders: Sequence[IndexedOrder],
     new_actions: Sequence[IndexedAction],
     published: Sequence[Publication],
+    moved: Sequence[IndexedTransfer],
 ) -> None:
     """Add the records that blocks bring."""
-    for table, records in ((publications, published), (orders, new_orders), (actions, new_actions)):
+    for table, records in (
+        (publications, published),
+        (orders, new_orders),
+        (actions, new_actions),
+        (transfers, moved),
+    ):
         _insert(db, table, [vars(record) for record in records])
 
 
@@ -69,7 +82,7 @@ def take_back(db: Connection, number: int) -> set[str]:
     changed = {*touched} - {*gone}
     for ids in _chunks(gone):
         db.execute(delete(bookings).where(bookings.c.batch_id.in_(ids)))
-    for table in (orders, actions, publications):
+    for table in (orders, actions, publications, transfers):
         db.execute(delete(table).where(table.c.block_number > number))
     db.execute(delete(blocks).where(blocks.c.number > number))
     return changed
@@ -77,7 +90,7 @@ def take_back(db: Connection, number: int) -> set[str]:
 
 def clear(db: Connection) -> None:
     """Empty the projection."""
-    for table in (bookings, actions, publications, orders, blocks):
+    for table in (bookings, actions, publications, transfers, orders, blocks):
         db.execute(delete(table))
 
 

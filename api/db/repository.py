@@ -61,6 +61,14 @@ def batch_of_key(db: Connection, student_id: str, idempotency_key: str) -> Batch
     return None if row is None else _batch(row)
 
 
+def batches_of_request(db: Connection, student_id: str, request_hash: str) -> list[Batch]:
+    """Return the batches that a student's request made without an idempotency key, the newest first."""
+    mine = (batches.c.student_id == student_id) & (batches.c.request_hash == request_hash)
+    without = batches.c.idempotency_key.startswith(f"{request_hash}:", autoescape=True)
+    rows = db.execute(_BATCHES.where(mine, without).order_by(batches.c.created_at.desc()))
+    return [_batch(row) for row in rows]
+
+
 def add(db: Connection, submission: Submission, batch: Batch | None = None) -> None:
     """Put a submission into the outbox, with the batch that it creates; the sender sends it.
 

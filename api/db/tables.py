@@ -74,6 +74,9 @@ users = Table(
     Column("custodial_account", String(64), unique=True),  # The custodian's reference. Null: an own wallet.
     Column("kept_account", String(64), unique=True),  # The same, in force or not.
     Column("schedule", Exact),  # A tutor's hours, as people/schedule.py reads them; null: any.
+    Column("first_name", Text),  # For people who share a lesson; so are the next two.
+    Column("last_name", Text),
+    Column("email", Text),
 )
 
 challenges = Table(
@@ -94,6 +97,18 @@ annonces = Table(
     Column("title", Text, nullable=False),
     Column("hourly_rate", Wei, nullable=False),
     Column("time_zone", String(64)),
+    Column("subject", Text),
+    Column("description", Text),
+    Column("level", Text),
+    Column("teaching_mode", Text),
+)
+
+lesson_notes = Table(
+    "lesson_notes",  # Between student and tutor. Never on the chain, and never in a log.
+    metadata,
+    Column("id", String(66), primary_key=True),  # The lesson's on the chain.
+    Column("tutor_notes", Text),
+    Column("cancellation_reason", Text),
 )
 
 batches = Table(
@@ -250,6 +265,7 @@ actions = Table(
     Column("lessons", BigInteger, nullable=False),  # Bit i: lesson i.
     Column("status", String(16), nullable=False),  # Their status afterwards.
     Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
+    Column("cancelled_by", String(42)),  # The account, of a cancellation.
     Column("at", BigInteger, nullable=False),
     Column("transaction_hash", String(66), nullable=False),
 )
@@ -279,12 +295,26 @@ bookings = Table(
     Column("status", String(16), nullable=False),  # PENDING, CONFIRMED, DISPUTED, COMPLETED, CANCELLED
     Column("to_tutor", Wei),  # Each party's part, once it left the escrow.
     Column("to_student", Wei),
+    Column("cancelled_by", String(42)),  # The account that did it.
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),  # The block's time of the newest change,
-    Column("transaction_hash", String(66), nullable=False),  # and its transaction.
+    Column("block_number", BigInteger, nullable=False),  # its number,
+    Column("transaction_hash", String(66), nullable=False),  # and the transaction.
     Index("bookings_of_student", "student", "start", "id"),
     Index("bookings_of_tutor", "tutor", "start", "id"),
     Index("bookings_by_status", "status", "start"),
+)
+
+transfers = Table(
+    "transfers",  # Of the token, but for those of the escrow, which its own events tell.
+    metadata,
+    Column("block_number", BigInteger, primary_key=True),
+    Column("log_index", BigInteger, primary_key=True),
+    Column("sender", String(42), nullable=False, index=True),
+    Column("recipient", String(42), nullable=False, index=True),
+    Column("amount", Wei, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("transaction_hash", String(66), nullable=False),
 )
 
 blocks = Table(

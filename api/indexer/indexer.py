@@ -17,7 +17,7 @@ from api.indexer.models import Block
 from api.indexer.projection import IndexedEvent, Projection
 from api.settings import Settings
 from api.worker import Worker
-from creneau.events import ESCROW_TOPICS, decode_log
+from creneau.events import ESCROW_TOPICS, TRANSFER, decode_log
 from creneau.types import to_hex
 
 log = structlog.get_logger()
@@ -129,8 +129,9 @@ class Indexer(Worker):
         return sorted(events, key=lambda event: (event.block_number, event.log_index))
 
     def _logs(self, **blocks: str) -> Call:
-        topics = [[to_hex(topic) for topic in ESCROW_TOPICS]]
-        return "eth_getLogs", [{"address": self._chain.escrow, "topics": topics, **blocks}]
+        topics = [[to_hex(topic) for topic in (*ESCROW_TOPICS, TRANSFER)]]
+        contracts = [self._chain.escrow, self._chain.token]
+        return "eth_getLogs", [{"address": contracts, "topics": topics, **blocks}]
 
     # --- Back ---
 

@@ -52,6 +52,20 @@ class IndexedAction:
     lessons: int
     status: str  # The status of the lessons afterwards.
     to_tutor: int | None  # Of what left the escrow; the rest went to the student. None: nothing left.
+    cancelled_by: str | None  # The account, of a cancellation.
+    at: int
+    transaction_hash: str
+
+
+@dataclass(frozen=True)
+class IndexedTransfer:
+    """A transfer of the token between two accounts, neither of which is the escrow."""
+
+    block_number: int
+    log_index: int
+    sender: str
+    recipient: str
+    amount: int
     at: int
     transaction_hash: str
 
@@ -83,6 +97,8 @@ class IndexedBooking:
     status: str
     to_tutor: int | None  # None until the amount has left the escrow.
     to_student: int | None
+    cancelled_by: str | None
     created_at: int
     updated_at: int
+    block_number: int
     transaction_hash: str

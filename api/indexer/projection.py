@@ -18,7 +18,14 @@ from sqlalchemy import Connection
 
 from api.db import index
 from api.db.store import Store
-from api.indexer.models import Block, IndexedAction, IndexedBooking, IndexedOrder, Publication
+from api.indexer.models import (
+    Block,
+    IndexedAction,
+    IndexedBooking,
+    IndexedOrder,
+    IndexedTransfer,
+    Publication,
+)
 from api.settings import Settings
 from creneau.amounts import lesson_amount
 from creneau.events import (
@@ -30,6 +37,7 @@ from creneau.events import (
     BookingsResolved,
     Event,
     ListingPublished,
+    Transfer,
 )
 from creneau.lifecycle import Status
 from creneau.types import to_hex
@@ -49,7 +57,7 @@ class IndexedEvent:
 
 
 class Projection:
-    """The tables `orders`, `actions`, `publications`, `bookings`, `blocks` and `index_position`."""
+    """The tables of the index, from `orders` to `index_position`."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -87,7 +95,7 @@ class Projection:
                 to_hex(each.event.terms[2]) for each in events if isinstance(each.event, BookingsCreated)
             }
             orders, actions, publications = _records(events, index.instant_listings(db, listings))
-            index.add(db, orders, actions, publications)
+            index.add(db, orders, actions, publications, _transfers(events, self._contract[1]))
             _fold(db, {order.id for order in orders} | {action.batch_id for action in actions})
             index.keep_blocks(db, read, min(finalized, to.number))
             index.set_position(db, to)
@@ -140,6 +148,25 @@ def _records(
     return orders, actions, publications
 
 
+def _transfers(events: Sequence[IndexedEvent], escrow: str) -> list[IndexedTransfer]:
+    """Return the token's transfers, but for the escrow's, which the escrow's own events tell."""
+    return [
+        IndexedTransfer(
+            block_number=each.block_number,
+            log_index=each.log_index,
+            sender=each.event.source,
+            recipient=each.event.destination,
+            amount=each.event.value,
+            at=each.timestamp,
+            transaction_hash=each.transaction_hash,
+        )
+        for each in events
+        if isinstance(each.event, Transfer)
+        and each.event.value
+        and escrow not in {each.event.source, each.event.destination}
+    ]
+
+
 def _order(at: IndexedEvent, event: BookingsCreated, instant: dict[tuple[str, str], bool]) -> IndexedOrder:
     _, _, listing, hourly_rate, allow_partial, deadline, salt, slots = event.terms
     return IndexedOrder(
@@ -170,6 +197,7 @@ def _action(at: IndexedEvent, event: Any) -> IndexedAction:
         lessons=event.lessons,
         status=status.name,
         to_tutor=to_tutor,
+        cancelled_by=event.by if isinstance(event, BookingsCancelled) else None,
         at=at.timestamp,
         transaction_hash=at.transaction_hash,
     )
@@ -207,8 +235,10 @@ def fold(order: IndexedOrder, actions: Iterable[IndexedAction]) -> list[IndexedB
                 status=(Status.CONFIRMED if order.instant else Status.PENDING).name,
                 to_tutor=None,
                 to_student=None,
+                cancelled_by=None,
                 created_at=order.created_at,
                 updated_at=order.created_at,
+                block_number=order.block_number,
                 transaction_hash=order.transaction_hash,
             )
     for action in actions:
@@ -220,7 +250,9 @@ def fold(order: IndexedOrder, actions: Iterable[IndexedAction]) -> list[IndexedB
             lessons[lesson.place] = replace(
                 lesson,
                 status=action.status,
+                cancelled_by=action.cancelled_by,
                 updated_at=action.at,
+                block_number=action.block_number,
                 transaction_hash=action.transaction_hash,
                 to_tutor=lesson.to_tutor if part is None else part,
                 to_student=lesson.to_student if part is None else lesson.amount - part,

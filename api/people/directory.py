@@ -1,9 +1,10 @@
 """Users and listings. The embedded directory is two tables of the service's own database."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, Select, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from api.chain.signers import Custodian
@@ -12,6 +13,17 @@ from api.db.tables import annonces, users
 from api.people.schedule import SCHEDULE, Schedule
 from api.schemas import requests
 from creneau.amounts import to_wei
+
+
+class Name(NamedTuple):
+    """A person's name and e-mail address, for people who share a lesson; empty where nothing is known."""
+
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+
+
+NO_NAME = Name()
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class User:
     kept_account: str | None = None
     schedule: Schedule | None = None  # None: no limits.
     time_zone: str | None = None  # The schedule's; None: the annonce's.
+    name: Name = NO_NAME
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,10 @@ class Annonce:
     title: str
     hourly_rate: int
     time_zone: str | None
+    subject: str | None = None
+    description: str | None = None
+    level: str | None = None
+    teaching_mode: str | None = None
 
 
 class Directory(Protocol):
@@ -54,6 +71,12 @@ class Directory(Protocol):
 
     def annonce(self, annonce_id: str) -> Annonce | None:
         """Return a listing by id."""
+
+    def names(self, user_ids: Collection[str]) -> dict[str, Name]:
+        """Return the names of those of these users that are known, perhaps a minute old."""
+
+    def annonces(self, annonce_ids: Collection[str]) -> dict[str, Annonce]:
+        """Return those of these listings that are known, perhaps a minute old."""
 
 
 class TableDirectory:
@@ -77,6 +100,18 @@ class TableDirectory:
             row = db.execute(select(annonces).where(annonces.c.id == annonce_id)).one_or_none()
         return None if row is None else Annonce(**row._mapping)
 
+    def names(self, user_ids: Collection[str]) -> dict[str, Name]:
+        """Return the names of those of these users that are known."""
+        with self._store.read() as db:
+            rows = db.execute(select(users).where(users.c.id.in_(user_ids))).all()
+        return {row.id: _name(row) for row in rows}
+
+    def annonces(self, annonce_ids: Collection[str]) -> dict[str, Annonce]:
+        """Return those of these listings that are known."""
+        with self._store.read() as db:
+            rows = db.execute(select(annonces).where(annonces.c.id.in_(annonce_ids))).all()
+        return {row.id: Annonce(**row._mapping) for row in rows}
+
     def create_user(
         self,
         user_id: str,
@@ -85,6 +120,7 @@ class TableDirectory:
         profile_id: str | None = None,
         wallet: str | None = None,
         schedule: list[dict[str, Any]] | None = None,
+        name: Name = NO_NAME,
     ) -> User:
         """Add a user, with a wallet of their own or a custodial account. A known id stays as it is.
 
@@ -94,11 +130,11 @@ class TableDirectory:
             return known
         account = None if wallet else self._custodian.account_of(user_id)
         address = wallet or self._custodian.signer(self._custodian.account_of(user_id)).address
-        user = User(user_id, role, profile_id, address, account, account, _schedule(schedule))
+        user = User(user_id, role, profile_id, address, account, account, _schedule(schedule), name=name)
         row = {name: value for name, value in vars(user).items() if name in users.c}
         try:
             with self._store.write() as db:
-                db.execute(insert(users), row | {"schedule": schedule})
+                db.execute(insert(users), row | name._asdict() | {"schedule": schedule})
         except IntegrityError:
             if known := self.user(user_id):  # Added twice at once.
                 return known
@@ -126,17 +162,27 @@ class TableDirectory:
     def _user(self, query: Select[Any]) -> User | None:
         with self._store.read() as db:
             row = db.execute(query).one_or_none()
-        return None if row is None else User(**{**row._mapping, "schedule": _schedule(row.schedule)})
+        if row is None:
+            return None
+        known = {name: value for name, value in row._mapping.items() if name not in Name._fields}
+        return User(**known | {"schedule": _schedule(row.schedule), "name": _name(row)})
 
 
 def seed(directory: TableDirectory) -> tuple[User, User, Annonce]:
     """Return the demonstration's student, tutor and listing, which are added unless they are there."""
-    student = directory.create_user(requests.STUDENT, "student")
-    tutor = directory.create_user(requests.TUTOR, "tutor", profile_id=requests.TUTOR_PROFILE)
+    camille = Name("Camille", "Durand", "camille@example.org")
+    student = directory.create_user(requests.STUDENT, "student", name=camille)
+    dominique = Name("Dominique", "Moreau", "dominique@example.org")
+    tutor = directory.create_user(requests.TUTOR, "tutor", profile_id=requests.TUTOR_PROFILE, name=dominique)
     title = "Cours de Deep Learning avancé"
-    annonce = Annonce(requests.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris")
+    about = {"subject": "Deep Learning", "level": "Master", "teaching_mode": "En ligne"}
+    annonce = Annonce(requests.ANNONCE, tutor.id, title, to_wei(35), "Europe/Paris", **about)
     directory.create_annonce(annonce)
     return student, tutor, annonce
+
+
+def _name(row: Row[Any]) -> Name:
+    return Name(row.first_name or "", row.last_name or "", row.email or "")
 
 
 def _schedule(days: list[dict[str, Any]] | None) -> Schedule | None:

@@ -26,7 +26,7 @@ _Subject = TypeVar("_Subject")
 
 _TRIES = 2  # Somebody else may have been quicker; then the second one says so, or that it is done.
 
-_SENT: dict[int | str, dict[str, Any]] = {
+SENT: dict[int | str, dict[str, Any]] = {
     200: {"model": lesson_models.DoneAnswer, "description": "Done, in a block"},
     202: {"model": lesson_models.DoneAnswer, "description": "On its way; asking again is the same act"},
     **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
@@ -53,7 +53,7 @@ def _add(act: Action, method: str) -> None:
         prefer: Prefer = None,
     ) -> Response:
         action = functools.partial(services.actions.of_booking, act, booking_id, user)
-        return await _do(services, user, request_id, action, data.signature, prefer)
+        return await perform(services, user, request_id, action, data.signature, prefer)
 
     async def of_batch(
         services: ServicesDep,
@@ -64,7 +64,7 @@ def _add(act: Action, method: str) -> None:
         prefer: Prefer = None,
     ) -> Response:
         action = functools.partial(services.actions.of_batch, act, batch_id, data.lessons, user)
-        return await _do(services, user, request_id, action, data.signature, prefer)
+        return await perform(services, user, request_id, action, data.signature, prefer)
 
     def prepare_of_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
         actions = services.actions
@@ -93,7 +93,7 @@ def _add(act: Action, method: str) -> None:
             operation_id=f"{act}{of}",
             summary=f"Have {what} {done}",
             description=_RULES[act],
-            responses=_SENT,
+            responses=SENT,
         )
         router.add_api_route(
             f"{path}/prepare",
@@ -125,7 +125,7 @@ for _act, _method in _METHODS.items():
     "/booking/batch/{batchId}/resolve",
     operation_id="resolveBatch",
     summary="Decide disputed lessons of a batch",
-    responses=_SENT,
+    responses=SENT,
 )
 async def resolve_batch(
     services: ServicesDep,
@@ -138,14 +138,14 @@ async def resolve_batch(
     """Split the money, as an operator. The arbiter's account, which the service has to have, sends it."""
     share = data.tutor_share_bps
     action = functools.partial(services.actions.of_batch, Action.RESOLVE, batch_id, data.lessons, user, share)
-    return await _do(services, user, request_id, action, None, prefer)
+    return await perform(services, user, request_id, action, None, prefer)
 
 
 @router.post(
     "/booking/{id}/resolve",
     operation_id="resolveBooking",
     summary="Decide a disputed lesson",
-    responses=_SENT,
+    responses=SENT,
 )
 async def resolve_booking(
     services: ServicesDep,
@@ -159,14 +159,14 @@ async def resolve_booking(
     action = functools.partial(
         services.actions.of_booking, Action.RESOLVE, booking_id, user, data.tutor_share_bps
     )
-    return await _do(services, user, request_id, action, None, prefer)
+    return await perform(services, user, request_id, action, None, prefer)
 
 
 @router.post(
     "/booking/{id}/confirm-outcome",
     operation_id="confirmOutcome",
     summary="Say whether a lesson was held",
-    responses=_SENT,
+    responses=SENT,
 )
 async def confirm_outcome(
     services: ServicesDep,
@@ -183,22 +183,26 @@ async def confirm_outcome(
     the student's word disputes it, or cancels it if it was never confirmed; the tutor's cancels it.
     """
     action = functools.partial(services.actions.of_outcome, booking_id, user, course_held)
-    return await _do(services, user, request_id, action, data.signature, prefer)
+    return await perform(services, user, request_id, action, data.signature, prefer)
 
 
-async def _do(
+async def perform(
     services: Services,
     user: str,
     request_id: str,
     action_of: Callable[[], LessonAction],
     signature: bytes | None,
     prefer: str | None,
+    accepted: Callable[[LessonAction], None] = lambda _: None,
 ) -> Response:
+    """Have an action done, and answer with its lessons. `accepted` is told of it once it is stored."""
     actions = services.actions
 
     def begin() -> tuple[LessonAction, str | None]:
         action = action_of()
-        return action, actions.do(action, user, signature, request_id)
+        submission_id = actions.do(action, user, signature, request_id)
+        accepted(action)
+        return action, submission_id
 
     def answer(action: LessonAction, submission: Submission | None) -> lesson_models.DoneAnswer:
         return lesson_models.DoneAnswer.from_result(

@@ -26,7 +26,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
             "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
         },
     },
-    **models.problems(401, 403, 409, 413, 422, 502, 503),
+    **models.problems(401, 402, 403, 409, 413, 422, 502, 503),
 }
 
 

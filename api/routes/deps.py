@@ -7,6 +7,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.auth import key_of, user_of
 from api.errors import Code, Problem
+from api.people.http_directory import caller_token
 from api.services import Services
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token of the user service.")
@@ -51,6 +52,8 @@ async def _current_user(
     key = None if keys is None else await key_of(token, keys)
     user = user_of(token, services.settings, key)
     services.limits.user(request.scope, user)
+    if services.settings.directory_forwards_token:
+        caller_token.set(token)
     return user
 
 

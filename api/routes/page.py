@@ -15,6 +15,7 @@ from api.auth import mint
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
+from api.language import say
 from api.routes.deps import CurrentUser, ServicesDep, services_of
 from api.schemas import requests
 from api.schemas import responses as models
@@ -71,7 +72,8 @@ def get_account(services: ServicesDep, user: CurrentUser) -> Response:
             "balance_wei": str(int(balance, 16)),
         }
     )
-    return ExactResponse(AccountAnswer(success=True, message="You are signed in.", data=data))
+    message = say("You are signed in.", "Votre session est ouverte.")
+    return ExactResponse(AccountAnswer(success=True, message=message, data=data))
 
 
 class _Files(StaticFiles):

@@ -17,11 +17,12 @@ from api.booking.models import (
     TakenTimes,
 )
 from api.booking.models import Stats as Sums
+from api.language import language, say
 from api.schemas.requests import BOOKING_ID, BookingStatus, Number
-from api.schemas.responses import Answer, BookingData, Payment, Response
-from api.words import lessons, utc
+from api.schemas.responses import Answer, BookingData, Payment, Response, is_none
+from api.words import DONE, lessons, utc
 from creneau.amounts import format_amount, from_wei, to_wei
-from creneau.lifecycle import Periods
+from creneau.lifecycle import Action, Periods
 
 _ID = "a1b2c3d4-e5f6-8a7b-8c9d-0e1f2a3b4c5d"
 BookingId = Annotated[str, Path(alias="id", pattern=BOOKING_ID, examples=[_ID])]
@@ -54,7 +55,11 @@ class PreparedActAnswer(Answer):
             signer=prepared.signer,
             typed_data=prepared.typed_data,
         )
-        message = f"To be signed, to have {lessons(len(prepared.lessons))} {prepared.word}."
+        count = len(prepared.lessons)
+        message = say(
+            f"To be signed, to have {lessons(count)} {prepared.word}.",
+            f"À signer : {lessons(count, 'fr')}, {_word(prepared.action, count)}.",
+        )
         return cls(success=True, message=message, data=data)
 
 
@@ -79,8 +84,17 @@ class DoneAnswer(Answer):
     def from_result(cls, result: ActionResult, periods: Periods) -> Self:
         """Build the response about an action."""
         payments = Payment.of_lessons(result.lessons)
-        sums = [f"{format_amount(int(each.amount_wei))} EDU to the {each.to}" for each in payments]
-        message = f"{lessons(len(result.lessons))} {result.word}{'' if result.is_done else ', on the way'}"
+        count = len(result.lessons)
+        to = {
+            "student": say("to the student", "pour l'élève"),
+            "tutor": say("to the tutor", "pour le professeur"),
+        }
+        sums = [f"{format_amount(int(each.amount_wei))} EDU {to[each.to]}" for each in payments]
+        french = f"{lessons(count, 'fr')}, {_word(result.action, count)}"
+        message = say(f"{lessons(count)} {result.word}", french)
+        message += "" if result.is_done else say(", on the way", ", en route")
+        if sums:
+            message += say(": ", " : ") + say(" and ", " et ").join(sums)
         data = Done.model_validate(
             {
                 "act": result.action,
@@ -92,9 +106,13 @@ class DoneAnswer(Answer):
                 "payments": payments,
             }
         )
-        return cls(
-            success=True, message=f"{message}: {' and '.join(sums)}." if sums else f"{message}.", data=data
-        )
+        return cls(success=True, message=f"{message}.", data=data)
+
+
+def _word(action: str, count: int) -> str:
+    """Return the French word for lessons to which an action is done."""
+    word = DONE["fr"][Action(action)] if action in {*Action} else "pris en compte"
+    return f"{word}s" if count > 1 and not word.endswith(("s", "e")) else word
 
 
 class BookingAnswer(Answer):
@@ -105,7 +123,11 @@ class BookingAnswer(Answer):
     @classmethod
     def from_lesson(cls, lesson: BookedLesson, periods: Periods) -> Self:
         """Build the response about one lesson."""
-        return cls(success=True, message=f"{lessons(1)}.", data=BookingData.from_lesson(lesson, periods))
+        return cls(
+            success=True,
+            message=f"{lessons(1, language.get())}.",
+            data=BookingData.from_lesson(lesson, periods),
+        )
 
 
 class BookingsAnswer(Answer):
@@ -118,11 +140,12 @@ class BookingsAnswer(Answer):
     def from_page(cls, page: LessonPage, periods: Periods) -> Self:
         """Build the response with some lessons of a list."""
         data = [BookingData.from_lesson(lesson, periods) for lesson in page.lessons]
-        return cls(success=True, message=f"{lessons(len(data))}.", data=data, next_cursor=page.next_cursor)
-
-
-def _is_none(value: object) -> bool:
-    return value is None
+        return cls(
+            success=True,
+            message=f"{lessons(len(data), language.get())}.",
+            data=data,
+            next_cursor=page.next_cursor,
+        )
 
 
 class Stats(Response):
@@ -133,13 +156,13 @@ class Stats(Response):
     count: int
     by_status: dict[BookingStatus, int]
     spent: Number | None = Field(
-        default=None, exclude_if=_is_none, description="A student's: what tutors got."
+        default=None, exclude_if=is_none, description="A student's: what tutors got."
     )
-    spent_wei: str | None = Field(default=None, exclude_if=_is_none)
+    spent_wei: str | None = Field(default=None, exclude_if=is_none)
     earned: Number | None = Field(
-        default=None, exclude_if=_is_none, description="A tutor's: what the tutor got."
+        default=None, exclude_if=is_none, description="A tutor's: what the tutor got."
     )
-    earned_wei: str | None = Field(default=None, exclude_if=_is_none)
+    earned_wei: str | None = Field(default=None, exclude_if=is_none)
     in_escrow: Number
     in_escrow_wei: str
     refunded: Number = Field(description="What students got back.")
@@ -167,7 +190,7 @@ class StatsAnswer(Answer):
                 **{f"{name}_wei": str(wei) for name, wei in sums.items()},
             }
         )
-        return cls(success=True, message=f"{lessons(total)}.", data=data)
+        return cls(success=True, message=f"{lessons(total, language.get())}.", data=data)
 
 
 class Interval(Response):
@@ -248,11 +271,12 @@ class PublishedAnswer(Answer):
     @classmethod
     def from_result(cls, result: PublicationResult) -> Self:
         """Build the response about a listing's publication."""
-        word = "Withdrawn" if result.is_withdrawal else "Published"
+        word = say("Withdrawn", "Retirée") if result.is_withdrawal else say("Published", "Publiée")
+        later = say(f"{word} as soon as it is in a block.", f"{word} dès que ce sera dans un bloc.")
         more = {"state": result.state, "transaction_hash": result.transaction_hash}
         return cls(
             success=True,
-            message=f"{word}." if result.is_done else f"{word} as soon as it is in a block.",
+            message=f"{word}." if result.is_done else later,
             data=Published.from_details(result.details, **more),
         )
 
@@ -273,7 +297,11 @@ class PreparedListingAnswer(Answer):
     def from_typed_data(cls, signer: str, typed_data: dict[str, Any]) -> Self:
         """Build the response about a publication that waits for its signature."""
         data = PreparedListing(signer=signer, typed_data=typed_data)
-        return cls(success=True, message="To be signed, to publish the annonce.", data=data)
+        return cls(
+            success=True,
+            message=say("To be signed, to publish the annonce.", "À signer, pour publier l'annonce."),
+            data=data,
+        )
 
 
 class Calendar(Response):
@@ -299,6 +327,6 @@ class CalendarAnswer(Answer):
             to=utc(times.until),
             taken=Interval.of_times(times.taken),
         )
-        return cls(
-            success=True, message="The taken times." if times.taken else "Nothing is taken.", data=data
-        )
+        none = say("Nothing is taken.", "Rien n'est pris.")
+        some = say("The taken times.", "Les heures prises.")
+        return cls(success=True, message=some if times.taken else none, data=data)

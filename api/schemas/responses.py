@@ -5,14 +5,20 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.booking.models import Batch, BookedLesson, SigningRequest
+from api.booking.models import Batch, BookedLesson, SigningRequest, answered, reason, why_not
 from api.errors import LESSON_CODES, Code
+from api.language import say
 from api.outbox.models import State
 from api.schemas.requests import ANNONCE, TUTOR, BookingStatus, Model, Number
 from api.words import lessons, rfc3339, utc
 from creneau.amounts import format_amount, from_wei
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
 from creneau.types import to_unix
+
+
+def is_none(value: object) -> bool:
+    """Return True for a field that is left out when it has no value."""
+    return value is None
 
 
 class Response(Model):
@@ -45,7 +51,11 @@ class ChallengeAnswer(Answer):
     def from_message(cls, message: str, nonce: str, expires_at: int) -> Self:
         """Build the response with a message to sign, which expires at microseconds of unix time."""
         data = Challenge(message=message, nonce=nonce, expires_at=rfc3339(expires_at))
-        return cls(success=True, message="Sign this message with the wallet.", data=data)
+        return cls(
+            success=True,
+            message=say("Sign this message with the wallet.", "Signez ce message avec le portefeuille."),
+            data=data,
+        )
 
 
 class WalletData(Response):
@@ -63,7 +73,8 @@ class WalletAnswer(Answer):
     @classmethod
     def from_account(cls, address: str, *, custodial: bool) -> Self:
         """Build the response about the account in force."""
-        message = "This account is kept for you." if custodial else "This wallet is your own."
+        kept = say("This account is kept for you.", "Ce compte est tenu pour vous.")
+        message = kept if custodial else say("This wallet is your own.", "Ce portefeuille est le vôtre.")
         return cls(success=True, message=message, data=WalletData(address=address, custodial=custodial))
 
 
@@ -83,6 +94,9 @@ class Failure(Response):
     slot: SlotEcho
     code: str = Field(json_schema_extra={"enum": [code.value for code in LESSON_CODES]})
     error: str
+    batch_id: str | None = Field(
+        default=None, exclude_if=is_none, description="The student's own batch that has taken it."
+    )
 
 
 class Payment(Response):
@@ -233,7 +247,7 @@ class BatchAnswer(Response):
                 "total_amount_wei": str(batch.total),
                 "count": len(places),
                 "failed_count": len(failed),
-                "failures": failed or None,
+                "failures": answered(failed) or None,
                 "transaction_hash": batch.transaction_hash,
                 "block_number": batch.block_number,
                 "gas_used": batch.gas_used,
@@ -246,14 +260,22 @@ class BatchAnswer(Response):
 def _message(batch: Batch) -> str:
     count, failed = len(batch.places), batch.not_booked
     if not count:
-        return f"Nothing was booked. {batch.detail or failed[0]['error']}"
-    number = f"{count} of {count + len(failed)} lessons" if failed else lessons(count)
-    price = format_amount(batch.total)
+        return say("Nothing was booked. ", "Rien n'est réservé. ") + why_not(batch)
+    price, number, nombre = format_amount(batch.total), lessons(count), lessons(count, "fr")
+    if failed:
+        of = count + len(failed)
+        number, nombre = f"{count} of {lessons(of)}", f"{count} sur {of} cours"
     if batch.booked is None:
-        message = f"{number} for {price} EDU on the way; the transaction is not in a block yet."
+        message = say(
+            f"{number} for {price} EDU on the way; the transaction is not in a block yet.",
+            f"{nombre} pour {price} EDU en route ; la transaction n'est pas encore dans un bloc.",
+        )
     else:
-        message = f"{number} booked for {price} EDU in one transaction."
-    return f"{message} {failed[0]['error']}" if failed else message
+        message = say(
+            f"{number} booked for {price} EDU in one transaction.",
+            f"{nombre} pour {price} EDU en une seule transaction.",
+        )
+    return f"{message} {reason(failed[0])}" if failed else message
 
 
 class TypedData(Response):
@@ -296,13 +318,17 @@ class PreparedAnswer(Answer):
                 "total_amount_wei": str(batch.total),
                 "count": len(batch.lessons),
                 "failed_count": len(batch.failures),
-                "failures": batch.failures or None,
+                "failures": answered(batch.failures) or None,
                 "order": request.order,
                 "permit": request.permit,
             }
         )
         price = format_amount(batch.total)
-        return cls(success=True, message=f"Sign to book for {price} EDU. Nothing is booked yet.", data=data)
+        message = say(
+            f"Sign to book for {price} EDU. Nothing is booked yet.",
+            f"Signez pour réserver à {price} EDU. Rien n'est encore réservé.",
+        )
+        return cls(success=True, message=message, data=data)
 
 
 class FieldError(Response):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from api.chain.escrow import Chain
 from api.chain.rpc import Node
 from api.db.store import Store
-from api.db.tables import actions, blocks, bookings, index_position, orders, publications
+from api.db.tables import actions, blocks, bookings, index_position, orders, publications, transfers
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
 from api.settings import Settings
@@ -61,7 +61,7 @@ class Following:
         self.store.close()
 
 
-VIEW = (orders, actions, publications, bookings, blocks, index_position)
+VIEW = (orders, actions, publications, transfers, bookings, blocks, index_position)
 
 
 def _all(db: Connection, table: Any) -> list[Any]:
@@ -199,6 +199,15 @@ class Outside:
         earned = sum(row.to_tutor for row in over if row.tutor == self.tutor)
         assert earned == self.stack.balance(self.tutor)
         with following.store.read() as db:
+            moved = [*db.execute(select(transfers))]
+            for account in (self.student, self.tutor):
+                sums = [row.amount for row in moved if row.recipient == account]
+                sums += [-row.amount for row in moved if row.sender == account]
+                sums += [
+                    (row.to_student or 0) - row.amount for row in stored.values() if row.student == account
+                ]
+                sums += [row.to_tutor or 0 for row in stored.values() if row.tutor == account]
+                assert sum(sums) == self.stack.balance(account)
             for order in db.execute(select(orders)):
                 its = [row for row in stored.values() if row.batch_id == order.id]
                 assert order.total == sum(row.amount for row in its)

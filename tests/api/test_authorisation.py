@@ -23,7 +23,7 @@ WHO = (NOBODY, STUDENT, TUTOR, "student", "tutor", "operator")
 
 ANYBODY = (200,) * 6
 SIGNED_IN = (401, 200, 200, 200, 200, 200)
-A_STUDENT = (401, 200, 403, 200, 403, 403)
+A_STUDENT = (401, 200, 200, 200, 422, 403)  # Of any role; nobody books lessons with themselves.
 PARTIES = (401, 404, 404, 200, 200, 200)  # Nobody else learns that it exists.
 ITS_STUDENT = (401, 404, 404, 200, 403, 403)
 ITS_TUTOR = (401, 404, 404, 403, 200, 403)
@@ -33,7 +33,7 @@ HIS_OWN = (401, 403, 403, 200, 403, 200)  # Of the student's.
 HIS_TOO = (401, 403, 403, 403, 200, 200)  # Of the tutor's.
 PUBLISHER = (401, 403, 403, 403, 200, 403)
 
-A_WALLET = (401, 409, 403, 409, 403, 403)  # These students' accounts are kept for them.
+A_WALLET = (401, 409, 409, 409, 422, 403)  # These students' accounts are kept for them.
 SUBMITTER = (401, 404, 404, 200, 404, 404)
 SELF = (401, 200, 200, 200, 200, 403)  # The operator is in no directory.
 LINKER = (401, 409, 409, 409, 409, 403)  # Nobody has asked for a message to sign.
@@ -50,6 +50,12 @@ MATRIX: dict[str, tuple[str, tuple[int, ...]]] = {
     "GET /api/blockchain/booking/user/{userId}": ("", HIS_OWN),
     "GET /api/blockchain/booking/tutor/{tutorId}": ("", HIS_TOO),
     "GET /api/blockchain/booking/{userId}/stats": ("", HIS_OWN),
+    "GET /api/blockchain/booking/all/{userId}": ("", HIS_OWN),
+    "GET /api/blockchain/booking/student/{userId}": ("", HIS_OWN),
+    "GET /api/blockchain/booking/student-courses/{userId}": ("", HIS_OWN),
+    "GET /api/blockchain/balance": ("", HIS_OWN),
+    "GET /api/blockchain/history": ("", HIS_OWN),
+    "GET /api/blockchain/stats": ("", HIS_OWN),
     "POST /api/blockchain/booking/{id}/confirm-outcome": ("pending", EITHER),
     "POST /api/blockchain/booking/batch/prepare": ("", A_WALLET),
     "POST /api/blockchain/booking/batch/{batchId}/submit": ("pending", SUBMITTER),
@@ -88,6 +94,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "submit": {"signature": "0x" + "00" * 65},
     "challenge": {"address": example("ChallengeData", "address")},
     "wallet": {"message": "", "signature": "0x" + "00" * 65},
+}
+QUERIES = {
+    "confirm-outcome": "?course_held=false",
+    **dict.fromkeys(("balance", "history", "stats"), "?userId={userId}"),
 }
 SLOT = {"date": DAY, "time": "09:00", "amount": 35}
 
@@ -141,7 +151,10 @@ def test_what_each_gets(stack: DevStack, route: str) -> None:
     stands, cells = MATRIX[route]
     life = Life.of(stack)
     given = lesson(life, stands)
-    others = {STUDENT: stack.create_user("student", balance=100), TUTOR: stack.create_user("tutor")}
+    others = {
+        STUDENT: stack.create_user("student", balance=100),
+        TUTOR: stack.create_user("tutor", balance=100),
+    }
     clients = {who: stack.client(user.id) for who, user in others.items()}
     clients |= {NOBODY: stack.client(), "student": life.student, "tutor": life.tutor}
     clients["operator"] = life.operator
@@ -152,7 +165,7 @@ def test_what_each_gets(stack: DevStack, route: str) -> None:
             given = lesson(life, stands, 2 + len(got))  # The one before may have moved it.
         if path.endswith(("booking", "booking/batch", "booking/batch/prepare")):
             body = _order(life, path, len(got))
-        query = "?course_held=false" if path.endswith("outcome") else ""
+        query = QUERIES.get(path.rpartition("/")[2], "").format(**given)
         answer = clients[who].request(
             method, path.format(**given) + query, **({"json": body} if body else {})
         )

@@ -211,11 +211,23 @@ def test_a_tutor_or_annonce_that_is_not_there(stack: DevStack, desk: Desk, field
         assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-def test_only_students_book(stack: DevStack, desk: Desk) -> None:
-    for user_id in (desk.tutor.id, str(uuid.uuid4())):
+def test_nobody_books_with_themselves_and_nobody_unknown_books(stack: DevStack, desk: Desk) -> None:
+    for user_id, refused in (
+        (desk.tutor.id, (422, "own_lessons")),
+        (str(uuid.uuid4()), (403, "unknown_user")),
+    ):
         answer = stack.client(user_id).post(BATCH, json=desk.body(slot("09:00")))
-        assert answer.status_code == 403
-        assert answer.json()["code"] == "not_a_student"
+        assert (answer.status_code, answer.json()["code"]) == refused
+
+
+def test_a_person_of_any_role_is_the_student_of_an_order(stack: DevStack, desk: Desk) -> None:
+    for role in ("tutor", "admin"):
+        person = stack.create_user(role, balance=100)
+        answer = stack.client(person.id).post(
+            BATCH, json=desk.body(slot("09:00" if role == "tutor" else "11:00"))
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["bookings"][0]["studentId"] == person.id
 
 
 # --- Money ---
@@ -225,7 +237,7 @@ def test_too_little_balance_is_refused_before_anything_is_sent(stack: DevStack) 
     desk = Desk.of(stack, balance=100)
     with watching(stack) as seen:
         answer = desk.book(slot("09:00"), slot("10:00"), slot("11:00"))
-    assert answer.status_code == 409
+    assert answer.status_code == 402
     body = answer.json()
     assert body["code"] == "insufficient_balance"
     assert body["message"] == "The price of 3 lessons is 105 EDU, and you have 100 EDU. Nothing was booked."

@@ -75,8 +75,8 @@ def test_parallel_batches_of_one_student_spend_no_more_than_he_has(stack: DevSta
     desk = Desk.of(stack, balance=100)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda hour: desk.book(slot(f"{hour}:00")), range(10, 18)))
-    assert Counter(answer.status_code for answer in answers) == {200: 2, 409: 6}
-    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {
+    assert Counter(answer.status_code for answer in answers) == {200: 2, 402: 6}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 402} == {
         "insufficient_balance"
     }
     assert desk.balance() == 30 * EDU

@@ -112,8 +112,10 @@ def test_lessons_from_their_creation_to_their_end(
         "status": "PENDING",
         "to_tutor": None,
         "to_student": None,
+        "cancelled_by": None,
         "created_at": created_at,
         "updated_at": created_at,
+        "block_number": int(created_in, 16),
         "transaction_hash": row.transaction_hash,
     }
     [order] = following.rows()["orders"]
@@ -142,11 +144,14 @@ def test_lessons_from_their_creation_to_their_end(
     assert (row.created_at, row.updated_at) == (created_at, outside.now())
     outside.check(following)
 
-    outside.cancel(batch, 0b10001)
+    outside.cancel(batch, 0b00001)
+    outside.cancel(batch, 0b10000, by=outside.student)
     outside.at(batch.order.slots[3].start_unix)
     outside.dispute(batch, 0b00110 | 0b01000)
     following.catch_up()
     outside.check(following)
+    by = [following.bookings()[batch.lesson(place)].cancelled_by for place in range(5)]
+    assert by == [outside.tutor, None, None, None, outside.student]
     assert [following.bookings()[batch.lesson(place)].status for place in range(5)] == [
         "CANCELLED",
         "DISPUTED",
@@ -166,7 +171,7 @@ def test_lessons_from_their_creation_to_their_end(
         ("COMPLETED", RATE, 0),
         ("CANCELLED", 0, RATE * 90 // 60),
     ]
-    assert len({row.transaction_hash for row in rows}) == 3
+    assert len({row.transaction_hash for row in rows}) == 4
 
 
 def test_a_lesson_is_confirmed_at_once_if_its_listing_was_instant_then(

@@ -54,10 +54,12 @@ class People:
             self.tutor: f"/api/users/{self.tutor}",
             self.profile: f"/api/profile/tutors/{self.profile}",
             self.annonce: f"/api/annonces/{self.annonce}",
+            "by user": f"/api/profile/tutors/user/{self.tutor}",
         }
         self.give(self.student, id=self.student, role="STUDENT", email="a@example.org")
-        self.give(self.tutor, id=self.tutor, role="TUTOR", profileId=self.profile)
-        self.give(self.profile, id=self.profile, userId=self.tutor)
+        self.give(self.tutor, id=self.tutor, role="TUTOR")
+        for entry in (self.profile, "by user"):
+            self.give(entry, id=self.profile, userId=self.tutor)
         self.give(self.annonce, id=self.annonce, tutorId=self.tutor, title="Cours", hourlyRate=35)
 
     def give(self, entry: str, **data: Any) -> None:
@@ -123,7 +125,7 @@ def test_a_batch_asks_for_each_party_once(stack: DevStack, shim: Services, peopl
 def test_the_tutor_may_be_named_by_his_users_id(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     assert book(stack, shim, people, slot("09:00"), tutorId=people.tutor).status_code == 200
-    assert people.asked()[people.paths[people.profile]] == 1  # With his schedule.
+    assert people.asked()[people.paths["by user"]] == 1
     people.give(people.annonce, id=people.annonce, tutorId=people.profile, title="", hourlyRate="35.00")
     assert book(stack, shim, people, slot("10:00"), tutorId=people.tutor).status_code == 200
     by_either = f"/api/profile/tutors/{people.tutor}"
@@ -181,13 +183,13 @@ def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: 
         ({"tutorId": ".."}, "tutor_not_found"),
         ({"annonceId": "nothing"}, "annonce_not_found"),
     ):
+        people.service.answers["/api/annonces/nothing"] = Answer({"message": "no UUID"}, 400)
         answer = book(stack, shim, people, slot("09:00"), **changed)
         assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert not any(".." in path for path in people.asked())
-    people.give(people.student, id=people.student, role="tutor")
-    assert book(stack, shim, people, slot("09:00")).json()["code"] == "not_a_student"
     del people.service.answers[people.paths[people.student]]
-    assert book(stack, shim, people, slot("09:00")).json()["code"] == "not_a_student"
+    answer = book(stack, shim, people, slot("09:00"))
+    assert (answer.status_code, answer.json()["code"]) == (403, "unknown_user")
 
 
 ODD: dict[str, Answer] = {
@@ -197,13 +199,34 @@ ODD: dict[str, Answer] = {
     "null": Answer({"data": None}),
     "no fields": Answer({"data": {}}),
     "an error": Answer({}, 500),
-    "refused": Answer({}, 401),
     "elsewhere": Answer({}, 302, {"Location": "/elsewhere"}),
     "huge": Answer(b'{"data": "' + b"x" * (1024 * 1024) + b'"}'),
     "compressed": Answer(b"\x1f\x8b\x08", 200, {"Content-Encoding": "gzip"}),
     "no UTF-8": Answer(b'{"data": "\xff"}'),
     "deep": Answer(b'{"data":' + b"[" * 5_000),
 }
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_is_told_as_that(
+    stack: DevStack, shim: Services, people: People, status: int
+) -> None:
+    fund(stack, shim, people)
+    for entry in (people.student, people.profile, people.annonce):
+        path = people.paths[entry]
+        right, people.service.answers[path] = people.service.answers[path], Answer({}, status)
+        answer = book(stack, shim, people, slot("09:00"))
+        assert (answer.status_code, answer.json()["code"]) == (502, "directory_refused")
+        said = f"The user service answered {status}: it does not take the token. Nothing was done."
+        assert answer.json()["message"] == said
+        people.service.answers[path] = right
+    assert book(stack, shim, people, slot("09:00")).status_code == 200
+
+
+def test_a_tutor_books_lessons_of_another(stack: DevStack, shim: Services, people: People) -> None:
+    fund(stack, shim, people)
+    people.give(people.student, id=people.student, role="tutor")
+    assert book(stack, shim, people, slot("09:00")).status_code == 200
 
 
 @pytest.mark.parametrize("odd", ODD)

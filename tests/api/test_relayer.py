@@ -72,7 +72,7 @@ def test_a_transaction_that_reverts_in_its_block_says_why(stack: DevStack, desk:
         away = abi.call_data("EduToken", "transfer", stack.owner.address, 990 * EDU)
         act_as(stack, desk.student.wallet, stack.edu, away)
     answer = desk.book(slot("09:00"), headers=key)
-    assert answer.status_code == 409
+    assert answer.status_code == 402
     assert answer.json()["code"] == "insufficient_balance"
     assert answer.json()["message"].endswith("has 10 EDU and needs 35 EDU.")
     assert desk.balance() == 10 * EDU

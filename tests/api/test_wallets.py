@@ -206,7 +206,7 @@ def test_prepare_checks_what_booking_checks(stack: DevStack, wallet: Wallet) -> 
     all_or_nothing = wallet.prepare(slot("09:00"), slot("09:30"), allowPartial=False)
     assert (all_or_nothing.status_code, failures(all_or_nothing)) == (409, [(2, "overlap")])
     dear = Wallet.new(stack, balance=34).prepare(slot("09:00"))
-    assert (dear.status_code, dear.json()["code"]) == (409, "insufficient_balance")
+    assert (dear.status_code, dear.json()["code"]) == (402, "insufficient_balance")
     assert wallet.prepare(slot("25:00")).status_code == 422
     assert stack.client().post(PREPARE, json={}).status_code == 401
     tutor = stack.create_user("tutor", wallet=Account.create().address)
@@ -402,7 +402,7 @@ def test_money_that_was_spent_meanwhile(stack: DevStack) -> None:
     first, second = wallet.prepare(slot("09:00")), wallet.prepare(slot("10:00"))
     assert wallet.sign_and_submit(first).status_code == 200
     refused = wallet.sign_and_submit(second)
-    assert (refused.status_code, refused.json()["code"]) == (409, "insufficient_balance")
+    assert (refused.status_code, refused.json()["code"]) == (402, "insufficient_balance")
 
 
 def test_a_party_whose_wallet_changed_meanwhile(stack: DevStack, wallet: Wallet) -> None:

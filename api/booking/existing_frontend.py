@@ -1,0 +1,238 @@
+"""What the existing frontend shows of lessons and money: with names, notes and listings, asked once a page.
+
+Names and e-mail addresses are for people who share a lesson. An operator sees everything else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from api.booking.actions import LessonAction
+from api.booking.models import BookedLesson, Stats
+from api.booking.money import Account, Accounts, Movement
+from api.booking.queries import LessonQueries
+from api.chain.escrow import Chain
+from api.db import money
+from api.db.bookings import Side
+from api.db.money import Notes
+from api.db.store import Store
+from api.errors import Code, Problem
+from api.people.directory import NO_NAME, Annonce, Directory, Name, User
+from api.settings import Settings
+from creneau.lifecycle import Role
+from creneau.types import from_unix
+
+MOST_LESSONS = 500  # Of a list that is asked for as a whole.
+
+
+@dataclass(frozen=True)
+class SharedLesson:
+    """A lesson as one reader sees it, with the people and the listing that it is about."""
+
+    lesson: BookedLesson
+    role: Role
+    student: Name
+    tutor: Name
+    annonce: Annonce | None
+    notes: Notes
+    cancelled_by: Role | None  # None also if the chain let anybody do it.
+
+
+class Wallet(NamedTuple):
+    """A user's account with its money, and the user's name if the reader may know it."""
+
+    user: User
+    name: Name
+    account: Account
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A movement of money, with the lesson that it is for and the names of its people."""
+
+    movement: Movement
+    block_hash: str
+    lesson: BookedLesson | None
+    annonce: Annonce | None
+    tutor: Name
+    other: Name  # The other party of the lesson, or of the transfer.
+    other_id: str | None  # Of the transfer, if the two share a lesson.
+
+
+class Period(NamedTuple):
+    """Sums in base units of the money that came and went."""
+
+    sent: int
+    received: int
+
+
+class ExistingFrontend:
+    """Reads lessons and money as the existing frontend shows them, and keeps its notes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        chain: Chain,
+        directory: Directory,
+        lessons: LessonQueries,
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._directory = directory
+        self._lessons = lessons
+        self._accounts = Accounts(settings, store, chain)
+        self._operators = settings.operator_ids
+        self._zone = ZoneInfo(settings.time_zone)
+
+    # --- Lessons ---
+
+    def now(self) -> datetime:
+        """Return the time: the chain's, or this machine's if that is later, as before the next block."""
+        head = int(self._chain.node.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        return max(from_unix(head), datetime.now(self._zone))
+
+    def of_person(
+        self, user_id: str, person_id: str, side: Side, statuses: Sequence[str] = ()
+    ) -> list[SharedLesson]:
+        """Return a person's lessons, those to come first. Raises `Problem` unless the user may see them."""
+        found = self._lessons.nearest(user_id, person_id, side, statuses, self.now(), MOST_LESSONS)
+        return self.shared(*found)
+
+    def one(self, user_id: str, booking_id: str) -> SharedLesson:
+        """Return a lesson. Raises `Problem` unless the user may see it."""
+        lesson, role = self._lessons.booking(booking_id, user_id)
+        return self.shared([lesson], role)[0]
+
+    def shared(self, lessons: Sequence[BookedLesson], role: Role) -> list[SharedLesson]:
+        """Return lessons with everything around them, for a reader who has this role in all of them."""
+        ids = [batch.chain_id(place) for batch, place in lessons]
+        names = self._names(lessons, role)
+        annonces = self._annonces(lessons)
+        with self._store.read() as db:
+            notes = money.notes(db, ids) if role != Role.ARBITER else {}
+            cancelled = money.cancelled_by(db, ids)
+        return [
+            SharedLesson(
+                lesson,
+                role,
+                names.get(lesson.batch.student_id, NO_NAME),
+                names.get(lesson.batch.tutor_id, NO_NAME),
+                annonces.get(lesson.batch.annonce_id or ""),
+                notes.get(id_, Notes()),
+                {lesson.batch.student: Role.STUDENT, lesson.batch.tutor: Role.TUTOR}.get(
+                    cancelled.get(id_, "")
+                ),
+            )
+            for lesson, id_ in zip(lessons, ids, strict=True)
+        ]
+
+    def stats(self, user_id: str, person_id: str) -> Stats:
+        """Return the sums of a person's lessons. Raises `Problem` unless the user may see them."""
+        return self._lessons.stats(user_id, person_id)
+
+    def keep_note(self, action: LessonAction, **values: str | None) -> None:
+        """Keep the actor's words about the lessons of an action. An empty text changes nothing."""
+        said = {name: text for name, text in values.items() if text and text.strip()}
+        if said and action.todo:
+            with self._store.write() as db:
+                for place in action.todo:
+                    money.put_notes(db, action.batch.chain_id(place), **said)
+
+    # --- Money ---
+
+    def wallet(self, user_id: str, person_id: str) -> Wallet:
+        """Return a user's account. Raises `Problem` unless it is the reader's, or the reader an operator."""
+        if person_id != user_id and user_id not in self._operators:
+            raise Problem(Code.NOT_YOURS)
+        person = self._directory.user(person_id)
+        if person is None:
+            raise Problem(Code.UNKNOWN_USER if person_id == user_id else Code.USER_NOT_FOUND)
+        name = person.name if person_id == user_id else NO_NAME
+        return Wallet(person, name, self._accounts.read(person.wallet))
+
+    def entries(self, user_id: str, wallet: Wallet, movements: Sequence[Movement]) -> list[Entry]:
+        """Return movements of an account with everything around them."""
+        of_batches = {each.lesson.batch_id for each in movements if each.lesson}
+        batches = self._lessons.batches(of_batches)
+        lessons = {
+            each.lesson.id: BookedLesson(batches[each.lesson.batch_id], int(each.lesson.id[-2:], 16))
+            for each in movements
+            if each.lesson
+        }
+        known = self._sharers(wallet, movements)
+        mine = user_id == wallet.user.id
+        role = Role.STUDENT if mine else Role.ARBITER
+        names = self._names(list(lessons.values()), role)
+        names |= self._directory.names({*known.values()}) if mine and known else {}
+        annonces = self._annonces(list(lessons.values()))
+        hashes = self._accounts.block_hashes([each.block_number for each in movements])
+        found: list[Entry] = []
+        for each in movements:
+            lesson = lessons.get(each.lesson.id) if each.lesson else None
+            other_id = known.get(each.other) if mine else None
+            tutor, annonce = NO_NAME, None
+            if lesson is not None:
+                is_student = each.lesson is not None and each.lesson.student == wallet.account.address
+                other_id = lesson.batch.tutor_id if is_student else lesson.batch.student_id
+                tutor = names.get(lesson.batch.tutor_id, NO_NAME)
+                annonce = annonces.get(lesson.batch.annonce_id or "")
+            other = names.get(other_id or "", NO_NAME)
+            found.append(Entry(each, hashes[each.block_number], lesson, annonce, tutor, other, other_id))
+        return found
+
+    def period(self, account: Account, *, months: bool) -> Period:
+        """Return the sums of today, or of this month, by the service's time zone."""
+        day = datetime.now(self._zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        since = day.replace(day=1) if months else day
+        return sums([each for each in account.movements if each.at >= since.timestamp()])
+
+    def within(
+        self, movements: Sequence[Movement], since: datetime | None, until: datetime | None
+    ) -> list[Movement]:
+        """Return the movements from one time until just before another; a naive time is in the zone."""
+        first = None if since is None else _aware(since, self._zone).timestamp()
+        last = None if until is None else _aware(until, self._zone).timestamp()
+        return [
+            each
+            for each in movements
+            if (first is None or each.at >= first) and (last is None or each.at < last)
+        ]
+
+    # --- Names ---
+
+    def _names(self, lessons: Sequence[BookedLesson], role: Role) -> dict[str, Name]:
+        """Return the names of the people of these lessons, for a reader who shares them."""
+        if role == Role.ARBITER or not lessons:
+            return {}
+        ids = {id_ for each in lessons for id_ in (each.batch.student_id, each.batch.tutor_id)}
+        return self._directory.names({id_ for id_ in ids if not id_.startswith("0x")})
+
+    def _annonces(self, lessons: Sequence[BookedLesson]) -> dict[str, Annonce]:
+        ids = {each.batch.annonce_id for each in lessons if each.batch.annonce_id}
+        return self._directory.annonces(ids) if ids else {}
+
+    def _sharers(self, wallet: Wallet, movements: Sequence[Movement]) -> dict[str, str]:
+        """Return the users by account who made a transfer with this one, and share a lesson with it."""
+        ours = {each.lesson for each in wallet.account.movements if each.lesson}
+        shared = {each.student for each in ours} | {each.tutor for each in ours}
+        others = {each.other for each in movements if each.lesson is None} & shared
+        with self._store.read() as db:
+            return money.owners(db, others) if others else {}
+
+
+def sums(movements: Sequence[Movement]) -> Period:
+    """Return the sums of these movements, without what is still in the escrow."""
+    changes = [each.signed for each in movements]
+    return Period(-sum(each for each in changes if each < 0), sum(each for each in changes if each > 0))
+
+
+def _aware(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
+
+
+def day_after(moment: datetime) -> datetime:
+    """Return the beginning of the next day: until then, a day without a time is meant."""
+    return moment + timedelta(days=1)

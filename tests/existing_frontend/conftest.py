@@ -1,0 +1,34 @@
+"""A user service of the existing kind, a chain whose time passes, and a shim between them."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from dev_stack import DevStack
+from scene import SECRET, Scene, stack_at
+from user_service import UserService, user_service
+
+
+@pytest.fixture(scope="package")
+def users() -> Iterator[UserService]:
+    with user_service(SECRET) as service:
+        yield service
+
+
+@pytest.fixture(scope="package")
+def stack(users: UserService) -> Iterator[DevStack]:
+    with stack_at(users) as stack:
+        yield stack
+
+
+@pytest.fixture
+def scene(stack: DevStack, users: UserService) -> Iterator[Scene]:
+    """A student with 1,000 EDU and a tutor, whom nobody has seen before."""
+    scene = Scene(stack, users)
+    scene.fund(scene.student_id, 1000)
+    yield scene
+    scene.close()
