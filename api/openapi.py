@@ -20,7 +20,7 @@ TAGS = [
     {"name": "account", "description": "See who is signed in."},
     {
         "name": "existing frontend",
-        "description": "What the frontend that exists asks and reads, beside all of the service's own fields.",
+        "description": "What the existing frontend asks and reads, beside the service's own fields.",
     },
     {"name": "operation", "description": "Watch the service."},
 ]
