@@ -85,10 +85,14 @@ class HistorySelection(Model):
     """Which movements of an account, and how many at once."""
 
     user_id: str = Field(description="The caller's own id, or for an operator anybody's.")
-    page: int = Field(default=1, ge=1, le=1_000_000)
+    page: int = Field(default=1, ge=1, le=1_000_000, description="Which page, from 1.")
     limit: int = Field(default=20, ge=1, le=100)
-    start_date: Annotated[datetime | None, BeforeValidator(_day_or_moment), WithJsonSchema(_DAY)] = None
-    end_date: Annotated[datetime | None, BeforeValidator(_end), WithJsonSchema(_DAY)] = None
+    start_date: Annotated[datetime | None, BeforeValidator(_day_or_moment), WithJsonSchema(_DAY)] = Field(
+        default=None, description="The first day, in the service's time zone, or a time of RFC 3339."
+    )
+    end_date: Annotated[datetime | None, BeforeValidator(_end), WithJsonSchema(_DAY)] = Field(
+        default=None, description="The last day, whole, or a time before which they were."
+    )
     transaction_type: Annotated[str | None, AfterValidator(str.upper)] = Field(
         default=None, max_length=20, description="BOOKING, REFUND, DEPOSIT, TRANSFER, incoming or outgoing."
     )
@@ -214,7 +218,7 @@ class AccountUser(UserPerson):
 class WalletMoney(Model):
     """An account's money in EDU: `locked` is what the escrow holds for a tutor."""
 
-    available: Number
+    available: Number = Field(description="In EDU: what the account has.")
     available_wei: str
     locked: Number
     locked_wei: str
@@ -291,7 +295,7 @@ class HistoryAnswer(Answer):
 class Sums(Model):
     """What came and went, in EDU."""
 
-    sent: Number
+    sent: Number = Field(description="In EDU: what went.")
     received: Number
 
 
@@ -305,7 +309,7 @@ class AllTime(Sums):
 class WalletSums(Model):
     """An account's money in EDU."""
 
-    available: Number
+    available: Number = Field(description="In EDU: what the account has.")
     locked: Number
     total: Number
     address: str

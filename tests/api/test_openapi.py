@@ -112,7 +112,8 @@ def test_every_example_of_a_request_books(stack: DevStack, path: str, body: dict
     assert answer.status_code == 200, answer.text
     documented = answer_of(path, "post", "200")["content"]["application/json"]["schema"]
     validator(documented).validate(answer.json())
-    asynchronous = stack.client(STUDENT).post(path, json=body, headers={"Prefer": "respond-async"})
+    another = {"Prefer": "respond-async", "Idempotency-Key": "another request"}
+    asynchronous = stack.client(STUDENT).post(path, json=body, headers=another)
     assert asynchronous.status_code == 409  # It is taken now.
     refused = answer_of(path, "post", "409")["content"]["application/problem+json"]
     validator(refused["schema"]).validate(asynchronous.json())

@@ -1,14 +1,15 @@
 """What is around the calls: repeats, languages, names, notes, tokens, and how often anybody is asked."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from dev_stack import DevStack
-from fastapi.testclient import TestClient
 from frontend import Frontend
 from scene import ENGLISH, Scene, sentences
 from sqlalchemy import event
@@ -296,7 +297,16 @@ def counted(services: Services) -> Iterator[Counter[str]]:
 def test_a_page_of_fifty_lessons_asks_as_often_as_one_of_two(scene: Scene, stack: DevStack) -> None:
     scene.fund(scene.student_id, 10_000)
     services = Services.build(stack.settings)
-    client = TestClient(create_app(services), headers={"Authorization": f"Bearer {scene.student.token}"})
+    app = create_app(services)
+
+    async def get(path: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {scene.student.token}"}
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url=scene.stack.url, headers=headers
+        ) as client:
+            return await client.get(f"/api/blockchain/{path}")
+
     paths = [f"booking/all/{scene.student_id}", f"booking/student/{scene.student_id}"]
     paths += [f"history?userId={scene.student_id}&limit=100", f"balance?userId={scene.student_id}"]
     asked: list[list[tuple[Counter[str], Counter[str]]]] = []
@@ -312,7 +322,7 @@ def test_a_page_of_fifty_lessons_asks_as_often_as_one_of_two(scene: Scene, stack
             services.directory._annonces._kept.clear()  # type: ignore[attr-defined]
             scene.users.asked.clear()
             with counted(services) as statements:
-                answer = client.get(f"/api/blockchain/{path}")
+                answer = asyncio.run(get(path))
             assert answer.status_code == 200, answer.text
             pages.append((statements, Counter(scene.users.asked)))
         asked.append(pages)
@@ -323,7 +333,6 @@ def test_a_page_of_fifty_lessons_asks_as_often_as_one_of_two(scene: Scene, stack
         assert statements["round trips"] <= 5
         assert all(times == 1 for path, times in people.items() if not path.endswith(scene.student_id))
         assert len(people) <= 3  # Student, tutor and listing.
-    client.close()
     services.close()
 
 
