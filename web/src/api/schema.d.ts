@@ -152,86 +152,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/blockchain/booking/user/{userId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * A student's lessons
-         * @description List lessons in order of time, a page at a time.
-         */
-        get: operations["getBookingsOfUser"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/tutor/{tutorId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * A tutor's lessons
-         * @description List lessons in order of time, a page at a time. The id is the user's or the profile's.
-         */
-        get: operations["getBookingsOfTutor"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{userId}/stats": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Counts and sums of a user's lessons
-         * @description Sum up a tutor's lessons as a tutor, anybody else's as a student.
-         */
-        get: operations["getStats"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * One lesson
-         * @description Find a lesson by the frontend's id, or by the one on the chain.
-         */
-        get: operations["getBooking"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/blockchain/booking/batch/{batchId}/confirm": {
         parameters: {
             query?: never;
@@ -270,26 +190,6 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}/confirm": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        /**
-         * Have a lesson confirmed
-         * @description The tutor agrees to pending lessons before they start.
-         */
-        patch: operations["confirmBooking"];
         trace?: never;
     };
     "/api/blockchain/booking/{id}/confirm/prepare": {
@@ -350,26 +250,6 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}/cancel": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        /**
-         * Have a lesson cancelled
-         * @description Refunds the student and frees the tutor's time. The student may as long as they are pending, and until the cancel window before they start; the tutor at any time before they are completed.
-         */
-        patch: operations["cancelBooking"];
         trace?: never;
     };
     "/api/blockchain/booking/{id}/cancel/prepare": {
@@ -755,6 +635,246 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blockchain/booking/all/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A person's lessons, on both sides
+         * @description Those to come first, the next one before the others; then those past, the latest first.
+         */
+        get: operations["getAllBookings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/student-courses/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A student's confirmed and completed lessons
+         * @description Those to come first, the next one before the others; then those past, the latest first.
+         */
+        get: operations["getStudentCourses"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/student/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The lessons that a person booked
+         * @description A person of any role may be a student.
+         */
+        get: operations["getBookingsOfStudent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/user/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The lessons that a person booked
+         * @description All of them, or with `limit` or `cursor` a page in order of time.
+         */
+        get: operations["getBookingsOfUser"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/tutor/{tutorId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The lessons that a tutor gives
+         * @description All of them, or with `limit` or `cursor` a page in order of time; by the user's id or the profile's.
+         */
+        get: operations["getBookingsOfTutor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{userId}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts and sums of a user's lessons
+         * @description A tutor's as a tutor, anybody else's as a student. `total` and `totalAmount` count every status.
+         */
+        get: operations["getStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One lesson, and what may be done with it now
+         * @description By the frontend's id, or by the one on the chain.
+         */
+        get: operations["getBooking"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Have a lesson confirmed
+         * @description The tutor agrees to a pending lesson before it starts, and may leave a note.
+         */
+        patch: operations["confirmBooking"];
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Have a lesson cancelled
+         * @description Refunds the student and frees the tutor's time; either may give a reason.
+         */
+        patch: operations["cancelBooking"];
+        trace?: never;
+    };
+    "/api/blockchain/balance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An account's money
+         * @description `locked` is what the escrow holds for a tutor; a student's payments have left already.
+         */
+        get: operations["getBalance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An account's movements
+         * @description The newest first. Those that are completed add up to the balance, the pending ones to `locked`.
+         */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An account's money, and what came and went
+         * @description Days and months are those of the service's time zone. There are no fees.
+         */
+        get: operations["getAccountStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/blockchain/account": {
         parameters: {
             query?: never;
@@ -834,6 +954,70 @@ export interface components {
             data: components["schemas"]["Account"];
         };
         /**
+         * AccountStats
+         * @description An account's money, and what came and went.
+         */
+        AccountStats: {
+            /** @description An account and its money. */
+            wallet: components["schemas"]["WalletSums"];
+            /** @description Since midnight in the service's time zone. */
+            today: components["schemas"]["Sums"];
+            /** @description Since the first of the month. */
+            monthly: components["schemas"]["Sums"];
+            /** @description Since the beginning. */
+            allTime: components["schemas"]["AllTime"];
+        };
+        /**
+         * AccountStatsAnswer
+         * @description An account's money, and what came and went.
+         */
+        AccountStatsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["AccountStats"];
+        };
+        /**
+         * AccountUser
+         * @description Whose account it is.
+         */
+        AccountUser: {
+            /**
+             * Firstname
+             * @description Of a person who shares a lesson with the reader; else empty.
+             */
+            firstName: string;
+            /**
+             * Lastname
+             * @description Likewise.
+             */
+            lastName: string;
+            /**
+             * Email
+             * @description Likewise.
+             */
+            email: string;
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Role
+             * @description In these lessons: student or tutor.
+             */
+            role: string;
+        };
+        /**
          * ActData
          * @description The signature of an act. Custodial accounts need none.
          */
@@ -855,6 +1039,32 @@ export interface components {
              * @constant
              */
             status: "ok";
+        };
+        /**
+         * AllTime
+         * @description The same of all time.
+         */
+        AllTime: {
+            /**
+             * Sent
+             * @description In EDU: what went.
+             */
+            sent: number;
+            /**
+             * Received
+             * @description In EDU: what came.
+             */
+            received: number;
+            /**
+             * Transactions
+             * @description The movements; of sums, how many.
+             */
+            transactions: number;
+            /**
+             * Fees
+             * @description There are none.
+             */
+            fees: number;
         };
         /**
          * AnnonceAnswer
@@ -935,6 +1145,35 @@ export interface components {
              * @description Lessons are confirmed as they are booked.
              */
             instant: boolean;
+        };
+        /**
+         * Balance
+         * @description Whose account, and its money.
+         */
+        Balance: {
+            /** @description Whose it is; null if the reader may not know. */
+            user: components["schemas"]["AccountUser"];
+            /** @description An account and its money. */
+            wallet: components["schemas"]["WalletMoney"];
+        };
+        /**
+         * BalanceAnswer
+         * @description An account's money.
+         */
+        BalanceAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Balance"];
         };
         /**
          * BatchActData
@@ -1056,25 +1295,6 @@ export interface components {
             tutorShareBps: number;
         };
         /**
-         * BookingAnswer
-         * @description One lesson.
-         */
-        BookingAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["BookingData"];
-        };
-        /**
          * BookingData
          * @description One booked lesson.
          */
@@ -1188,10 +1408,31 @@ export interface components {
             payments: components["schemas"]["Payment"][];
         };
         /**
-         * BookingsAnswer
-         * @description A page of lessons; `nextCursor` is null on the last one.
+         * BothSides
+         * @description A person's lessons, on both sides.
          */
-        BookingsAnswer: {
+        BothSides: {
+            /**
+             * Asstudent
+             * @description The lessons that the person booked.
+             */
+            asStudent: components["schemas"]["ExistingLesson"][];
+            /**
+             * Astutor
+             * @description The lessons that the person gives.
+             */
+            asTutor: components["schemas"]["ExistingLesson"][];
+            /**
+             * Total
+             * @description How many there are; of an account: available and locked, in EDU.
+             */
+            total: number;
+        };
+        /**
+         * BothSidesAnswer
+         * @description A person's lessons, on both sides.
+         */
+        BothSidesAnswer: {
             /**
              * Success
              * @description Whether at least one lesson is booked, or on its way.
@@ -1203,16 +1444,8 @@ export interface components {
              * @description For people: what happened and, if nothing did, why.
              */
             message: string;
-            /**
-             * Data
-             * @description What became of the batch.
-             */
-            data: components["schemas"]["BookingData"][];
-            /**
-             * Nextcursor
-             * @description Give it as `cursor` for the next page; null on the last.
-             */
-            nextCursor: string | null;
+            /** @description What became of the batch. */
+            data: components["schemas"]["BothSides"];
         };
         /**
          * Calendar
@@ -1258,6 +1491,22 @@ export interface components {
             message: string;
             /** @description What became of the batch. */
             data: components["schemas"]["Calendar"];
+        };
+        /**
+         * CancelData
+         * @description A cancellation, and why.
+         */
+        CancelData: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Reason
+             * @description Kept, and shown to both.
+             */
+            reason?: string | null;
         };
         /**
          * Challenge
@@ -1329,6 +1578,44 @@ export interface components {
             message: string;
         } & {
             [key: string]: unknown;
+        };
+        /**
+         * ConfirmData
+         * @description A confirmation, and what the tutor wants the student to know.
+         */
+        ConfirmData: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Tutornotes
+             * @description Kept, and shown to both; empty: no note.
+             */
+            tutorNotes?: string | null;
+        };
+        /**
+         * CoursesAnswer
+         * @description A student's courses.
+         */
+        CoursesAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /**
+             * Data
+             * @description What became of the batch.
+             */
+            data: components["schemas"]["ExistingCourse"][];
         };
         /**
          * CreateBatchBookingData
@@ -1435,6 +1722,25 @@ export interface components {
             timeZone?: string | null;
         };
         /**
+         * DetailsAnswer
+         * @description One lesson.
+         */
+        DetailsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["ExistingDetails"];
+        };
+        /**
          * Done
          * @description The outcome of an act.
          */
@@ -1497,6 +1803,660 @@ export interface components {
             data: components["schemas"]["Done"];
         };
         /**
+         * ExistingCourse
+         * @description A confirmed or completed lesson.
+         */
+        ExistingCourse: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Tutorid
+             * @description Or the tutor's wallet, if this service does not know the tutor.
+             */
+            tutorId: string;
+            /**
+             * Studentid
+             * @description Likewise.
+             */
+            studentId: string;
+            /**
+             * Annonceid
+             * @description Null for a listing that this service does not know.
+             */
+            annonceId: string | null;
+            /**
+             * Date
+             * @description The day, in the time zone of the request.
+             */
+            date: string;
+            /**
+             * Time
+             * @description Local time of the start, in the time zone of the request.
+             */
+            time: string;
+            /**
+             * Startsat
+             * @description RFC 3339, UTC.
+             */
+            startsAt: string;
+            /**
+             * Duration
+             * @description In minutes: 15 to 480, in steps of 15.
+             */
+            duration: number;
+            /**
+             * Status
+             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
+             * @enum {string}
+             */
+            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
+            /**
+             * Amount
+             * @description In EDU, exact.
+             */
+            amount: number;
+            /**
+             * Amountwei
+             * @description In base units (10^-18 EDU), as decimal text.
+             */
+            amountWei: string;
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+            /**
+             * Blockchainstatus
+             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
+             * @enum {string}
+             */
+            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
+            /**
+             * Blockchaintransactionid
+             * @description The booking's id on the chain.
+             */
+            blockchainTransactionId: string;
+            /**
+             * Description
+             * @description What the lesson is about, as it was given. Never on the chain.
+             */
+            description: string | null;
+            /**
+             * Studentnotes
+             * @description For student and tutor only.
+             */
+            studentNotes: string | null;
+            /**
+             * Createdat
+             * @description RFC 3339, UTC.
+             */
+            createdAt: string;
+            /**
+             * Updatedat
+             * @description RFC 3339, UTC.
+             */
+            updatedAt: string;
+            /**
+             * Cancellableuntil
+             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             */
+            cancellableUntil: string | null;
+            /**
+             * May
+             * @description What can be done with it now, by whom and until when.
+             */
+            may: components["schemas"]["Possible"][];
+            /**
+             * Payments
+             * @description What became of its price, once it left the escrow.
+             */
+            payments: components["schemas"]["Payment"][];
+            /**
+             * Blockchainid
+             * @description The booking's id on the chain.
+             */
+            blockchainId: string;
+            /**
+             * Annoncetitle
+             * @description The listing's title.
+             */
+            annonceTitle: string;
+            /** @description What the listing is about. */
+            annonce: components["schemas"]["ListingFacts"];
+            /** @description Who learns. */
+            student: components["schemas"]["Person"];
+            /** @description Who teaches. */
+            tutor: components["schemas"]["Person"];
+            /**
+             * Myrole
+             * @description The reader's; null for an operator.
+             */
+            myRole: ("student" | "tutor") | null;
+            /**
+             * Starttime
+             * @description Unix seconds.
+             */
+            startTime: number;
+            /**
+             * Isskillexchange
+             * @description Never: exchanges are not booked here.
+             * @constant
+             */
+            isSkillExchange: false;
+            /**
+             * Studentconfirmed
+             * @description The lesson was held, by the student's word or silence.
+             */
+            studentConfirmed: boolean;
+            /**
+             * Tutorconfirmed
+             * @description The tutor agreed to the lesson.
+             */
+            tutorConfirmed: boolean;
+            /**
+             * Tutornotes
+             * @description What the tutor said when confirming; for student and tutor only.
+             */
+            tutorNotes: string | null;
+            /**
+             * Cancelledby
+             * @description Who cancelled it; null if the chain let anybody do it.
+             */
+            cancelledBy: ("student" | "tutor") | null;
+            /**
+             * Cancellationreason
+             * @description Why it was cancelled; for student and tutor only.
+             */
+            cancellationReason: string | null;
+            /**
+             * Coursepassed
+             * @description It has begun.
+             */
+            coursePassed: boolean;
+        };
+        /**
+         * ExistingDetails
+         * @description A lesson, and what its reader may do with it now.
+         */
+        ExistingDetails: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Tutorid
+             * @description Or the tutor's wallet, if this service does not know the tutor.
+             */
+            tutorId: string;
+            /**
+             * Studentid
+             * @description Likewise.
+             */
+            studentId: string;
+            /**
+             * Annonceid
+             * @description Null for a listing that this service does not know.
+             */
+            annonceId: string | null;
+            /**
+             * Date
+             * @description The day, in the time zone of the request.
+             */
+            date: string;
+            /**
+             * Time
+             * @description Local time of the start, in the time zone of the request.
+             */
+            time: string;
+            /**
+             * Startsat
+             * @description RFC 3339, UTC.
+             */
+            startsAt: string;
+            /**
+             * Duration
+             * @description In minutes: 15 to 480, in steps of 15.
+             */
+            duration: number;
+            /**
+             * Status
+             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
+             * @enum {string}
+             */
+            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
+            /**
+             * Amount
+             * @description In EDU, exact.
+             */
+            amount: number;
+            /**
+             * Amountwei
+             * @description In base units (10^-18 EDU), as decimal text.
+             */
+            amountWei: string;
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+            /**
+             * Blockchainstatus
+             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
+             * @enum {string}
+             */
+            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
+            /**
+             * Blockchaintransactionid
+             * @description The booking's id on the chain.
+             */
+            blockchainTransactionId: string;
+            /**
+             * Description
+             * @description What the lesson is about, as it was given. Never on the chain.
+             */
+            description: string | null;
+            /**
+             * Studentnotes
+             * @description For student and tutor only.
+             */
+            studentNotes: string | null;
+            /**
+             * Createdat
+             * @description RFC 3339, UTC.
+             */
+            createdAt: string;
+            /**
+             * Updatedat
+             * @description RFC 3339, UTC.
+             */
+            updatedAt: string;
+            /**
+             * Cancellableuntil
+             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             */
+            cancellableUntil: string | null;
+            /**
+             * May
+             * @description What can be done with it now, by whom and until when.
+             */
+            may: components["schemas"]["Possible"][];
+            /**
+             * Payments
+             * @description What became of its price, once it left the escrow.
+             */
+            payments: components["schemas"]["Payment"][];
+            /**
+             * Blockchainid
+             * @description The booking's id on the chain.
+             */
+            blockchainId: string;
+            /**
+             * Annoncetitle
+             * @description The listing's title.
+             */
+            annonceTitle: string;
+            /** @description What the listing is about. */
+            annonce: components["schemas"]["ListingFacts"];
+            /** @description Who learns. */
+            student: components["schemas"]["Person"];
+            /** @description Who teaches. */
+            tutor: components["schemas"]["Person"];
+            /**
+             * Myrole
+             * @description The reader's; null for an operator.
+             */
+            myRole: ("student" | "tutor") | null;
+            /**
+             * Starttime
+             * @description Unix seconds.
+             */
+            startTime: number;
+            /**
+             * Isskillexchange
+             * @description Never: exchanges are not booked here.
+             * @constant
+             */
+            isSkillExchange: false;
+            /**
+             * Studentconfirmed
+             * @description The lesson was held, by the student's word or silence.
+             */
+            studentConfirmed: boolean;
+            /**
+             * Tutorconfirmed
+             * @description The tutor agreed to the lesson.
+             */
+            tutorConfirmed: boolean;
+            /**
+             * Tutornotes
+             * @description What the tutor said when confirming; for student and tutor only.
+             */
+            tutorNotes: string | null;
+            /**
+             * Cancelledby
+             * @description Who cancelled it; null if the chain let anybody do it.
+             */
+            cancelledBy: ("student" | "tutor") | null;
+            /**
+             * Cancellationreason
+             * @description Why it was cancelled; for student and tutor only.
+             */
+            cancellationReason: string | null;
+            /**
+             * Canconfirmoutcome
+             * @description It has begun, and nobody has said yet whether it was held.
+             */
+            canConfirmOutcome: boolean;
+            /**
+             * Cancancel
+             * @description The reader may cancel it now.
+             */
+            canCancel: boolean;
+            /**
+             * Outcome
+             * @description Whether the lesson was held, as far as that is decided.
+             * @enum {string}
+             */
+            outcome: "NOT_DECIDED" | "COURSE_HELD" | "COURSE_NOT_HELD";
+        };
+        /**
+         * ExistingLesson
+         * @description A lesson, as one of its people sees it.
+         */
+        ExistingLesson: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Tutorid
+             * @description Or the tutor's wallet, if this service does not know the tutor.
+             */
+            tutorId: string;
+            /**
+             * Studentid
+             * @description Likewise.
+             */
+            studentId: string;
+            /**
+             * Annonceid
+             * @description Null for a listing that this service does not know.
+             */
+            annonceId: string | null;
+            /**
+             * Date
+             * @description The day, in the time zone of the request.
+             */
+            date: string;
+            /**
+             * Time
+             * @description Local time of the start, in the time zone of the request.
+             */
+            time: string;
+            /**
+             * Startsat
+             * @description RFC 3339, UTC.
+             */
+            startsAt: string;
+            /**
+             * Duration
+             * @description In minutes: 15 to 480, in steps of 15.
+             */
+            duration: number;
+            /**
+             * Status
+             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
+             * @enum {string}
+             */
+            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
+            /**
+             * Amount
+             * @description In EDU, exact.
+             */
+            amount: number;
+            /**
+             * Amountwei
+             * @description In base units (10^-18 EDU), as decimal text.
+             */
+            amountWei: string;
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+            /**
+             * Blockchainstatus
+             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
+             * @enum {string}
+             */
+            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
+            /**
+             * Blockchaintransactionid
+             * @description The booking's id on the chain.
+             */
+            blockchainTransactionId: string;
+            /**
+             * Description
+             * @description What the lesson is about, as it was given. Never on the chain.
+             */
+            description: string | null;
+            /**
+             * Studentnotes
+             * @description For student and tutor only.
+             */
+            studentNotes: string | null;
+            /**
+             * Createdat
+             * @description RFC 3339, UTC.
+             */
+            createdAt: string;
+            /**
+             * Updatedat
+             * @description RFC 3339, UTC.
+             */
+            updatedAt: string;
+            /**
+             * Cancellableuntil
+             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             */
+            cancellableUntil: string | null;
+            /**
+             * May
+             * @description What can be done with it now, by whom and until when.
+             */
+            may: components["schemas"]["Possible"][];
+            /**
+             * Payments
+             * @description What became of its price, once it left the escrow.
+             */
+            payments: components["schemas"]["Payment"][];
+            /**
+             * Blockchainid
+             * @description The booking's id on the chain.
+             */
+            blockchainId: string;
+            /**
+             * Annoncetitle
+             * @description The listing's title.
+             */
+            annonceTitle: string;
+            /** @description What the listing is about. */
+            annonce: components["schemas"]["ListingFacts"];
+            /** @description Who learns. */
+            student: components["schemas"]["Person"];
+            /** @description Who teaches. */
+            tutor: components["schemas"]["Person"];
+            /**
+             * Myrole
+             * @description The reader's; null for an operator.
+             */
+            myRole: ("student" | "tutor") | null;
+            /**
+             * Starttime
+             * @description Unix seconds.
+             */
+            startTime: number;
+            /**
+             * Isskillexchange
+             * @description Never: exchanges are not booked here.
+             * @constant
+             */
+            isSkillExchange: false;
+            /**
+             * Studentconfirmed
+             * @description The lesson was held, by the student's word or silence.
+             */
+            studentConfirmed: boolean;
+            /**
+             * Tutorconfirmed
+             * @description The tutor agreed to the lesson.
+             */
+            tutorConfirmed: boolean;
+            /**
+             * Tutornotes
+             * @description What the tutor said when confirming; for student and tutor only.
+             */
+            tutorNotes: string | null;
+            /**
+             * Cancelledby
+             * @description Who cancelled it; null if the chain let anybody do it.
+             */
+            cancelledBy: ("student" | "tutor") | null;
+            /**
+             * Cancellationreason
+             * @description Why it was cancelled; for student and tutor only.
+             */
+            cancellationReason: string | null;
+        };
+        /**
+         * ExistingStats
+         * @description How many lessons stand where, and their prices.
+         */
+        ExistingStats: {
+            /**
+             * Userid
+             * @description The user's id in the user service.
+             */
+            userId: string;
+            /**
+             * Role
+             * @description In these lessons: student or tutor.
+             * @enum {string}
+             */
+            role: "student" | "tutor";
+            /**
+             * Count
+             * @description How many lessons are booked, or on their way.
+             */
+            count: number;
+            /**
+             * Bystatus
+             * @description How many lessons have each status.
+             */
+            byStatus: {
+                [key: string]: number;
+            };
+            /**
+             * Spent
+             * @description A student's: what tutors got.
+             */
+            spent?: number | null;
+            /**
+             * Spentwei
+             * @description What tutors got of it, in base units.
+             */
+            spentWei?: string | null;
+            /**
+             * Earned
+             * @description A tutor's: what the tutor got.
+             */
+            earned?: number | null;
+            /**
+             * Earnedwei
+             * @description What the tutor got, in base units.
+             */
+            earnedWei?: string | null;
+            /**
+             * Inescrow
+             * @description In EDU: what the contract holds for lessons that are not over.
+             */
+            inEscrow: number;
+            /**
+             * Inescrowwei
+             * @description The same in base units.
+             */
+            inEscrowWei: string;
+            /**
+             * Refunded
+             * @description What students got back.
+             */
+            refunded: number;
+            /**
+             * Refundedwei
+             * @description What came back, in base units.
+             */
+            refundedWei: string;
+            /**
+             * Total
+             * @description How many there are; of an account: available and locked, in EDU.
+             */
+            total: number;
+            /**
+             * Pending
+             * @description How many are pending.
+             */
+            pending: number;
+            /**
+             * Confirmed
+             * @description How many are confirmed.
+             */
+            confirmed: number;
+            /**
+             * Cancelled
+             * @description How many are cancelled.
+             */
+            cancelled: number;
+            /**
+             * Completed
+             * @description How many are completed.
+             */
+            completed: number;
+            /**
+             * Totalamount
+             * @description In EDU, exact: the sum of the booked lessons' amounts.
+             */
+            totalAmount: number;
+            /**
+             * Pendingamount
+             * @description The price of the pending ones, in EDU.
+             */
+            pendingAmount: number;
+        };
+        /**
+         * ExistingStatsAnswer
+         * @description Counts and sums.
+         */
+        ExistingStatsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["ExistingStats"];
+        };
+        /**
          * Failure
          * @description A lesson that was not booked. `index` counts from 1, in the order of the request.
          */
@@ -1519,6 +2479,11 @@ export interface components {
              * @description Why, for people.
              */
             error: string;
+            /**
+             * Batchid
+             * @description The student's own batch that has taken it.
+             */
+            batchId?: string | null;
         };
         /**
          * FieldError
@@ -1542,6 +2507,74 @@ export interface components {
             message: string;
         };
         /**
+         * History
+         * @description A page of an account's movements, the newest first.
+         */
+        History: {
+            /**
+             * Transactions
+             * @description The movements; of sums, how many.
+             */
+            transactions: components["schemas"]["Transaction"][];
+            /**
+             * Total
+             * @description How many there are; of an account: available and locked, in EDU.
+             */
+            total: number;
+            /**
+             * Page
+             * @description Which page, from 1.
+             */
+            page: number;
+            /**
+             * Totalpages
+             * @description How many pages there are.
+             */
+            totalPages: number;
+        };
+        /**
+         * HistoryAnswer
+         * @description A page of an account's movements.
+         */
+        HistoryAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["History"];
+        };
+        /**
+         * HistoryWallet
+         * @description One end of a movement; of the escrow, `user` is the other party of the lesson.
+         */
+        HistoryWallet: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Userid
+             * @description The user's id in the user service.
+             */
+            userId: string | null;
+            /**
+             * Walletaddress
+             * @description The account.
+             */
+            walletAddress: string;
+            /** @description Whose it is; null if the reader may not know. */
+            user: components["schemas"]["UserPerson"] | null;
+        };
+        /**
          * Interval
          * @description A half-open interval: from `start` until just before `end`, both RFC 3339 in UTC.
          */
@@ -1558,6 +2591,27 @@ export interface components {
             end: string;
         };
         /**
+         * LedgerBlock
+         * @description The block of a movement.
+         */
+        LedgerBlock: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Hash
+             * @description Of the block.
+             */
+            hash: string;
+            /**
+             * Timestamp
+             * @description RFC 3339, UTC.
+             */
+            timestamp: string;
+        };
+        /**
          * Lessons
          * @description A choice of lessons of a batch.
          */
@@ -1567,6 +2621,33 @@ export interface components {
              * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
              */
             lessons?: string[] | null;
+        };
+        /**
+         * LessonsAnswer
+         * @description A list of lessons; `nextCursor` is null unless a page of it was asked for.
+         */
+        LessonsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /**
+             * Data
+             * @description What became of the batch.
+             */
+            data: components["schemas"]["ExistingLesson"][];
+            /**
+             * Nextcursor
+             * @description Give it as `cursor` for the next page; null on the last.
+             */
+            nextCursor: string | null;
         };
         /**
          * LinkData
@@ -1583,6 +2664,42 @@ export interface components {
              * @description 0x and hex: 65 bytes of an account (EIP-191), or what a contract wallet takes (ERC-1271).
              */
             signature: string;
+        };
+        /**
+         * ListingFacts
+         * @description What a listing is about.
+         */
+        ListingFacts: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Title
+             * @description The HTTP status in words.
+             */
+            title: string;
+            /**
+             * Subject
+             * @description What is taught; without one the title.
+             */
+            subject: string;
+            /**
+             * Description
+             * @description What the lesson is about, as it was given. Never on the chain.
+             */
+            description: string;
+            /**
+             * Level
+             * @description As the user service has it, or empty.
+             */
+            level: string;
+            /**
+             * Teachingmode
+             * @description As the user service has it, or empty.
+             */
+            teachingMode: string;
         };
         /**
          * Payment
@@ -1610,6 +2727,27 @@ export interface components {
              * @description In base units (10^-18 EDU), as decimal text.
              */
             amountWei: string;
+        };
+        /**
+         * Person
+         * @description A name, for people who share a lesson; empty for others.
+         */
+        Person: {
+            /**
+             * Firstname
+             * @description Of a person who shares a lesson with the reader; else empty.
+             */
+            firstName: string;
+            /**
+             * Lastname
+             * @description Likewise.
+             */
+            lastName: string;
+            /**
+             * Email
+             * @description Likewise.
+             */
+            email: string;
         };
         /**
          * Possible
@@ -1821,7 +2959,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_a_student" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -2050,94 +3188,6 @@ export interface components {
             duration: number;
         };
         /**
-         * Stats
-         * @description The number of lessons by status, and the sums of their prices.
-         */
-        Stats: {
-            /**
-             * Userid
-             * @description The user's id in the user service.
-             */
-            userId: string;
-            /**
-             * Role
-             * @description In these lessons: student or tutor.
-             * @enum {string}
-             */
-            role: "student" | "tutor";
-            /**
-             * Count
-             * @description How many lessons are booked, or on their way.
-             */
-            count: number;
-            /**
-             * Bystatus
-             * @description How many lessons have each status.
-             */
-            byStatus: {
-                [key: string]: number;
-            };
-            /**
-             * Spent
-             * @description A student's: what tutors got.
-             */
-            spent?: number | null;
-            /**
-             * Spentwei
-             * @description What tutors got of it, in base units.
-             */
-            spentWei?: string | null;
-            /**
-             * Earned
-             * @description A tutor's: what the tutor got.
-             */
-            earned?: number | null;
-            /**
-             * Earnedwei
-             * @description What the tutor got, in base units.
-             */
-            earnedWei?: string | null;
-            /**
-             * Inescrow
-             * @description In EDU: what the contract holds for lessons that are not over.
-             */
-            inEscrow: number;
-            /**
-             * Inescrowwei
-             * @description The same in base units.
-             */
-            inEscrowWei: string;
-            /**
-             * Refunded
-             * @description What students got back.
-             */
-            refunded: number;
-            /**
-             * Refundedwei
-             * @description What came back, in base units.
-             */
-            refundedWei: string;
-        };
-        /**
-         * StatsAnswer
-         * @description Counts and sums.
-         */
-        StatsAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["Stats"];
-        };
-        /**
          * SubmitData
          * @description The signatures that a wallet gave to `eth_signTypedData_v4`.
          */
@@ -2152,6 +3202,93 @@ export interface components {
              * @description Of the permit, if there is one.
              */
             permitSignature?: string | null;
+        };
+        /**
+         * Sums
+         * @description What came and went, in EDU.
+         */
+        Sums: {
+            /**
+             * Sent
+             * @description In EDU: what went.
+             */
+            sent: number;
+            /**
+             * Received
+             * @description In EDU: what came.
+             */
+            received: number;
+        };
+        /**
+         * Transaction
+         * @description A movement of money; pending: still in the escrow.
+         */
+        Transaction: {
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+            /**
+             * Fromwalletid
+             * @description The paying account.
+             */
+            fromWalletId: string;
+            /**
+             * Towalletid
+             * @description The paid account; of a lesson's price to a tutor, the tutor's user.
+             */
+            toWalletId: string;
+            /**
+             * Amount
+             * @description In EDU, exact.
+             */
+            amount: number;
+            /**
+             * Amountwei
+             * @description In base units (10^-18 EDU), as decimal text.
+             */
+            amountWei: string;
+            /**
+             * Fee
+             * @description There are none.
+             */
+            fee: number;
+            /**
+             * Transactiontype
+             * @description What moved the money.
+             * @enum {string}
+             */
+            transactionType: "BOOKING" | "REFUND" | "DEPOSIT" | "TRANSFER";
+            /**
+             * Status
+             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
+             * @enum {string}
+             */
+            status: "completed" | "pending";
+            /**
+             * Description
+             * @description What the lesson is about, as it was given. Never on the chain.
+             */
+            description: string;
+            /**
+             * Metadata
+             * @description The lesson that it is for.
+             */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /**
+             * Createdat
+             * @description RFC 3339, UTC.
+             */
+            createdAt: string;
+            /** @description Who paid. */
+            fromWallet: components["schemas"]["HistoryWallet"];
+            /** @description Who was paid. */
+            toWallet: components["schemas"]["HistoryWallet"];
+            /** @description The block that it is in. */
+            ledgerBlock: components["schemas"]["LedgerBlock"];
         };
         /**
          * TypedData
@@ -2187,6 +3324,32 @@ export interface components {
             };
         };
         /**
+         * UserPerson
+         * @description A name with its user's id.
+         */
+        UserPerson: {
+            /**
+             * Firstname
+             * @description Of a person who shares a lesson with the reader; else empty.
+             */
+            firstName: string;
+            /**
+             * Lastname
+             * @description Likewise.
+             */
+            lastName: string;
+            /**
+             * Email
+             * @description Likewise.
+             */
+            email: string;
+            /**
+             * Id
+             * @description The booking's id for frontends. It follows from the one on the chain.
+             */
+            id: string;
+        };
+        /**
          * WalletAnswer
          * @description The account in force.
          */
@@ -2220,6 +3383,85 @@ export interface components {
              * @description Whether the account is kept here, and signs by itself.
              */
             custodial: boolean;
+        };
+        /**
+         * WalletMoney
+         * @description An account's money in EDU: `locked` is what the escrow holds for a tutor.
+         */
+        WalletMoney: {
+            /**
+             * Available
+             * @description In EDU: what the account has.
+             */
+            available: number;
+            /**
+             * Availablewei
+             * @description The same in base units.
+             */
+            availableWei: string;
+            /**
+             * Locked
+             * @description In EDU: what the escrow holds for a tutor.
+             */
+            locked: number;
+            /**
+             * Lockedwei
+             * @description The same in base units.
+             */
+            lockedWei: string;
+            /**
+             * Total
+             * @description How many there are; of an account: available and locked, in EDU.
+             */
+            total: number;
+            /**
+             * Totalwei
+             * @description The same in base units.
+             */
+            totalWei: string;
+            /**
+             * Walletaddress
+             * @description The account.
+             */
+            walletAddress: string;
+            /**
+             * Kycstatus
+             * @description There are no checks of identity here.
+             * @constant
+             */
+            kycStatus: "none";
+        };
+        /**
+         * WalletSums
+         * @description An account's money in EDU.
+         */
+        WalletSums: {
+            /**
+             * Available
+             * @description In EDU: what the account has.
+             */
+            available: number;
+            /**
+             * Locked
+             * @description In EDU: what the escrow holds for a tutor.
+             */
+            locked: number;
+            /**
+             * Total
+             * @description How many there are; of an account: available and locked, in EDU.
+             */
+            total: number;
+            /**
+             * Address
+             * @description Checksummed, of 20 bytes (EIP-55).
+             */
+            address: string;
+            /**
+             * Kycstatus
+             * @description There are no checks of identity here.
+             * @constant
+             */
+            kycStatus: "none";
         };
     };
     responses: {
@@ -2259,7 +3501,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `not_a_student` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
+        /** @description `insufficient_balance` */
+        PaymentRequired: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
         Forbidden: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2269,7 +3521,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
+        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2289,7 +3541,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
         UnprocessableEntity: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2299,7 +3551,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `directory_invalid` */
+        /** @description `directory_invalid` `directory_refused` */
         BadGateway: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -2381,36 +3633,6 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["ChallengeAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        BookingsAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BookingsAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        StatsAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["StatsAnswer"];
-            };
-        };
-        /** @description For its student, its tutor, or an operator */
-        BookingAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BookingAnswer"];
             };
         };
         /** @description Done, in a block */
@@ -2535,6 +3757,86 @@ export interface components {
                 "text/plain": string;
             };
         };
+        /** @description For this user, or an operator */
+        BothSidesAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BothSidesAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        CoursesAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CoursesAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        LessonsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["LessonsAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        ExistingStatsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ExistingStatsAnswer"];
+            };
+        };
+        /** @description For its student, its tutor, or an operator */
+        DetailsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["DetailsAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        BalanceAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BalanceAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        HistoryAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["HistoryAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        AccountStatsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AccountStatsAnswer"];
+            };
+        };
         /** @description The user whose token was sent */
         AccountAnswer: {
             headers: {
@@ -2577,6 +3879,7 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
+            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
@@ -2608,6 +3911,7 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
+            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
@@ -2667,6 +3971,7 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
+            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
@@ -2793,118 +4098,6 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    getBookingsOfUser: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so; several may be named. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-                /** @description That begin then or later, */
-                from?: string | null;
-                /** @description and before. */
-                to?: string | null;
-                /** @description By their beginning. */
-                order?: "asc" | "desc";
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBookingsOfTutor: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so; several may be named. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-                /** @description That begin then or later, */
-                from?: string | null;
-                /** @description and before. */
-                to?: string | null;
-                /** @description By their beginning. */
-                order?: "asc" | "desc";
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                tutorId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getStats: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["StatsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBooking: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingAnswer"];
-            401: components["responses"]["Unauthorized"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
     confirmBatch: {
         parameters: {
             query?: never;
@@ -2953,38 +4146,6 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["PreparedActAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["RequestEntityTooLarge"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    confirmBooking: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description `respond-async`: do not wait for the block. */
-                prefer?: string | null;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["ActData"];
-            };
-        };
-        responses: {
-            200: components["responses"]["DoneAnswer"];
-            202: components["responses"]["DoneAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3069,38 +4230,6 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["PreparedActAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["RequestEntityTooLarge"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    cancelBooking: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description `respond-async`: do not wait for the block. */
-                prefer?: string | null;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["ActData"];
-            };
-        };
-        responses: {
-            200: components["responses"]["DoneAnswer"];
-            202: components["responses"]["DoneAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -3609,6 +4738,344 @@ export interface operations {
         responses: {
             200: components["responses"]["Metrics"];
             403: components["responses"]["Forbidden"];
+        };
+    };
+    getAllBookings: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so, in any case; `all`, or none: all. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+            };
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["BothSidesAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getStudentCourses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["CoursesAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBookingsOfStudent: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so, in any case; `all`, or none: all. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+                /** @description That begin then or later, */
+                from?: string | null;
+                /** @description and before. */
+                to?: string | null;
+                /** @description By their beginning. */
+                order?: "asc" | "desc";
+                /** @description How many at most on a page. */
+                limit?: number | null;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["LessonsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBookingsOfUser: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so, in any case; `all`, or none: all. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+                /** @description That begin then or later, */
+                from?: string | null;
+                /** @description and before. */
+                to?: string | null;
+                /** @description By their beginning. */
+                order?: "asc" | "desc";
+                /** @description How many at most on a page. */
+                limit?: number | null;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["LessonsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBookingsOfTutor: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so, in any case; `all`, or none: all. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+                /** @description That begin then or later, */
+                from?: string | null;
+                /** @description and before. */
+                to?: string | null;
+                /** @description By their beginning. */
+                order?: "asc" | "desc";
+                /** @description How many at most on a page. */
+                limit?: number | null;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                tutorId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["LessonsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getStats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["ExistingStatsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBooking: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["DetailsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    confirmBooking: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ConfirmData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    cancelBooking: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CancelData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBalance: {
+        parameters: {
+            query?: {
+                /** @description The caller, unless for an operator. */
+                userId?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["BalanceAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getHistory: {
+        parameters: {
+            query: {
+                /** @description The caller's own id, or for an operator anybody's. */
+                userId: string;
+                /** @description Which page, from 1. */
+                page?: number;
+                /** @description How many at most on a page. */
+                limit?: number;
+                /** @description The first day, in the service's time zone, or a time of RFC 3339. */
+                startDate?: string;
+                /** @description The last day, whole, or a time before which they were. */
+                endDate?: string;
+                /** @description BOOKING, REFUND, DEPOSIT, TRANSFER, incoming or outgoing. */
+                transactionType?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["HistoryAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getAccountStats: {
+        parameters: {
+            query?: {
+                /** @description The caller, unless for an operator. */
+                userId?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["AccountStatsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getAccount: {
