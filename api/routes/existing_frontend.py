@@ -77,7 +77,7 @@ def get_all_bookings(
     user_id: UserId,
     which: Annotated[models.StatusSelection, Query()],
 ) -> Response:
-    """Those to come first, the next one before the others; then those past, the latest first."""
+    """Return the lessons to come, the next one first; then those past, the latest first."""
     room = _room(services)
     student = room.of_person(user, user_id, "student", which.status)
     tutor = room.of_person(user, user_id, "tutor", which.status)
@@ -97,7 +97,7 @@ def get_all_bookings(
     responses={200: {"model": models.CoursesAnswer, "description": _OWN}, **_READS},
 )
 def get_student_courses(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
-    """Those to come first, the next one before the others; then those past, the latest first."""
+    """Return the lessons to come, the next one first; then those past, the latest first."""
     room, periods = _room(services), services.chain.periods
     accepted = (Status.CONFIRMED.name, Status.COMPLETED.name)
     found, now = room.of_person(user, user_id, "student", accepted), to_unix(room.now())
@@ -134,7 +134,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 def get_bookings_of_student(
     services: ServicesDep, user: CurrentUser, user_id: UserId, which: Selected
 ) -> Response:
-    """A person of any role may be a student."""
+    """Return the lessons that a person of any role booked."""
     return _list(services, user, user_id, "student", which)
 
 
@@ -147,7 +147,7 @@ def get_bookings_of_student(
 def get_bookings_of_user(
     services: ServicesDep, user: CurrentUser, user_id: UserId, which: Selected
 ) -> Response:
-    """All of them, or with `limit` or `cursor` a page in order of time."""
+    """Return all of them, or with `limit` or `cursor` a page in order of time."""
     return _list(services, user, user_id, "student", which)
 
 
@@ -163,7 +163,7 @@ def get_bookings_of_tutor(
     tutor_id: Annotated[Id, Path(alias="tutorId")],
     which: Selected,
 ) -> Response:
-    """All of them, or with `limit` or `cursor` a page in order of time; by the user's id or the profile's."""
+    """Return all of them, or with `limit` or `cursor` a page; by the user's id or the profile's."""
     return _list(services, user, tutor_id, "tutor", which)
 
 
@@ -174,7 +174,7 @@ def get_bookings_of_tutor(
     responses={200: {"model": models.ExistingStatsAnswer, "description": _OWN}, **_READS},
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
-    """A tutor's as a tutor, anybody else's as a student. `total` and `totalAmount` count every status."""
+    """Return a tutor's as a tutor, anybody else's as a student; `total` counts every status."""
     stats = _room(services).stats(user, user_id)
     whole = StatsAnswer.from_stats(stats).model_dump(by_alias=True)
     counted = ("PENDING", "CONFIRMED", "CANCELLED", "COMPLETED")
@@ -197,7 +197,7 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
     },
 )
 def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
-    """By the frontend's id, or by the one on the chain."""
+    """Find a lesson by the frontend's id, or by the one on the chain."""
     room = _room(services)
     shared = room.one(user, booking_id)
     batch, place = shared.lesson
@@ -272,7 +272,7 @@ async def confirm_booking(
     data: Annotated[models.ConfirmData, Body(default_factory=models.ConfirmData)],
     prefer: Prefer = None,
 ) -> Response:
-    """The tutor agrees to a pending lesson before it starts, and may leave a note."""
+    """Confirm a pending lesson before it starts; its tutor may leave a note."""
     action = functools.partial(services.actions.of_booking, Action.CONFIRM, booking_id, user)
 
     def keep(done: LessonAction) -> None:
@@ -295,7 +295,7 @@ async def cancel_booking(
     data: Annotated[models.CancelData, Body(default_factory=models.CancelData)],
     prefer: Prefer = None,
 ) -> Response:
-    """Refunds the student and frees the tutor's time; either may give a reason."""
+    """Refund the student and free the tutor's time; either may give a reason."""
     action = functools.partial(services.actions.of_booking, Action.CANCEL, booking_id, user)
 
     def keep(done: LessonAction) -> None:
@@ -314,7 +314,7 @@ async def cancel_booking(
     responses={200: {"model": models.BalanceAnswer, "description": _OWN}, **_READS},
 )
 def get_balance(services: ServicesDep, user: CurrentUser, user_id: AskedUser = None) -> Response:
-    """`locked` is what the escrow holds for a tutor; a student's payments have left already."""
+    """Return a balance; `locked` is what the escrow holds for a tutor."""
     wallet = _room(services).wallet(user, user_id or user)
     person = _person(wallet.name) | {"id": wallet.user.id, "role": wallet.user.role}
     address = wallet.account.address
@@ -331,7 +331,7 @@ def get_balance(services: ServicesDep, user: CurrentUser, user_id: AskedUser = N
 def get_history(
     services: ServicesDep, user: CurrentUser, which: Annotated[models.HistorySelection, Query()]
 ) -> Response:
-    """The newest first. Those that are completed add up to the balance, the pending ones to `locked`."""
+    """Return movements, the newest first: completed ones add up to the balance, pending ones to `locked`."""
     room = _room(services)
     wallet = room.wallet(user, which.user_id)
     chosen = room.within(wallet.account.movements, which.start_date, which.end_date)
@@ -357,7 +357,7 @@ def get_history(
     responses={200: {"model": models.AccountStatsAnswer, "description": _OWN}, **_READS},
 )
 def get_account_stats(services: ServicesDep, user: CurrentUser, user_id: AskedUser = None) -> Response:
-    """Days and months are those of the service's time zone. There are no fees."""
+    """Return sums by days and months of the service's time zone. There are no fees."""
     room = _room(services)
     wallet = room.wallet(user, user_id or user)
     account = wallet.account

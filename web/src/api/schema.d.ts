@@ -644,7 +644,7 @@ export interface paths {
         };
         /**
          * A person's lessons, on both sides
-         * @description Those to come first, the next one before the others; then those past, the latest first.
+         * @description Return the lessons to come, the next one first; then those past, the latest first.
          */
         get: operations["getAllBookings"];
         put?: never;
@@ -664,7 +664,7 @@ export interface paths {
         };
         /**
          * A student's confirmed and completed lessons
-         * @description Those to come first, the next one before the others; then those past, the latest first.
+         * @description Return the lessons to come, the next one first; then those past, the latest first.
          */
         get: operations["getStudentCourses"];
         put?: never;
@@ -684,7 +684,7 @@ export interface paths {
         };
         /**
          * The lessons that a person booked
-         * @description A person of any role may be a student.
+         * @description Return the lessons that a person of any role booked.
          */
         get: operations["getBookingsOfStudent"];
         put?: never;
@@ -704,7 +704,7 @@ export interface paths {
         };
         /**
          * The lessons that a person booked
-         * @description All of them, or with `limit` or `cursor` a page in order of time.
+         * @description Return all of them, or with `limit` or `cursor` a page in order of time.
          */
         get: operations["getBookingsOfUser"];
         put?: never;
@@ -724,7 +724,7 @@ export interface paths {
         };
         /**
          * The lessons that a tutor gives
-         * @description All of them, or with `limit` or `cursor` a page in order of time; by the user's id or the profile's.
+         * @description Return all of them, or with `limit` or `cursor` a page; by the user's id or the profile's.
          */
         get: operations["getBookingsOfTutor"];
         put?: never;
@@ -744,7 +744,7 @@ export interface paths {
         };
         /**
          * Counts and sums of a user's lessons
-         * @description A tutor's as a tutor, anybody else's as a student. `total` and `totalAmount` count every status.
+         * @description Return a tutor's as a tutor, anybody else's as a student; `total` counts every status.
          */
         get: operations["getStats"];
         put?: never;
@@ -764,7 +764,7 @@ export interface paths {
         };
         /**
          * One lesson, and what may be done with it now
-         * @description By the frontend's id, or by the one on the chain.
+         * @description Find a lesson by the frontend's id, or by the one on the chain.
          */
         get: operations["getBooking"];
         put?: never;
@@ -790,7 +790,7 @@ export interface paths {
         head?: never;
         /**
          * Have a lesson confirmed
-         * @description The tutor agrees to a pending lesson before it starts, and may leave a note.
+         * @description Confirm a pending lesson before it starts; its tutor may leave a note.
          */
         patch: operations["confirmBooking"];
         trace?: never;
@@ -810,7 +810,7 @@ export interface paths {
         head?: never;
         /**
          * Have a lesson cancelled
-         * @description Refunds the student and frees the tutor's time; either may give a reason.
+         * @description Refund the student and free the tutor's time; either may give a reason.
          */
         patch: operations["cancelBooking"];
         trace?: never;
@@ -824,7 +824,7 @@ export interface paths {
         };
         /**
          * An account's money
-         * @description `locked` is what the escrow holds for a tutor; a student's payments have left already.
+         * @description Return a balance; `locked` is what the escrow holds for a tutor.
          */
         get: operations["getBalance"];
         put?: never;
@@ -844,7 +844,7 @@ export interface paths {
         };
         /**
          * An account's movements
-         * @description The newest first. Those that are completed add up to the balance, the pending ones to `locked`.
+         * @description Return movements, the newest first: completed ones add up to the balance, pending ones to `locked`.
          */
         get: operations["getHistory"];
         put?: never;
@@ -864,7 +864,7 @@ export interface paths {
         };
         /**
          * An account's money, and what came and went
-         * @description Days and months are those of the service's time zone. There are no fees.
+         * @description Return sums by days and months of the service's time zone. There are no fees.
          */
         get: operations["getAccountStats"];
         put?: never;
