@@ -14,7 +14,9 @@ from starlette.types import Scope
 
 from api.chain.rpc import NodeUnavailable
 from api.errors import Code, Parameters, Problem
+from api.french import TITLES, french_reason
 from api.json_io import ExactResponse
+from api.language import say
 
 log = structlog.get_logger()
 
@@ -28,7 +30,7 @@ def response(problem: Problem, scope: Scope) -> ExactResponse:
     scope["state"]["code"] = problem.code
     content = {
         "type": f"urn:creneau:problem:{problem.code}",
-        "title": HTTPStatus(problem.status).phrase,
+        "title": say(HTTPStatus(problem.status).phrase, TITLES.get(problem.status, "Refus")),
         "status": problem.status,
         "detail": problem.message,
         "code": problem.code,
@@ -49,7 +51,8 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         slot = next((part + 1 for part in path if isinstance(part, int)), None)
         names = [part for part in path if isinstance(part, str)]
         field = names[-1] if names else "body"
-        message = str(error["msg"]).removeprefix("Value error, ")
+        said = str(error["msg"]).removeprefix("Value error, ")
+        message = say(said, french_reason(error["type"], said, error.get("ctx", {})))
         named.append({"field": field, "slot": slot, "message": message})
     return named
 

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     directory_token_file: Path | None = None
     """File of that token."""
     directory_forwards_token: bool = False
-    """Whether the user service gets the caller's token, in place of the service's own."""
+    """Forwarding of the caller's token to the user service, in place of the service's own."""
     directory_timeout_seconds: float = Field(default=3, gt=0)
     """Seconds until the user service has failed."""
     operators: str = ""

@@ -168,8 +168,10 @@ class LessonQueries:
 
     def _person(self, user_id: str, person_id: str, side: Side) -> User:
         """Return the person whose lessons are asked for: the reader, or for an operator anybody."""
-        look_up = self._directory.tutor if side == "tutor" and person_id != user_id else self._directory.user
-        person = look_up(person_id)
+        person = None
+        if side == "tutor" and person_id != user_id:
+            person = self._directory.tutor(person_id)
+        person = person or self._directory.user(person_id)
         if (person is None or person.id != user_id) and user_id not in self._operators:
             raise Problem(Code.NOT_YOURS)
         if person is None:

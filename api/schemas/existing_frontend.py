@@ -293,7 +293,7 @@ class HistoryAnswer(Answer):
 
 
 class Sums(Model):
-    """What came and went, in EDU."""
+    """Sums of all that came and went, in EDU."""
 
     sent: Number = Field(description="In EDU: what went.")
     received: Number

@@ -57,9 +57,11 @@ def test_a_key_is_its_students_own(stack: DevStack, desk: Desk) -> None:
     assert mine.json()["data"]["batchId"] != theirs.json()["data"]["batchId"]
 
 
-def test_without_a_key_each_request_is_its_own(desk: Desk) -> None:
-    assert desk.book(slot("09:00")).status_code == 200
-    assert desk.book(slot("09:00")).json()["code"] == "taken"
+def test_without_a_key_the_same_request_is_the_same_batch_and_another_is_its_own(desk: Desk) -> None:
+    first, again = desk.book(slot("09:00")), desk.book(slot("09:00"))
+    assert first.json()["data"]["batchId"] == again.json()["data"]["batchId"]
+    assert desk.book(slot("09:00"), description="Another").json()["code"] == "taken"
+    assert desk.balance() == 965 * EDU
 
 
 def test_a_refusal_before_anything_is_accepted_leaves_the_key_free(stack: DevStack) -> None:

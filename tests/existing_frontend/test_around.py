@@ -1,4 +1,4 @@
-"""What is around the calls: repeats, languages, names, notes, tokens, and how often anybody is asked."""
+"""Around the calls: repeats, languages, names, notes, tokens, and how often anybody is asked."""
 
 import asyncio
 from collections import Counter
@@ -274,7 +274,7 @@ def test_lessons_are_listed_without_names_when_the_user_service_knows_nobody(sce
 
 @contextmanager
 def counted(services: Services) -> Iterator[Counter[str]]:
-    """What is asked of database and node meanwhile."""
+    """Count the statements and the round trips to the node meanwhile."""
     asked: Counter[str] = Counter()
 
     def statement(*_: object) -> None:

@@ -25,7 +25,7 @@ def by_id(person: Frontend, user_id: str, role: str) -> dict[str, dict[str, Any]
 
 
 def views(scene: Scene) -> list[dict[str, dict[str, Any]]]:
-    """What student and tutor see of their lessons, by id."""
+    """Return the lessons as student and tutor see them, by id."""
     return [
         by_id(scene.student, scene.student_id, "student"),
         by_id(scene.tutor, scene.tutor_id, "tutor"),
