@@ -15,7 +15,7 @@ from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
-from api.schemas.requests import ActData, BatchActData, BatchShare, Lessons, Share
+from api.schemas.requests import ActData, BatchActData, BatchShare, LessonChoice, Share
 from api.services import Services
 from api.words import DONE
 from creneau.lifecycle import Action
@@ -75,7 +75,7 @@ def _add(act: Action, method: str) -> None:
         services: ServicesDep,
         user: CurrentUser,
         batch_id: BatchId,
-        data: Annotated[Lessons, Body(default_factory=Lessons)],
+        data: Annotated[LessonChoice, Body(default_factory=LessonChoice)],
     ) -> Response:
         actions = services.actions
         prepared = actions.prepare(actions.of_batch(act, batch_id, data.lessons, user))

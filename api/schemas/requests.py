@@ -208,7 +208,7 @@ class ActData(_Strict):
     )
 
 
-class Lessons(_Strict):
+class LessonChoice(_Strict):
     """A choice of lessons of a batch."""
 
     lessons: list[Annotated[str, Field(pattern=BOOKING_ID)]] | None = Field(
@@ -219,7 +219,7 @@ class Lessons(_Strict):
     )
 
 
-class BatchActData(ActData, Lessons):
+class BatchActData(ActData, LessonChoice):
     """An act on lessons of a batch: on all of them, or on none."""
 
 
@@ -234,7 +234,7 @@ class Share(_Strict):
     )
 
 
-class BatchShare(Share, Lessons):
+class BatchShare(Share, LessonChoice):
     """The arbiter's split of the prices of lessons of a batch."""
 
 

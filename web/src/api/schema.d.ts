@@ -2612,10 +2612,10 @@ export interface components {
             timestamp: string;
         };
         /**
-         * Lessons
+         * LessonChoice
          * @description A choice of lessons of a batch.
          */
-        Lessons: {
+        LessonChoice: {
             /**
              * Lessons
              * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
@@ -3205,7 +3205,7 @@ export interface components {
         };
         /**
          * Sums
-         * @description What came and went, in EDU.
+         * @description Sums of all that came and went, in EDU.
          */
         Sums: {
             /**
@@ -4141,7 +4141,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["Lessons"];
+                "application/json": components["schemas"]["LessonChoice"];
             };
         };
         responses: {
@@ -4225,7 +4225,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["Lessons"];
+                "application/json": components["schemas"]["LessonChoice"];
             };
         };
         responses: {
@@ -4309,7 +4309,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["Lessons"];
+                "application/json": components["schemas"]["LessonChoice"];
             };
         };
         responses: {
@@ -4425,7 +4425,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["Lessons"];
+                "application/json": components["schemas"]["LessonChoice"];
             };
         };
         responses: {
