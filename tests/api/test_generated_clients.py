@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 from desk import DAY, EDU, Desk
-from dev_stack import DevStack
+
+from tools.dev_stack import DevStack
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
 
 PYTHON = """
 import sys
+from datetime import date
 
 from made.api.booking import create_batch_bookings
 from made.client import AuthenticatedClient
@@ -20,7 +22,7 @@ from made.models import BatchAnswer, CreateBatchBookingData, SlotData
 
 url, token, tutor, annonce, day = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=token)
-slot = SlotData(date=day, time="09:00", amount=35, duration=60)
+slot = SlotData(date=date.fromisoformat(day), time="09:00", amount=35, duration=60)
 order = CreateBatchBookingData(tutor_id=tutor, annonce_id=annonce, bookings=[slot])
 answer = create_batch_bookings.sync(client=client, body=order)
 assert isinstance(answer, BatchAnswer), answer

@@ -1,16 +1,12 @@
 """A user service of the existing kind, a chain whose time passes, and a shim between them."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
-from dev_stack import DevStack
 from scene import SECRET, Scene, stack_at
 from user_service import UserService, user_service
+
+from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
-from dev_stack import DevStack
 from frontend import ORIGIN, Frontend, price
 from pydantic import HttpUrl
 from user_service import UserService
@@ -18,6 +17,7 @@ from user_service import UserService
 from api.db import decimal_json as exact
 from api.settings import DEVELOPMENT_SECRET
 from creneau.amounts import to_wei
+from tools.dev_stack import DevStack
 
 SETTINGS: dict[str, object] = {
     "log_format": "json",

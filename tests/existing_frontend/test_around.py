@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from dev_stack import DevStack
 from frontend import Frontend
 from scene import ENGLISH, Scene, sentences
 from sqlalchemy import event
@@ -17,6 +16,7 @@ from sqlalchemy import event
 from api.app import create_app
 from api.language import preferred
 from api.services import Services
+from tools.dev_stack import DevStack
 
 ALL = "/booking/all/{me}?"
 OPERATOR = "the-operator"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dev_stack import free_port
 
 from api.app import create_app
+from tools.dev_stack import free_port
 
 ROOT = Path(__file__).parents[2]
 OLD = [
