@@ -28,6 +28,12 @@ _OWN = {
     "a text has no zero bytes and no half characters": "caractère inattendu",
     "not an IANA time zone, such as Europe/Paris": "fuseau horaire inconnu ; Europe/Paris en est un",
     "an address is 20 bytes, as 0x and 40 hex digits": "une adresse s'écrit 0x et 40 chiffres hexadécimaux",
+    "a date is from 1971-01-01 to 9998-12-31": "une date va de 1971-01-01 à 9998-12-31",
+    "a signature is hex, 0x and up to 4096 bytes": "une signature s'écrit 0x et jusqu'à 4096 octets en hexa",
+    "not a number": "ce n'est pas un nombre",
+    "an amount is not negative": "un montant n'est pas négatif",
+    "an amount has at most 18 decimal places": "un montant a au plus 18 décimales",
+    "an amount has at most 256 bits of base units": "un montant trop grand",
 }
 _TYPES = {
     "missing": "champ requis",
@@ -54,4 +60,4 @@ def french_reason(kind: str, said: str, context: Mapping[str, Any]) -> str:
     """Return why a field can't be read, by Pydantic's type of error and what it says in English."""
     if kind in _TYPES:
         return _TYPES[kind].format(**context)
-    return _OWN.get(said, "valeur inattendue")
+    return _OWN.get(said.partition(": ")[0], "valeur inattendue")

@@ -1,16 +1,17 @@
-"""What the existing frontend shows of lessons and money: with names, notes and listings, asked once a page.
+"""Lessons and money as the existing frontend shows them: with names, notes and listings, asked once a page.
 
 Names and e-mail addresses are for people who share a lesson. An operator sees everything else.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from math import inf
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from api.booking.actions import LessonAction
-from api.booking.models import BookedLesson, Stats
+from api.booking.models import BookedLesson
 from api.booking.money import Account, Accounts, Movement
 from api.booking.queries import LessonQueries
 from api.chain.escrow import Chain
@@ -24,7 +25,7 @@ from api.settings import Settings
 from creneau.lifecycle import Role
 from creneau.types import from_unix
 
-MOST_LESSONS = 500  # Of a list that is asked for as a whole.
+MOST_LESSONS = 200  # To come, and likewise past, of a list that is asked for as a whole.
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,6 @@ class ExistingFrontend:
             for lesson, id_ in zip(lessons, ids, strict=True)
         ]
 
-    def stats(self, user_id: str, person_id: str) -> Stats:
-        """Return the sums of a person's lessons. Raises `Problem` unless the user may see them."""
-        return self._lessons.stats(user_id, person_id)
-
     def keep_note(self, action: LessonAction, **values: str | None) -> None:
         """Keep the actor's words about the lessons of an action. An empty text changes nothing."""
         said = {name: text for name, text in values.items() if text and text.strip()}
@@ -183,23 +180,34 @@ class ExistingFrontend:
             found.append(Entry(each, hashes[each.block_number], lesson, annonce, tutor, other, other_id))
         return found
 
-    def period(self, account: Account, *, months: bool) -> Period:
-        """Return the sums of today, or of this month, by the service's time zone."""
+    def periods(self, account: Account) -> tuple[Period, Period, Period]:
+        """Return the sums of today and of this month, by the service's time zone, and of all time."""
         day = datetime.now(self._zone).replace(hour=0, minute=0, second=0, microsecond=0)
-        since = day.replace(day=1) if months else day
-        return sums([each for each in account.movements if each.at >= since.timestamp()])
+        return (
+            _sums(account.movements, day.timestamp()),
+            _sums(account.movements, day.replace(day=1).timestamp()),
+            _sums(account.movements, 0),
+        )
 
-    def within(
-        self, movements: Sequence[Movement], since: datetime | None, until: datetime | None
+    def chosen(
+        self, account: Account, since: datetime | None, until: datetime | None, kind: str | None
     ) -> list[Movement]:
-        """Return the movements from one time until just before another; a naive time is in the zone."""
-        first = None if since is None else _aware(since, self._zone).timestamp()
-        last = None if until is None else _aware(until, self._zone).timestamp()
+        """Return an account's movements from one time until just before another, of a kind or direction.
+
+        A naive time is in the service's time zone. INCOMING and OUTGOING are the directions.
+        """
+        first, last = self._unix(since, 0.0), self._unix(until, inf)
         return [
             each
-            for each in movements
-            if (first is None or each.at >= first) and (last is None or each.at < last)
+            for each in account.movements
+            if first <= each.at < last
+            and kind in {None, "", each.kind, "INCOMING" if each.incoming else "OUTGOING"}
         ]
+
+    def _unix(self, moment: datetime | None, otherwise: float) -> float:
+        if moment is None:
+            return otherwise
+        return (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).timestamp()
 
     # --- Names ---
 
@@ -223,16 +231,7 @@ class ExistingFrontend:
             return money.owners(db, others) if others else {}
 
 
-def sums(movements: Sequence[Movement]) -> Period:
-    """Return the sums of these movements, without what is still in the escrow."""
-    changes = [each.signed for each in movements]
+def _sums(movements: Sequence[Movement], since: float) -> Period:
+    """Return the sums of the movements since then, in unix seconds, without what is still in the escrow."""
+    changes = [each.signed for each in movements if each.at >= since]
     return Period(-sum(each for each in changes if each < 0), sum(each for each in changes if each > 0))
-
-
-def _aware(moment: datetime, zone: ZoneInfo) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
-
-
-def day_after(moment: datetime) -> datetime:
-    """Return the beginning of the next day: until then, a day without a time is meant."""
-    return moment + timedelta(days=1)

@@ -24,7 +24,7 @@ _TRIES = 5
 
 
 class Kind(StrEnum):
-    """What moved the money."""
+    """The reason of a movement."""
 
     BOOKING = "BOOKING"  # A lesson's price, into the escrow or from it to the tutor.
     REFUND = "REFUND"  # From the escrow, back to the student.
@@ -48,7 +48,7 @@ class Movement(NamedTuple):
 
     @property
     def signed(self) -> int:
-        """What it changed in the balance, in base units."""
+        """The change of the balance, in base units."""
         return 0 if self.is_pending else self.wei if self.incoming else -self.wei
 
 

@@ -1,4 +1,4 @@
-"""What the projection has of an account's money. Each function joins the caller's connection."""
+"""An account's money, as the projection has it. Each function joins the caller's connection."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -43,7 +43,7 @@ class TokenTransfer(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What student and tutor told each other about a lesson, besides what the booking says."""
+    """The words of student and tutor about a lesson, besides those of the booking."""
 
     tutor_notes: str | None = None
     cancellation_reason: str | None = None

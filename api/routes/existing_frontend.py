@@ -1,14 +1,14 @@
 """The calls of the existing frontend, field by field as it reads them.
 
-To do without it, delete this module, its schemas, its use cases (the files of the same name) and its word in
-`api/app.py`: the service's own routes of the same addresses are back. Where an address is
-one of the service's own too, the answer has all of that one's fields, and more.
+To do without it, delete this module, its answers, schemas and use case (`existing_answers`,
+`existing_frontend`) and its word in `api/app.py`: the service's own routes of the same addresses are back.
+Where an address is one of the service's own too, the answer has all of that one's fields, and more.
 """
 
 import copy
 import functools
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
 from fastapi.routing import APIRoute
@@ -16,23 +16,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from api.booking.actions import LessonAction
-from api.booking.existing_frontend import Entry, ExistingFrontend, SharedLesson, Wallet, sums
-from api.booking.money import Kind
+from api.booking.existing_frontend import ExistingFrontend
 from api.db.bookings import Side
 from api.json_io import ExactResponse, ExactRoute
 from api.language import say
+from api.routes import existing_answers as answers
 from api.routes.actions import SENT, perform
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import existing_frontend as models
-from api.schemas.existing_frontend import answer, lessons_in_words
 from api.schemas.lesson_responses import BookingId, StatsAnswer
-from api.schemas.requests import Id
-from api.schemas.responses import BookingData, problems
+from api.schemas.requests import Id, Selection
+from api.schemas.responses import problems
 from api.services import Services
-from api.words import rfc3339
 from creneau.amounts import from_wei
-from creneau.lifecycle import Action, Periods, Role, Status, windows
-from creneau.types import to_unix
+from creneau.lifecycle import Action, Status
 
 router = APIRouter(prefix="/api/blockchain", tags=["existing frontend"], route_class=ExactRoute)
 
@@ -77,17 +74,17 @@ def get_all_bookings(
     user_id: UserId,
     which: Annotated[models.StatusSelection, Query()],
 ) -> Response:
-    """Return the lessons to come, the next one first; then those past, the latest first."""
-    room = _room(services)
+    """Return the lessons to come, the next one first; then those past, the latest first: 200 of each."""
+    room, periods = _room(services), services.chain.periods
     student = room.of_person(user, user_id, "student", which.status)
     tutor = room.of_person(user, user_id, "tutor", which.status)
     total = len(student) + len(tutor)
-    data = {
-        "asStudent": [_lesson(each, services.chain.periods) for each in student],
-        "asTutor": [_lesson(each, services.chain.periods) for each in tutor],
-        "total": total,
-    }
-    return ExactResponse(answer(lessons_in_words(total), data))
+    data = models.BothSides(
+        as_student=[answers.lesson(each, periods) for each in student],
+        as_tutor=[answers.lesson(each, periods) for each in tutor],
+        total=total,
+    )
+    return ExactResponse(models.BothSidesAnswer(success=True, message=answers.count_of(total), data=data))
 
 
 @router.get(
@@ -97,32 +94,30 @@ def get_all_bookings(
     responses={200: {"model": models.CoursesAnswer, "description": _OWN}, **_READS},
 )
 def get_student_courses(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
-    """Return the lessons to come, the next one first; then those past, the latest first."""
+    """Return the lessons to come, the next one first; then those past, the latest first: 200 of each."""
     room, periods = _room(services), services.chain.periods
     accepted = (Status.CONFIRMED.name, Status.COMPLETED.name)
-    found, now = room.of_person(user, user_id, "student", accepted), to_unix(room.now())
-    courses = [_lesson(each, periods) for each in found]
-    data = [course | {"coursePassed": course["startTime"] <= now} for course in courses]
-    return ExactResponse(answer(lessons_in_words(len(data)), data))
+    found, now = room.of_person(user, user_id, "student", accepted), room.now()
+    data = [answers.course(each, periods, now) for each in found]
+    message = answers.count_of(len(data))
+    return ExactResponse(models.CoursesAnswer(success=True, message=message, data=data))
 
 
-def _list(services: Services, user: str, of: str, side: Side, which: models.AnyCaseSelection) -> Response:
+def _list(services: Services, user: str, of: str, side: Side, which: Selection) -> Response:
     room, periods = _room(services), services.chain.periods
     cursor = None
-    if which.is_whole:
+    if which.model_fields_set <= {"status"}:
         found = room.of_person(user, of, side, which.status)
     else:
         page = services.lessons.page(user, of, side, which)
         found, cursor = room.shared(page.lessons, page.role), page.next_cursor
-    data = [_lesson(each, periods) for each in found]
-    return ExactResponse(answer(lessons_in_words(len(data)), data) | {"nextCursor": cursor})
+    data = [answers.lesson(each, periods) for each in found]
+    message = answers.count_of(len(data))
+    return ExactResponse(models.LessonsAnswer(success=True, message=message, data=data, next_cursor=cursor))
 
 
-Selected = Annotated[models.AnyCaseSelection, Query()]
-_LISTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": models.LessonsAnswer, "description": _OWN},
-    **_READS,
-}
+Selected = Annotated[Selection, Query()]
+_LISTED = {200: {"model": models.LessonsAnswer, "description": _OWN}, **_READS}
 
 
 @router.get(
@@ -134,7 +129,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 def get_bookings_of_student(
     services: ServicesDep, user: CurrentUser, user_id: UserId, which: Selected
 ) -> Response:
-    """Return the lessons that a person of any role booked."""
+    """Return the lessons that a person of any role booked: as `/booking/user/{userId}` does."""
     return _list(services, user, user_id, "student", which)
 
 
@@ -147,7 +142,7 @@ def get_bookings_of_student(
 def get_bookings_of_user(
     services: ServicesDep, user: CurrentUser, user_id: UserId, which: Selected
 ) -> Response:
-    """Return all of them, or with `limit` or `cursor` a page in order of time."""
+    """Return a page in order of time; without any parameter but `status`, 200 to come and 200 past."""
     return _list(services, user, user_id, "student", which)
 
 
@@ -163,7 +158,7 @@ def get_bookings_of_tutor(
     tutor_id: Annotated[Id, Path(alias="tutorId")],
     which: Selected,
 ) -> Response:
-    """Return all of them, or with `limit` or `cursor` a page; by the user's id or the profile's."""
+    """Return the same of a tutor, by the user's id or the profile's."""
     return _list(services, user, tutor_id, "tutor", which)
 
 
@@ -175,16 +170,16 @@ def get_bookings_of_tutor(
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
     """Return a tutor's as a tutor, anybody else's as a student; `total` counts every status."""
-    stats = _room(services).stats(user, user_id)
-    whole = StatsAnswer.from_stats(stats).model_dump(by_alias=True)
-    counted = ("PENDING", "CONFIRMED", "CANCELLED", "COMPLETED")
-    whole["data"] |= {
-        "total": whole["data"]["count"],
-        **{name.lower(): stats.counts[Status[name]] for name in counted},
-        "totalAmount": from_wei(sum(stats.amounts.values())),
-        "pendingAmount": from_wei(stats.amounts.get(Status.PENDING, 0)),
+    stats = services.lessons.stats(user, user_id)
+    whole = StatsAnswer.from_stats(stats)
+    counted = (Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.COMPLETED)
+    more = {status.name.lower(): stats.counts[status] for status in counted} | {
+        "total": whole.data.count,
+        "total_amount": from_wei(sum(stats.amounts.values())),
+        "pending_amount": from_wei(stats.amounts[Status.PENDING]),
     }
-    return ExactResponse(whole)
+    data = models.ExistingStats.model_validate(dict(whole.data) | more)
+    return ExactResponse(models.ExistingStatsAnswer(success=True, message=whole.message, data=data))
 
 
 @router.get(
@@ -199,60 +194,8 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
 def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
     """Find a lesson by the frontend's id, or by the one on the chain."""
     room = _room(services)
-    shared = room.one(user, booking_id)
-    batch, place = shared.lesson
-    now, state, slot = room.now(), batch.lesson_state(place), batch.slot(place)
-    may = [
-        each.action
-        for each in windows(state.status, slot, services.chain.periods)
-        if each.by in {shared.role, Role.ANYONE} and each.since <= now <= each.until
-    ]
-    data = _lesson(shared, services.chain.periods) | {
-        "canConfirmOutcome": state.status == Status.CONFIRMED and slot.start <= now,
-        "canCancel": Action.CANCEL in may,
-        "outcome": _outcome(state.status, state.to_tutor),
-    }
-    return ExactResponse(answer(lessons_in_words(1), data))
-
-
-def _outcome(status: Status, to_tutor: int) -> str:
-    if status == Status.COMPLETED and to_tutor:
-        return "COURSE_HELD"
-    return "COURSE_NOT_HELD" if status in {Status.COMPLETED, Status.CANCELLED} else "NOT_DECIDED"
-
-
-def _lesson(shared: SharedLesson, periods: Periods) -> dict[str, Any]:
-    batch, place = shared.lesson
-    status, listing = batch.lesson_state(place).status, shared.annonce
-    title = (listing and listing.title) or say("Lesson", "Cours")
-    agreed = status in {Status.CONFIRMED, Status.DISPUTED, Status.COMPLETED}
-    return BookingData.from_lesson(shared.lesson, periods).model_dump(by_alias=True) | {
-        "blockchainId": batch.chain_id(place),
-        "annonceId": batch.annonce_id or "",
-        "annonceTitle": title,
-        "annonce": {
-            "id": batch.annonce_id or "",
-            "title": title,
-            "subject": (listing and listing.subject) or title,
-            "description": (listing and listing.description) or "",
-            "level": (listing and listing.level) or "",
-            "teachingMode": (listing and listing.teaching_mode) or "",
-        },
-        "student": _person(shared.student),
-        "tutor": _person(shared.tutor),
-        "myRole": None if shared.role == Role.ARBITER else shared.role,
-        "startTime": to_unix(batch.slot(place).start),
-        "isSkillExchange": False,
-        "studentConfirmed": status == Status.COMPLETED,
-        "tutorConfirmed": agreed,
-        "tutorNotes": shared.notes.tutor_notes,
-        "cancelledBy": shared.cancelled_by,
-        "cancellationReason": shared.notes.cancellation_reason,
-    }
-
-
-def _person(name: Any) -> dict[str, str]:
-    return {"firstName": name.first_name, "lastName": name.last_name, "email": name.email}
+    data = answers.details(room.one(user, booking_id), services.chain.periods, room.now())
+    return ExactResponse(models.DetailsAnswer(success=True, message=answers.count_of(1), data=data))
 
 
 # --- Actions that say something ---
@@ -315,11 +258,9 @@ async def cancel_booking(
 )
 def get_balance(services: ServicesDep, user: CurrentUser, user_id: AskedUser = None) -> Response:
     """Return a balance; `locked` is what the escrow holds for a tutor."""
-    wallet = _room(services).wallet(user, user_id or user)
-    person = _person(wallet.name) | {"id": wallet.user.id, "role": wallet.user.role}
-    address = wallet.account.address
-    money = _money(wallet) | {"walletAddress": address, "kycStatus": "none"}
-    return ExactResponse(answer(say("The balance.", "Le solde."), {"user": person, "wallet": money}))
+    data = answers.balance(_room(services).wallet(user, user_id or user))
+    message = say("The balance.", "Le solde.")
+    return ExactResponse(models.BalanceAnswer(success=True, message=message, data=data))
 
 
 @router.get(
@@ -333,21 +274,17 @@ def get_history(
 ) -> Response:
     """Return movements, the newest first: completed ones add up to the balance, pending ones to `locked`."""
     room = _room(services)
-    wallet = room.wallet(user, which.user_id)
-    chosen = room.within(wallet.account.movements, which.start_date, which.end_date)
-    kind = which.transaction_type
-    if kind in {"INCOMING", "OUTGOING"}:
-        chosen = [each for each in chosen if each.incoming == (kind == "INCOMING")]
-    elif kind:
-        chosen = [each for each in chosen if each.kind == kind]
-    page, pages = models.page_of(chosen, which.page, which.limit)
-    data = {
-        "transactions": [_transaction(wallet, each) for each in room.entries(user, wallet, page)],
-        "total": len(chosen),
-        "page": which.page,
-        "totalPages": pages,
-    }
-    return ExactResponse(answer(say("The movements.", "Les mouvements."), data))
+    wallet = room.wallet(user, which.user_id or user)
+    chosen = room.chosen(wallet.account, which.start_date, which.end_date, which.transaction_type)
+    page = chosen[(which.page - 1) * which.limit : which.page * which.limit]
+    data = models.History(
+        transactions=[answers.transaction(wallet, each) for each in room.entries(user, wallet, page)],
+        total=len(chosen),
+        page=which.page,
+        total_pages=max(-(-len(chosen) // which.limit), 1),
+    )
+    message = say("The movements.", "Les mouvements.")
+    return ExactResponse(models.HistoryAnswer(success=True, message=message, data=data))
 
 
 @router.get(
@@ -360,89 +297,6 @@ def get_account_stats(services: ServicesDep, user: CurrentUser, user_id: AskedUs
     """Return sums by days and months of the service's time zone. There are no fees."""
     room = _room(services)
     wallet = room.wallet(user, user_id or user)
-    account = wallet.account
-    movements = [each for each in account.movements if not each.is_pending]
-    data = {
-        "wallet": _money(wallet) | {"address": account.address, "kycStatus": "none"},
-        "today": _sums(room.period(account, months=False)),
-        "monthly": _sums(room.period(account, months=True)),
-        "allTime": _sums(sums(movements)) | {"transactions": len(movements), "fees": 0},
-    }
-    return ExactResponse(answer(say("The sums.", "Les totaux."), data))
-
-
-def _money(wallet: Wallet) -> dict[str, Any]:
-    available, locked = wallet.account.available, wallet.account.locked
-    parts = {"available": available, "locked": locked, "total": available + locked}
-    exact = {f"{name}Wei": str(wei) for name, wei in parts.items()}
-    return {name: from_wei(wei) for name, wei in parts.items()} | exact
-
-
-def _sums(period: tuple[int, int]) -> dict[str, Any]:
-    sent, received = period
-    return {"sent": from_wei(sent), "received": from_wei(received)}
-
-
-def _transaction(wallet: Wallet, entry: Entry) -> dict[str, Any]:
-    move, mine = entry.movement, wallet.account.address
-    at = rfc3339(move.at * 1_000_000)
-    here = {
-        "id": mine,
-        "userId": wallet.user.id,
-        "walletAddress": mine,
-        "user": _person(wallet.name) | {"id": wallet.user.id},
-    }
-    other_id = entry.other_id
-    there = {
-        "id": move.other,
-        "userId": None if entry.lesson else other_id,  # The escrow is nobody's.
-        "walletAddress": move.other,
-        "user": None if other_id is None else _person(entry.other) | {"id": other_id},
-    }
-    source, target = (there, here) if move.incoming else (here, there)
-    # The frontend takes a payment of a lesson for a tutor's if it goes to a user, not to an account.
-    to_user = move.incoming and move.kind == Kind.BOOKING
-    return {
-        "id": move.id,
-        "fromWalletId": source["id"],
-        "toWalletId": wallet.user.id if to_user else target["id"],
-        "amount": from_wei(move.wei),
-        "amountWei": str(move.wei),
-        "fee": 0,
-        "transactionType": move.kind,
-        "status": "pending" if move.is_pending else "completed",
-        "description": _description(entry),
-        "metadata": _metadata(entry),
-        "createdAt": at,
-        "fromWallet": source,
-        "toWallet": target,
-        "ledgerBlock": {"id": str(move.block_number), "hash": entry.block_hash, "timestamp": at},
-    }
-
-
-def _description(entry: Entry) -> str:
-    title = (entry.annonce and entry.annonce.title) or say("Lesson", "Cours")
-    match entry.movement.kind:
-        case Kind.BOOKING:
-            return title
-        case Kind.REFUND:
-            return say(f"Refund: {title}", f"Remboursement : {title}")
-        case Kind.DEPOSIT:
-            return say("Credit", "Crédit")
-    return say("Transfer", "Transfert")
-
-
-def _metadata(entry: Entry) -> dict[str, Any]:
-    if entry.lesson is None:
-        return {"transactionHash": entry.movement.transaction_hash}
-    batch, place = entry.lesson
-    name = f"{entry.tutor.first_name} {entry.tutor.last_name}".strip()
-    return {
-        "bookingId": batch.booking_id(place),
-        "tutorId": batch.tutor_id,
-        "tutorName": name or say("Tutor", "Professeur"),
-        "annonceId": batch.annonce_id,
-        "startTime": to_unix(batch.slot(place).start),
-        "duration": batch.lessons[place]["duration"],
-        "transactionHash": entry.movement.transaction_hash,
-    }
+    data = answers.account_stats(wallet, *room.periods(wallet.account))
+    message = say("The sums.", "Les totaux.")
+    return ExactResponse(models.AccountStatsAnswer(success=True, message=message, data=data))

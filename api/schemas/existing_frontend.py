@@ -1,51 +1,19 @@
-"""The requests and the answers of the existing frontend: its fields, beside the service's own."""
+"""The requests and answers of the existing frontend: its fields, beside the service's own."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from api.language import say
 from api.schemas.lesson_responses import Stats
-from api.schemas.requests import ActData, BookingStatus, Model, Number, Selection, Text
-from api.schemas.responses import Answer, BookingData
-
-MOST_CHARACTERS = 2000
-
-
-def _statuses(value: object) -> object:
-    """Take statuses in any case, with commas between them; `all` is no choice at all."""
-    if not isinstance(value, list | str):
-        return value
-    parts = value if isinstance(value, list) else [value]
-    names = [name.strip().upper() for part in parts for name in str(part).split(",")]
-    return [] if "ALL" in names else [name for name in names if name]
-
-
-class AnyCaseSelection(Selection):
-    """Which lessons, and how many at once; without `limit` and `cursor` all of them, those to come first."""
-
-    status: Annotated[list[BookingStatus], BeforeValidator(_statuses)] = Field(
-        default=[], description="Those that stand so, in any case; `all`, or none: all."
-    )
-    limit: int | None = Field(default=None, ge=1, le=100)  # type: ignore[assignment]
-
-    @property
-    def is_whole(self) -> bool:
-        """True if no page of the list is asked for."""
-        return self.limit is None and self.cursor is None and not (self.from_ or self.to)
+from api.schemas.requests import ActData, Id, Model, Note, Number, Statuses
+from api.schemas.responses import Answer, BookingData, Response
 
 
 class StatusSelection(Model):
-    """Which lessons."""
+    """A choice of lessons."""
 
-    status: Annotated[list[BookingStatus], BeforeValidator(_statuses)] = Field(
-        default=[], description="Those that stand so, in any case; `all`, or none: all."
-    )
-
-
-Note = Annotated[Text, Field(max_length=MOST_CHARACTERS)]
+    status: Statuses = Field(default=[])
 
 
 class ConfirmData(ActData):
@@ -55,42 +23,41 @@ class ConfirmData(ActData):
 
 
 class CancelData(ActData):
-    """A cancellation, and why."""
+    """A cancellation, and its reason."""
 
-    reason: Note | None = Field(default=None, description="Kept, and shown to both.")
+    reason: Note | None = Field(default=None, description="Kept, and shown to both; empty: no reason.")
 
 
-def _day_or_moment(value: object) -> object:
+def _day_or_moment(value: object) -> datetime:
     """Read a day, or a time of RFC 3339; a day is its beginning, in the service's time zone."""
-    if not isinstance(value, str):
-        raise ValueError("a day looks like 2035-03-05")
     try:
-        return datetime.fromisoformat(value)
+        return datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
         raise ValueError("a day looks like 2035-03-05") from None
 
 
-_DAY = {"type": "string", "examples": ["2035-03-05"]}
-_MIDNIGHT_LENGTH = len("2035-03-05")
-
-
-def _end(value: object) -> object:
+def _end(value: object) -> datetime:
     """Read the last day, whole, or a time."""
-    moment = _day_or_moment(value)
-    whole = isinstance(value, str) and len(value) == _MIDNIGHT_LENGTH
-    return moment + timedelta(days=1) if whole and isinstance(moment, datetime) else moment
+    moment, is_day = _day_or_moment(value), len(str(value)) == len("2035-03-05")
+    try:
+        return moment + timedelta(days=is_day)
+    except OverflowError:
+        raise ValueError("a day looks like 2035-03-05") from None
+
+
+_DAY = WithJsonSchema({"type": "string", "examples": ["2035-03-05"]})
 
 
 class HistorySelection(Model):
-    """Which movements of an account, and how many at once."""
+    """A choice of an account's movements, and a page of them."""
 
-    user_id: str = Field(description="The caller's own id, or for an operator anybody's.")
-    page: int = Field(default=1, ge=1, le=1_000_000, description="Which page, from 1.")
+    user_id: Id | None = Field(default=None, description="The caller's own id, or for an operator anybody's.")
+    page: int = Field(default=1, ge=1, le=1_000_000, description="The page's number, from 1.")
     limit: int = Field(default=20, ge=1, le=100)
-    start_date: Annotated[datetime | None, BeforeValidator(_day_or_moment), WithJsonSchema(_DAY)] = Field(
+    start_date: Annotated[datetime | None, BeforeValidator(_day_or_moment), _DAY] = Field(
         default=None, description="The first day, in the service's time zone, or a time of RFC 3339."
     )
-    end_date: Annotated[datetime | None, BeforeValidator(_end), WithJsonSchema(_DAY)] = Field(
+    end_date: Annotated[datetime | None, BeforeValidator(_end), _DAY] = Field(
         default=None, description="The last day, whole, or a time before which they were."
     )
     transaction_type: Annotated[str | None, AfterValidator(str.upper)] = Field(
@@ -98,64 +65,73 @@ class HistorySelection(Model):
     )
 
 
-# --- Answers ---
+# --- Lessons ---
 
 
-class Person(Model):
+class Person(Response):
     """A name, for people who share a lesson; empty for others."""
 
-    first_name: str
-    last_name: str
-    email: str
+    first_name: str = Field(description="Of a person who shares a lesson with the reader; else empty.")
+    last_name: str = Field(description="Likewise.")
+    email: str = Field(description="Likewise.")
 
 
 class UserPerson(Person):
     """A name with its user's id."""
 
-    id: str
+    id: str = Field(description="The user's.")
 
 
-class ListingFacts(Model):
-    """What a listing is about."""
+class ListingFacts(Response):
+    """The facts of a listing, as the user service has them; empty if it has none."""
 
-    id: str
-    title: str
-    subject: str
-    description: str
-    level: str
-    teaching_mode: str
+    id: str = Field(description="The listing's.")
+    title: str = Field(description="The listing's.")
+    subject: str = Field(description="What is taught; without one the title.")
+    description: str = Field(description="The listing's.")
+    level: str = Field(description="The listing's.")
+    teaching_mode: str = Field(description="The listing's.")
 
 
 class ExistingLesson(BookingData):
     """A lesson, as one of its people sees it."""
 
+    annonce_id: str = Field(description="Empty for a listing that this service does not know.")
     blockchain_id: str = Field(description="The booking's id on the chain.")
-    annonce_title: str
-    annonce: ListingFacts
-    student: Person
-    tutor: Person
+    annonce_title: str = Field(description="The listing's title.")
+    annonce: ListingFacts = Field(description="What the listing is about.")
+    student: Person = Field(description="Who learns.")
+    tutor: Person = Field(description="Who teaches.")
     my_role: Literal["student", "tutor"] | None = Field(description="The reader's; null for an operator.")
     start_time: int = Field(description="Unix seconds.")
-    is_skill_exchange: Literal[False]
+    is_skill_exchange: Literal[False] = Field(
+        default=False, description="Exchanges of skills are not booked here."
+    )
     student_confirmed: bool = Field(description="The lesson was held, by the student's word or silence.")
     tutor_confirmed: bool = Field(description="The tutor agreed to the lesson.")
-    tutor_notes: str | None
-    cancelled_by: Literal["student", "tutor"] | None
-    cancellation_reason: str | None
+    tutor_notes: str | None = Field(description="The tutor's words to the student; for the two only.")
+    cancelled_by: Literal["student", "tutor"] | None = Field(
+        description="Null also if the chain let anybody do it."
+    )
+    cancellation_reason: str | None = Field(description="For student and tutor only.")
 
 
 class ExistingCourse(ExistingLesson):
     """A confirmed or completed lesson."""
 
-    course_passed: bool = Field(description="It has begun.")
+    course_passed: bool = Field(description="The lesson has begun.")
 
 
 class ExistingDetails(ExistingLesson):
     """A lesson, and what its reader may do with it now."""
 
-    can_confirm_outcome: bool
-    can_cancel: bool
-    outcome: Literal["NOT_DECIDED", "COURSE_HELD", "COURSE_NOT_HELD"]
+    can_confirm_outcome: bool = Field(
+        description="The lesson has begun, and nobody has said yet if it was held."
+    )
+    can_cancel: bool = Field(description="The reader may cancel the lesson now.")
+    outcome: Literal["NOT_DECIDED", "COURSE_HELD", "COURSE_NOT_HELD"] = Field(
+        description="What is decided of it."
+    )
 
 
 class DetailsAnswer(Answer):
@@ -177,12 +153,12 @@ class CoursesAnswer(Answer):
     data: list[ExistingCourse]
 
 
-class BothSides(Model):
+class BothSides(Response):
     """A person's lessons, on both sides."""
 
-    as_student: list[ExistingLesson]
-    as_tutor: list[ExistingLesson]
-    total: int
+    as_student: list[ExistingLesson] = Field(description="The lessons that the person booked.")
+    as_tutor: list[ExistingLesson] = Field(description="The lessons that the person gives.")
+    total: int = Field(description="How many there are.")
 
 
 class BothSidesAnswer(Answer):
@@ -192,15 +168,15 @@ class BothSidesAnswer(Answer):
 
 
 class ExistingStats(Stats):
-    """How many lessons stand where, and their prices."""
+    """The number of lessons by status, and the sums of their prices."""
 
-    total: int
-    pending: int
-    confirmed: int
-    cancelled: int
-    completed: int
-    total_amount: Number
-    pending_amount: Number
+    total: int = Field(description="How many there are.")
+    pending: int = Field(description="How many are pending.")
+    confirmed: int = Field(description="How many are confirmed.")
+    cancelled: int = Field(description="How many are cancelled.")
+    completed: int = Field(description="How many are completed.")
+    total_amount: Number = Field(description="The price of all of them, in EDU.")
+    pending_amount: Number = Field(description="The price of the pending ones, in EDU.")
 
 
 class ExistingStatsAnswer(Answer):
@@ -209,30 +185,44 @@ class ExistingStatsAnswer(Answer):
     data: ExistingStats
 
 
-class AccountUser(UserPerson):
-    """Whose account it is."""
-
-    role: str
+# --- Money ---
 
 
-class WalletMoney(Model):
-    """An account's money in EDU: `locked` is what the escrow holds for a tutor."""
+class Money(Response):
+    """An account's money in EDU, and in base units."""
 
     available: Number = Field(description="In EDU: what the account has.")
-    available_wei: str
-    locked: Number
-    locked_wei: str
-    total: Number
-    total_wei: str
-    wallet_address: str
-    kyc_status: Literal["none"]
+    available_wei: str = Field(description="The same in base units.")
+    locked: Number = Field(description="In EDU: what the escrow holds for a tutor.")
+    locked_wei: str = Field(description="The same in base units.")
+    total: Number = Field(description="In EDU: available and locked.")
+    total_wei: str = Field(description="The same in base units.")
+    kyc_status: Literal["none"] = Field(default="none", description="Identities are not checked here.")
 
 
-class Balance(Model):
-    """Whose account, and its money."""
+class WalletMoney(Money):
+    """An account with its money, as a balance has it."""
 
-    user: AccountUser
-    wallet: WalletMoney
+    wallet_address: str = Field(description="The account.")
+
+
+class WalletSums(Money):
+    """An account with its money, as sums have it."""
+
+    address: str = Field(description="The account.")
+
+
+class AccountUser(UserPerson):
+    """An account's user."""
+
+    role: str = Field(description="In the user service.")
+
+
+class Balance(Response):
+    """A user, and the user's money."""
+
+    user: AccountUser = Field(description="Whose account it is.")
+    wallet: WalletMoney = Field(description="The account and its money.")
 
 
 class BalanceAnswer(Answer):
@@ -241,49 +231,63 @@ class BalanceAnswer(Answer):
     data: Balance
 
 
-class HistoryWallet(Model):
+class HistoryWallet(Response):
     """One end of a movement; of the escrow, `user` is the other party of the lesson."""
 
-    id: str
-    user_id: str | None
-    wallet_address: str
-    user: UserPerson | None
+    id: str = Field(description="The account.")
+    user_id: str | None = Field(description="Null for the escrow, and for who shares no lesson.")
+    wallet_address: str = Field(description="The account.")
+    user: UserPerson | None = Field(description="Null if the reader shares no lesson with them.")
 
 
-class LedgerBlock(Model):
+class LedgerBlock(Response):
     """The block of a movement."""
 
-    id: str
-    hash: str
-    timestamp: str
+    id: str = Field(description="The block's number.")
+    hash: str = Field(description="Of the block.")
+    timestamp: str = Field(description="RFC 3339, UTC.")
 
 
-class Transaction(Model):
+class Metadata(Response):
+    """The lesson that a movement is for; all null, but the transaction, of any other movement."""
+
+    transaction_hash: str = Field(description="Empty for what the account had before the escrow.")
+    booking_id: str | None = Field(default=None, description="The lesson's.")
+    tutor_id: str | None = Field(default=None, description="Who teaches.")
+    tutor_name: str | None = Field(default=None, description="The tutor's name.")
+    annonce_id: str | None = Field(default=None, description="The listing's.")
+    start_time: int | None = Field(default=None, description="Unix seconds.")
+    duration: int | None = Field(default=None, description="Minutes.")
+
+
+class Transaction(Response):
     """A movement of money; pending: still in the escrow."""
 
-    id: str
-    from_wallet_id: str
-    to_wallet_id: str
+    id: str = Field(description="The movement's own.")
+    from_wallet_id: str = Field(description="The paying account.")
+    to_wallet_id: str = Field(description="The paid account; of a lesson's price to a tutor, the tutor.")
     amount: Number
     amount_wei: str
-    fee: Number
-    transaction_type: Literal["BOOKING", "REFUND", "DEPOSIT", "TRANSFER"]
-    status: Literal["completed", "pending"]
-    description: str
-    metadata: dict[str, Any]
+    fee: Literal[0] = Field(default=0, description="There are none.")
+    transaction_type: Literal["BOOKING", "REFUND", "DEPOSIT", "TRANSFER"] = Field(
+        description="What moved the money."
+    )
+    status: Literal["completed", "pending"] = Field(description="Pending: still in the escrow.")
+    description: str = Field(description="In words.")
+    metadata: Metadata = Field(description="The lesson that it is for.")
     created_at: str
-    from_wallet: HistoryWallet
-    to_wallet: HistoryWallet
-    ledger_block: LedgerBlock
+    from_wallet: HistoryWallet = Field(description="Who paid.")
+    to_wallet: HistoryWallet = Field(description="Who was paid.")
+    ledger_block: LedgerBlock = Field(description="The block that it is in.")
 
 
-class History(Model):
+class History(Response):
     """A page of an account's movements, the newest first."""
 
-    transactions: list[Transaction]
-    total: int
-    page: int
-    total_pages: int
+    transactions: list[Transaction] = Field(description="The movements of this page.")
+    total: int = Field(description="How many there are, on all pages.")
+    page: int = Field(description="The page's number, from 1.")
+    total_pages: int = Field(description="How many pages there are.")
 
 
 class HistoryAnswer(Answer):
@@ -292,55 +296,30 @@ class HistoryAnswer(Answer):
     data: History
 
 
-class Sums(Model):
+class Sums(Response):
     """Sums of all that came and went, in EDU."""
 
     sent: Number = Field(description="In EDU: what went.")
-    received: Number
+    received: Number = Field(description="In EDU: what came.")
 
 
 class AllTime(Sums):
     """The same of all time."""
 
-    transactions: int
-    fees: Number
+    transactions: int = Field(description="How many movements.")
+    fees: Literal[0] = Field(default=0, description="There are none.")
 
 
-class WalletSums(Model):
-    """An account's money in EDU."""
-
-    available: Number = Field(description="In EDU: what the account has.")
-    locked: Number
-    total: Number
-    address: str
-    kyc_status: Literal["none"]
-
-
-class AccountStats(Model):
+class AccountStats(Response):
     """An account's money, and what came and went."""
 
-    wallet: WalletSums
-    today: Sums
-    monthly: Sums
-    all_time: AllTime
+    wallet: WalletSums = Field(description="The account and its money.")
+    today: Sums = Field(description="Of this day, in the service's time zone.")
+    monthly: Sums = Field(description="Of this month, likewise.")
+    all_time: AllTime = Field(description="Of all time.")
 
 
 class AccountStatsAnswer(Answer):
     """An account's money, and what came and went."""
 
     data: AccountStats
-
-
-def lessons_in_words(count: int) -> str:
-    """Return so many lessons, in a sentence."""
-    return say(f"{count} lesson{'' if count == 1 else 's'}.", f"{count} cours.")
-
-
-def answer(message: str, data: Any) -> dict[str, Any]:
-    """Return an answer that is no refusal."""
-    return {"success": True, "message": message, "data": data}
-
-
-def page_of(items: Sequence[Any], page: int, limit: int) -> tuple[Sequence[Any], int]:
-    """Return one page of these items, and how many pages there are: one at least."""
-    return items[(page - 1) * limit : page * limit], max(-(-len(items) // limit), 1)

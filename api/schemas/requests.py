@@ -1,6 +1,7 @@
 """The requests, as the existing frontend sends them. Field names and examples are the API's documentation."""
 
 import re
+from collections.abc import Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -87,6 +88,8 @@ Amount = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
 ]
 Text = Annotated[str, AfterValidator(_text)]
+Note = Annotated[Text, Field(max_length=2_000)]
+Description = Annotated[Text, Field(max_length=5_000)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
@@ -124,8 +127,8 @@ class SlotData(Model):
 class _Terms(Model):
     tutor_id: Id = Field(description="Of the tutor's user, or of the tutor's profile.", examples=[TUTOR])
     annonce_id: Id = Field(examples=[ANNONCE])
-    description: Text | None = None
-    student_notes: Text | None = None
+    description: Description | None = None
+    student_notes: Note | None = None
     time_zone: TimeZone | None = Field(
         default=None, description="IANA name; else the annonce's.", examples=["Europe/Paris"]
     )
@@ -238,10 +241,27 @@ class BatchShare(Share, LessonChoice):
     """The arbiter's split of the prices of lessons of a batch."""
 
 
+def _statuses(value: object) -> object:
+    """Take statuses in any case, with commas between them; `all` is no choice at all."""
+    names = [name.strip().upper() for part in _listed(value) for name in str(part).split(",")]
+    return [] if "ALL" in names else [name for name in names if name]
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else [value]
+
+
+Statuses = Annotated[
+    list[BookingStatus],
+    BeforeValidator(_statuses),
+    Field(description="Those that stand so, in any case; several may be named. `all`, or none: all."),
+]
+
+
 class Selection(Model):
     """A choice of lessons, and the size of a page."""
 
-    status: list[BookingStatus] = Field(default=[], description="Those that stand so; several may be named.")
+    status: Statuses = Field(default=[])
     from_: Moment | None = Field(default=None, alias="from", description="That begin then or later,")
     to: Moment | None = Field(default=None, description="and before.")
     order: Literal["asc", "desc"] = Field(default="asc", description="By their beginning.")

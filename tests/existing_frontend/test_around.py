@@ -132,7 +132,7 @@ def test_every_refusal_is_in_the_language_asked_for(scene: Scene) -> None:
     calls = [
         ("POST", "/booking/batch", wrong),
         ("POST", "/booking/batch", {}),
-        ("PATCH", f"/booking/{lesson}/complete", None),
+        ("POST", f"/booking/{lesson}/dispute", {}),
         ("PATCH", f"/booking/{lesson}/confirm", {"tutorNotes": ""}),
         ("PATCH", f"/booking/{lesson}/confirm", {"tutorNotes": 1}),
         ("GET", f"/booking/all/{scene.tutor_id}?", None),
