@@ -1,4 +1,8 @@
-"""`python -m api serve | migrate | rebuild | seed | openapi | errors | settings | sentences | token`."""
+"""The commands of the service.
+
+`python -m api serve | migrate | rebuild | seed | accounts | import-keys | token`, and what is generated:
+`openapi | errors | settings | sentences`.
+"""
 
 import argparse
 import json
@@ -16,12 +20,13 @@ from api import auth, logs, reference
 from api.app import create_app
 from api.chain.escrow import WrongChain, connect
 from api.chain.rpc import NodeUnavailable, RpcError
-from api.chain.signers import custodian
+from api.chain.signers import custodian, keyfiles
 from api.db.store import Store
 from api.db.tables import bookings
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
 from api.people.directory import TableDirectory, seed
+from api.schemas.requests import ID_PATTERN
 from api.services import Services
 from api.settings import Settings
 
@@ -89,6 +94,24 @@ def rebuild(settings: Settings) -> None:
     store.close()
 
 
+def accounts(settings: Settings) -> None:
+    """Print the custodial account of each user whose id stands on standard input."""
+    keys = custodian(settings)
+    for user_id in sys.stdin.read().split():
+        print(user_id, keys.signer(keys.account_of(user_id)).address, flush=True)
+
+
+def import_keys(settings: Settings) -> None:
+    """Encrypt the keys of standard input, a user's id and key a line, into keyfiles. Print the accounts."""
+    keys = keyfiles(settings, custodian(settings))
+    for number, line in enumerate(sys.stdin, start=1):
+        user_id, _, key = line.strip().partition(" ")
+        if not ID_PATTERN.fullmatch(user_id):
+            raise ValueError(f"line {number} does not begin with a user's id")
+        keys.add(user_id, key.strip())
+        print(user_id, keys.signer(keys.account_of(user_id)).address, flush=True)
+
+
 def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
@@ -97,6 +120,11 @@ def main() -> None:
     commands.add_parser("migrate", help="bring the database to this version")
     commands.add_parser("rebuild", help="read all bookings from the chain again; a shim may be running")
     commands.add_parser("seed", help="create the people and the annonce of the demonstration")
+    commands.add_parser("accounts", help="print the custodial accounts of the user ids on standard input")
+    commands.add_parser(
+        "import-keys",
+        help="encrypt the keys of standard input, `<user id> <key>` a line, into keyfiles",
+    )
     commands.add_parser("errors", help="print docs/errors.md, the table of all codes")
     commands.add_parser("settings", help="print docs/settings.md, the table of all settings")
     commands.add_parser("sentences", help="print web/src/api/sentences.ts, the page's sentences for codes")
@@ -124,6 +152,10 @@ def main() -> None:
                 store.migrate()
                 for entry in seed(TableDirectory(store, custodian(settings))):
                     print(entry)
+            case "accounts":
+                accounts(settings)
+            case "import-keys":
+                import_keys(settings)
             case "token":
                 print(auth.mint(args.user, settings))
     except ValidationError as error:

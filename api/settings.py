@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     """Mnemonic of the custodial accounts."""
     mnemonic_file: Path | None = None
     """File of that mnemonic."""
+    keyfile_dir: Path | None = None
+    """Folder of encrypted keyfiles, `<user id>.json`, of custodial accounts that there were before."""
+    keyfile_passphrase: SecretStr | None = None
+    """Passphrase of those keyfiles."""
+    keyfile_passphrase_file: Path | None = None
+    """File of that passphrase."""
     relayer: str = ""
     """Aliases of the Ape accounts that send and pay gas, with commas: one for each process."""
     relayer_mnemonic_index: str | int | None = None
@@ -286,6 +292,11 @@ class Settings(BaseSettings):
     def custody_mnemonic(self) -> str:
         """The words that custodial keys are derived from."""
         return _secret(self.mnemonic, self.mnemonic_file) or DEVELOPMENT_CUSTODY
+
+    @property
+    def keyfiles_secret(self) -> str:
+        """The passphrase of imported custodial accounts."""
+        return _secret(self.keyfile_passphrase, self.keyfile_passphrase_file)
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:

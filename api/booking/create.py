@@ -25,7 +25,7 @@ from api.db.tables import now
 from api.errors import Code, Problem
 from api.outbox.handlers import TAG
 from api.outbox.locks import calendar_locks
-from api.outbox.models import UNSETTLED, Submission, TransactionKind
+from api.outbox.models import Submission, TransactionKind
 from api.people.directory import Annonce, Directory, User
 from api.people.schedule import hours
 from api.schemas.requests import CreateBatchBookingData
@@ -136,7 +136,7 @@ class Bookings:
         with self._store.read() as db:
             earlier = repository.batches_of_request(db, student_id, request_hash)
             latest = earlier[0] if earlier else None
-            if latest is not None and latest.created_at >= since and not _came_to_nothing(latest):
+            if latest is not None and latest.created_at >= since and not latest.came_to_nothing:
                 states = bookings.states(db, latest.id)
                 if all(state.status != Status.CANCELLED for state in states.values()):
                     return latest.idempotency_key, latest.id
@@ -244,23 +244,17 @@ class Bookings:
             existing = self._chain.created(tried)
             codes = codes if existing is None else [SlotCode.OK] * len(plan.lessons)
         lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
-        refused = slots.refused(plan.lessons, codes, self._own(plan, codes))
+        pairs = zip(plan.lessons, codes, strict=True)
+        taken = [lesson for lesson, code in pairs if code == SlotCode.TAKEN]
+        with self._store.read() as db:
+            own = bookings.own_batches(db, plan.parties.student.wallet, plan.parties.tutor.wallet, taken)
+        refused = slots.refused(plan.lessons, codes, own)
         failures = sorted(plan.failures + refused, key=lambda each: each["index"])
         if not lessons or (failures and not plan.request.allow_partial):
             raise slots.nothing_booked(failures)
         plan = replace(plan, lessons=lessons, failures=failures)
         order = existing or Order.from_abi(plan.terms(deadline))
         return plan, order, bool(plan.earlier or existing)
-
-    def _own(self, plan: Plan, codes: Sequence[SlotCode]) -> dict[int, str]:
-        """Return the student's own batches that have taken lessons, by the lessons' indexes."""
-        pairs = zip(plan.lessons, codes, strict=True)
-        taken = [lesson for lesson, code in pairs if code == SlotCode.TAKEN]
-        if not taken:
-            return {}
-        with self._store.read() as db:
-            people = plan.parties
-            return bookings.own_batches(db, people.student.wallet, people.tutor.wallet, taken)
 
     def _finish(
         self,
@@ -379,10 +373,6 @@ def _require_account(student: User, own_wallet: bool) -> None:
         raise Problem(Code.CUSTODIAL_ACCOUNT, path="/api/blockchain/booking/batch")
     if not own_wallet and student.custodial_account is None:
         raise Problem(Code.SIGNATURE_REQUIRED, path="/api/blockchain/booking/batch/prepare")
-
-
-def _came_to_nothing(batch: Batch) -> bool:
-    return batch.state not in UNSETTLED and not batch.booked
 
 
 def _is_of(earlier: EarlierOrder, parties: Parties, lessons: Sequence[Lesson]) -> bool:

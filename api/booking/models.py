@@ -122,6 +122,11 @@ class Batch:
         """The price of the lessons that are booked, or still may be, in base units."""
         return sum(map(self.amount, self.places))
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """True if no lesson of it was booked, or will be."""
+        return self.state not in UNSETTLED and not self.booked
+
     def is_booked(self, place: int) -> bool:
         """Return True if the lesson at this place of the order is booked, or still may be."""
         if self.booked is None:

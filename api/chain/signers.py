@@ -21,6 +21,9 @@ from eth_utils.crypto import keccak
 from api.settings import DEVELOPMENT_ACCOUNTS, Settings
 from creneau import typed_data
 
+_KEYFILE = ".json"
+_MOST_CHARACTERS = 64  # Of an account's reference.
+
 
 class Signer(Protocol):
     """An account that signs."""
@@ -91,9 +94,64 @@ class MnemonicCustodian:
         return self._signers[account]
 
 
+class KeyfileCustodian:
+    """Keeps accounts that users had before, as encrypted keyfiles; everybody else's are another's.
+
+    A keyfile (Web3 Secret Storage, version 3) is `<user id>.json`; its name is the account's reference.
+    """
+
+    def __init__(self, folder: Path, passphrase: str, others: Custodian) -> None:
+        self._folder, self._passphrase, self._others = folder, passphrase, others
+        self._signers: dict[str, Signer] = {}
+
+    def account_of(self, user_id: str) -> str:
+        """Return the name of the user's keyfile; without one, the reference that the other custodian has."""
+        name = f"{user_id}{_KEYFILE}"
+        return name if (self._folder / name).is_file() else self._others.account_of(user_id)
+
+    def signer(self, account: str) -> Signer:
+        """Return the signer of an account. Raises `ValueError` if the passphrase is wrong, or `OSError`."""
+        if not account.endswith(_KEYFILE):
+            return self._others.signer(account)
+        if account not in self._signers:  # Decrypting takes a second.
+            keyfile = json.loads((self._folder / account).read_text())
+            key = Account.decrypt(keyfile, self._passphrase)
+            self._signers[account] = LocalSigner(Account.from_key(key))
+        return self._signers[account]
+
+    def add(self, user_id: str, key: str) -> None:
+        """Encrypt a user's key into a keyfile. Raises `ValueError`, or `FileExistsError` if there is one."""
+        name = f"{user_id}{_KEYFILE}"
+        if len(name) > _MOST_CHARACTERS:
+            raise ValueError(f"{user_id}: an id of a user with a keyfile has at most 59 characters")
+        try:
+            keyfile = Account.encrypt(key, self._passphrase)
+        except ValueError:  # Whose text may tell the key.
+            raise ValueError(f"{user_id}: a key is 0x and 64 hex digits") from None
+        with (self._folder / name).open("x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
+            json.dump(keyfile, file)
+
+    def check(self) -> None:
+        """Raise `ValueError` if the passphrase does not open the first keyfile, or `OSError`."""
+        if first := min(self._folder.glob(f"*{_KEYFILE}"), default=None):
+            self.signer(first.name)
+
+
 def custodian(settings: Settings) -> Custodian:
-    """Return the custodian that the settings name."""
-    return MnemonicCustodian(settings.custody_mnemonic)
+    """Return the custodian that the settings name. Raises `ValueError` or `OSError` if it has no keys."""
+    keys = MnemonicCustodian(settings.custody_mnemonic)
+    return keys if settings.keyfile_dir is None else keyfiles(settings, keys)
+
+
+def keyfiles(settings: Settings, others: Custodian) -> KeyfileCustodian:
+    """Return the custodian of imported accounts. Raises like `custodian`."""
+    if settings.keyfile_dir is None or not settings.keyfile_dir.is_dir():
+        raise ValueError("CRENEAU_KEYFILE_DIR must be a folder")
+    if not settings.keyfiles_secret:
+        raise ValueError("CRENEAU_KEYFILE_PASSPHRASE is missing")
+    keys = KeyfileCustodian(settings.keyfile_dir, settings.keyfiles_secret, others)
+    keys.check()
+    return keys
 
 
 def relayer_signers(settings: Settings) -> list[Signer]:

@@ -11,6 +11,7 @@ from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
+from api.schemas.examples import BATCH_EXAMPLES, BOOKING_EXAMPLES
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
 from api.services import Services
 
@@ -41,7 +42,7 @@ async def create_batch_bookings(
     services: ServicesDep,
     student: CurrentUser,
     request_id: RequestId,
-    data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
+    data: Annotated[CreateBatchBookingData, Body(openapi_examples=BATCH_EXAMPLES)],
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:
@@ -55,7 +56,7 @@ async def create_booking(
     services: ServicesDep,
     student: CurrentUser,
     request_id: RequestId,
-    data: Annotated[CreateBookingData, Body(openapi_examples=models.BOOKING_EXAMPLES)],
+    data: Annotated[CreateBookingData, Body(openapi_examples=BOOKING_EXAMPLES)],
     idempotency_key: Key = None,
     prefer: Prefer = None,
 ) -> Response:

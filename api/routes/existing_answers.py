@@ -1,7 +1,7 @@
 """Answers of the existing frontend, built from what its use case reads."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from api.booking.existing_frontend import Entry, Period, SharedLesson, Wallet
 from api.booking.money import Kind, Movement

@@ -12,11 +12,11 @@ from api.routes.actions import settled
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
-from api.schemas.requests import Id, Moment, PublishData
+from api.schemas.requests import ANNONCE, TUTOR, Id, Moment, PublishData
 
 router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=ExactRoute)
 
-AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[models.ANNONCE])]
+AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[ANNONCE])]
 Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
 
 
@@ -31,7 +31,7 @@ Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
 )
 def get_calendar(
     services: ServicesDep,
-    tutor_id: Annotated[Id, Path(alias="tutorId", examples=[models.TUTOR])],
+    tutor_id: Annotated[Id, Path(alias="tutorId", examples=[TUTOR])],
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
 ) -> Response:

@@ -10,6 +10,7 @@ from api.people.directory import User
 from api.routes.bookings import ACCEPTED, outcome
 from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
+from api.schemas.examples import BATCH_EXAMPLES
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
 
@@ -28,7 +29,7 @@ router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactR
 def prepare_batch_bookings(
     services: ServicesDep,
     student: CurrentUser,
-    data: Annotated[CreateBatchBookingData, Body(openapi_examples=models.BATCH_EXAMPLES)],
+    data: Annotated[CreateBatchBookingData, Body(openapi_examples=BATCH_EXAMPLES)],
     idempotency_key: Key = None,
 ) -> Response:
     """Prepare a batch, and send nothing. The same key and body get the same typed data until they expire."""

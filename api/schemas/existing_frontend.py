@@ -1,7 +1,7 @@
 """The requests and answers of the existing frontend: its fields, beside the service's own."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 

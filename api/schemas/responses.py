@@ -9,7 +9,7 @@ from api.booking.models import Batch, BookedLesson, SigningRequest, answered, re
 from api.errors import LESSON_CODES, Code
 from api.language import say
 from api.outbox.models import State
-from api.schemas.requests import ANNONCE, TUTOR, BookingStatus, Model, Number
+from api.schemas.requests import BookingStatus, Model, Number
 from api.words import lessons, rfc3339, utc
 from creneau.amounts import format_amount, from_wei
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
@@ -379,32 +379,3 @@ class Readiness(Response):
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of a route's refusals."""
     return {status: {"description": "Refused", "model": Problem} for status in statuses}
-
-
-def _slot(day: str, clock: str, amount: object, duration: int) -> dict[str, object]:
-    return {"date": day, "time": clock, "amount": amount, "duration": duration}
-
-
-_PARTIES = {"tutorId": TUTOR, "annonceId": ANNONCE}
-BATCH_EXAMPLES: dict[str, Any] = {
-    "twoLessons": {
-        "summary": "Two consecutive lessons, as the booking page sends them",
-        "value": {
-            **_PARTIES,
-            "bookings": [_slot("2035-03-05", "09:00", 35, 60), _slot("2035-03-05", "10:00", 35, 60)],
-            "studentNotes": "Réseaux de neurones, chapitre 3",
-        },
-    },
-    "allOrNothing": {
-        "summary": "All or nothing, in another time zone, amounts as text",
-        "value": {
-            **_PARTIES,
-            "bookings": [_slot("2035-03-06", "14:30", "52.5", 90), _slot("2035-03-07", "14:30", "17.50", 30)],
-            "timeZone": "America/Montreal",
-            "allowPartial": False,
-        },
-    },
-}
-BOOKING_EXAMPLES: dict[str, Any] = {
-    "oneLesson": {"summary": "One lesson", "value": _PARTIES | _slot("2035-03-08", "18:00", 70, 120)}
-}

@@ -1,6 +1,9 @@
 """Custodial accounts: whose each is follows from the person alone, whatever becomes of the database."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -10,10 +13,13 @@ import pytest
 from eth_account import Account
 from eth_utils.crypto import keccak
 
-from api.chain.signers import MnemonicCustodian
+from api.chain.signers import KeyfileCustodian, MnemonicCustodian
 from api.db.store import Store
 from api.people.directory import TableDirectory
 from api.settings import DEVELOPMENT_CUSTODY
+from creneau.typed_data import Domain, action_typed_data, digest
+
+ROOT = Path(__file__).parents[2]
 
 CUSTODIAN = MnemonicCustodian(DEVELOPMENT_CUSTODY)
 
@@ -94,3 +100,82 @@ def test_processes_that_start_at_once_on_an_empty_database_all_do(database_url: 
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * barrier.parties
+
+
+# --- Accounts that there were before ---
+
+KEYS = {"ann": Account.create(), "bob": Account.create()}
+
+
+def command(folder: Path, name: str, lines: str, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a command with these lines on its standard input."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CRENEAU_")}
+    environment |= {"CRENEAU_KEYFILE_DIR": str(folder), "CRENEAU_KEYFILE_PASSPHRASE": "a passphrase"}
+    environment |= {f"CRENEAU_{key.upper()}": str(value) for key, value in more.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "api", name],
+        cwd=ROOT,
+        env=environment,
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_imported_keys_sign_for_their_users_and_everybody_else_has_a_derived_account(tmp_path: Path) -> None:
+    lines = "".join(f"{name} {key.key.to_0x_hex()}\n" for name, key in KEYS.items())
+    imported = command(tmp_path, "import-keys", lines)
+    expected = [f"{name} {key.address}" for name, key in KEYS.items()]
+    assert imported.stdout.splitlines() == expected, imported.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["ann.json", "bob.json"]
+    for name, key in KEYS.items():
+        file = tmp_path / f"{name}.json"
+        assert file.stat().st_mode & 0o077 == 0
+        assert key.key.hex() not in file.read_text()
+
+    derived = CUSTODIAN.signer(CUSTODIAN.account_of("cyd")).address
+    told = command(tmp_path, "accounts", "ann\ncyd\nbob\n")
+    assert told.stdout.splitlines() == [expected[0], f"cyd {derived}", expected[1]], told.stderr
+
+    keys = KeyfileCustodian(tmp_path, "a passphrase", CUSTODIAN)
+    with closing(Store(f"sqlite:///{tmp_path / 'people.db'}")) as store:
+        store.migrate()
+        ann = TableDirectory(store, keys).create_user("ann", "student")
+    assert ann.wallet == KEYS["ann"].address
+    assert ann.custodial_account is not None
+    action = action_typed_data(Domain(31337, derived), "Confirm", bytes(32), 1)
+    signature = keys.signer(ann.custodial_account).sign_typed_data(action)
+    assert Account._recover_hash(digest(action), signature=signature) == ann.wallet
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "reason"),
+    [
+        ("ann 0x12\n", {}, "ValueError: ann: a key is 0x and 64 hex digits"),
+        ("bob\n", {}, "ValueError: bob: a key is 0x and 64 hex digits"),
+        ("../x 0x00\n", {}, "ValueError: line 1 does not begin with a user's id"),
+        ("", {"keyfile_passphrase": ""}, "ValueError: CRENEAU_KEYFILE_PASSPHRASE is missing"),
+        ("", {"keyfile_dir": "/nowhere"}, "ValueError: CRENEAU_KEYFILE_DIR must be a folder"),
+    ],
+)
+def test_a_key_that_can_not_be_imported_is_refused_and_not_told(
+    tmp_path: Path, lines: str, more: dict[str, str], reason: str
+) -> None:
+    refused = command(tmp_path, "import-keys", lines, **more)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines() == [reason]
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_no_key_takes_anothers_place_and_a_wrong_passphrase_is_told_at_the_start(
+    tmp_path: Path,
+) -> None:
+    keys = KeyfileCustodian(tmp_path, "a passphrase", CUSTODIAN)
+    keys.add("ann", KEYS["ann"].key.to_0x_hex())
+    with pytest.raises(FileExistsError):
+        keys.add("ann", KEYS["bob"].key.to_0x_hex())
+    assert keys.signer(keys.account_of("ann")).address == KEYS["ann"].address
+    wrong = command(tmp_path, "accounts", "ann\n", keyfile_passphrase="another one")  # noqa: S106
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr == "ValueError: MAC mismatch\n"
