@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
 from api.booking.models import Batch, EarlierOrder, Failure, Lesson, order_slots
+from api.booking.queries import own_batches
 from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
 from api.db import bookings, prepared, repository
@@ -246,8 +247,7 @@ class Bookings:
         lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
         pairs = zip(plan.lessons, codes, strict=True)
         taken = [lesson for lesson, code in pairs if code == SlotCode.TAKEN]
-        with self._store.read() as db:
-            own = bookings.own_batches(db, plan.parties.student.wallet, plan.parties.tutor.wallet, taken)
+        own = own_batches(self._store, plan.parties.student.wallet, plan.parties.tutor.wallet, taken)
         refused = slots.refused(plan.lessons, codes, own)
         failures = sorted(plan.failures + refused, key=lambda each: each["index"])
         if not lessons or (failures and not plan.request.allow_partial):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from api.booking.models import Batch, BookedLesson, LessonPage, LessonState, Stats, batch_range
+from api.booking.models import Batch, BookedLesson, Lesson, LessonPage, LessonState, Stats, batch_range
 from api.chain.signers import Custodian
 from api.db import bookings, repository
 from api.db.bookings import ListedLesson, Position, Side
@@ -31,6 +31,25 @@ OPEN = (Status.PENDING, Status.CONFIRMED, Status.DISPUTED)
 _PAGE = 50
 _LAG_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
 _CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
+
+
+def wait_for_projection(store: Store, side: Side, accounts: Collection[str]) -> None:
+    """Give the projection the time to show the newest batches of these accounts."""
+
+    def is_shown() -> bool:
+        with store.read() as db:
+            return bookings.is_projected(db, side, accounts)
+
+    LessonQueries.wait(is_shown)
+
+
+def own_batches(store: Store, student: str, tutor: str, lessons: Sequence[Lesson]) -> dict[int, str]:
+    """Return the batches of a student's account that have taken these times, by the lessons' indexes."""
+    if not lessons:
+        return {}
+    wait_for_projection(store, "student", {student})
+    with store.read() as db:
+        return bookings.own_batches(db, student, tutor, lessons)
 
 
 class LessonQueries:
@@ -77,7 +96,7 @@ class LessonQueries:
         """Return some lessons of a person in order of time. Raises `Problem` unless the user may see them."""
         person = self._person(user_id, person_id, side)
         accounts = self._accounts(person)
-        self.wait(lambda: self._is_projected(side, accounts))
+        wait_for_projection(self._store, side, accounts)
         limit = which.limit or _PAGE
         with self._store.read() as db:
             found = bookings.page(
@@ -121,7 +140,7 @@ class LessonQueries:
         """
         person = self._person(user_id, person_id, side)
         accounts = self._accounts(person)
-        self.wait(lambda: self._is_projected(side, accounts))
+        wait_for_projection(self._store, side, accounts)
         with self._store.read() as db:
             ahead = bookings.page(db, side, accounts, limit, statuses=statuses, since=moment)
             past = bookings.page(db, side, accounts, limit, statuses=statuses, until=moment, descending=True)
@@ -133,7 +152,7 @@ class LessonQueries:
         person = self._person(user_id, person_id, "student")
         side: Side = "tutor" if person.role == "tutor" else "student"
         accounts = self._accounts(person)
-        self.wait(lambda: self._is_projected(side, accounts))
+        wait_for_projection(self._store, side, accounts)
         with self._store.read() as db:
             groups = bookings.groups(db, side, accounts)
         counts = {status: 0 for status in Status if status}
@@ -159,10 +178,6 @@ class LessonQueries:
         until = time.monotonic() + _LAG_SECONDS
         while not is_shown() and time.monotonic() < until:
             time.sleep(_PAUSE_SECONDS)
-
-    def _is_projected(self, side: Side, accounts: Collection[str]) -> bool:
-        with self._store.read() as db:
-            return bookings.is_projected(db, side, accounts)
 
     # --- Who is who ---
 

@@ -125,10 +125,10 @@ class KeyfileCustodian:
         if len(name) > _MOST_CHARACTERS:
             raise ValueError(f"{user_id}: an id of a user with a keyfile has at most 59 characters")
         try:
-            keyfile = Account.encrypt(key, self._passphrase)
+            keyfile = Account.encrypt(bytes.fromhex(key.removeprefix("0x")), self._passphrase)
         except ValueError:  # Whose text may tell the key.
             raise ValueError(f"{user_id}: a key is 0x and 64 hex digits") from None
-        with (self._folder / name).open("x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
+        with open(self._folder / name, "x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
             json.dump(keyfile, file)
 
     def check(self) -> None:

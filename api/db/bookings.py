@@ -124,8 +124,6 @@ def is_projected(db: Connection, side: Side, accounts: Collection[str]) -> bool:
 
 def own_batches(db: Connection, student: str, tutor: str, lessons: Sequence[Lesson]) -> dict[int, str]:
     """Return the batches of a student's account that have taken these times, by the lessons' indexes."""
-    if not lessons:
-        return {}
     ends = {each["index"]: each["start"] + each["duration"] * 60 for each in lessons}
     first, last = min(each["start"] for each in lessons), max(ends.values())
     end = bookings.c.start + bookings.c.minutes * 60

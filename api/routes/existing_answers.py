@@ -72,7 +72,6 @@ def _lesson(shared: SharedLesson, periods: Periods) -> dict[str, Any]:
     )
     return dict(BookingData.from_lesson(shared.lesson, periods)) | {
         "blockchain_id": batch.chain_id(place),
-        "annonce_id": facts.id,
         "annonce_title": title,
         "annonce": facts,
         "student": _person(shared.student),

@@ -24,7 +24,8 @@ from api.routes import existing_answers as answers
 from api.routes.actions import SENT, perform
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import existing_frontend as models
-from api.schemas.lesson_responses import BookingId, StatsAnswer
+from api.schemas import lesson_responses as lesson_models
+from api.schemas.lesson_responses import BookingId
 from api.schemas.requests import Id, Selection
 from api.schemas.responses import problems
 from api.services import Services
@@ -113,11 +114,11 @@ def _list(services: Services, user: str, of: str, side: Side, which: Selection) 
         found, cursor = room.shared(page.lessons, page.role), page.next_cursor
     data = [answers.lesson(each, periods) for each in found]
     message = answers.count_of(len(data))
-    return ExactResponse(models.LessonsAnswer(success=True, message=message, data=data, next_cursor=cursor))
+    return ExactResponse(models.BookingsAnswer(success=True, message=message, data=data, next_cursor=cursor))
 
 
 Selected = Annotated[Selection, Query()]
-_LISTED = {200: {"model": models.LessonsAnswer, "description": _OWN}, **_READS}
+_LISTED = {200: {"model": models.BookingsAnswer, "description": _OWN}, **_READS}
 
 
 @router.get(
@@ -166,12 +167,12 @@ def get_bookings_of_tutor(
     "/booking/{userId}/stats",
     operation_id="getStats",
     summary="Counts and sums of a user's lessons",
-    responses={200: {"model": models.ExistingStatsAnswer, "description": _OWN}, **_READS},
+    responses={200: {"model": models.StatsAnswer, "description": _OWN}, **_READS},
 )
 def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
     """Return a tutor's as a tutor, anybody else's as a student; `total` counts every status."""
     stats = services.lessons.stats(user, user_id)
-    whole = StatsAnswer.from_stats(stats)
+    whole = lesson_models.StatsAnswer.from_stats(stats)
     counted = (Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.COMPLETED)
     more = {status.name.lower(): stats.counts[status] for status in counted} | {
         "total": whole.data.count,
@@ -179,7 +180,7 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
         "pending_amount": from_wei(stats.amounts[Status.PENDING]),
     }
     data = models.ExistingStats.model_validate(dict(whole.data) | more)
-    return ExactResponse(models.ExistingStatsAnswer(success=True, message=whole.message, data=data))
+    return ExactResponse(models.StatsAnswer(success=True, message=whole.message, data=data))
 
 
 @router.get(
@@ -187,7 +188,7 @@ def get_stats(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Resp
     operation_id="getBooking",
     summary="One lesson, and what may be done with it now",
     responses={
-        200: {"model": models.DetailsAnswer, "description": "For its student, its tutor, or an operator"},
+        200: {"model": models.BookingAnswer, "description": "For its student, its tutor, or an operator"},
         **problems(401, 404, 422, 502, 503),
     },
 )
@@ -195,7 +196,7 @@ def get_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId)
     """Find a lesson by the frontend's id, or by the one on the chain."""
     room = _room(services)
     data = answers.details(room.one(user, booking_id), services.chain.periods, room.now())
-    return ExactResponse(models.DetailsAnswer(success=True, message=answers.count_of(1), data=data))
+    return ExactResponse(models.BookingAnswer(success=True, message=answers.count_of(1), data=data))
 
 
 # --- Actions that say something ---

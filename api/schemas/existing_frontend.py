@@ -96,7 +96,6 @@ class ListingFacts(Response):
 class ExistingLesson(BookingData):
     """A lesson, as one of its people sees it."""
 
-    annonce_id: str = Field(description="Empty for a listing that this service does not know.")
     blockchain_id: str = Field(description="The booking's id on the chain.")
     annonce_title: str = Field(description="The listing's title.")
     annonce: ListingFacts = Field(description="What the listing is about.")
@@ -134,13 +133,13 @@ class ExistingDetails(ExistingLesson):
     )
 
 
-class DetailsAnswer(Answer):
+class BookingAnswer(Answer):
     """One lesson."""
 
     data: ExistingDetails
 
 
-class LessonsAnswer(Answer):
+class BookingsAnswer(Answer):
     """A list of lessons; `nextCursor` is null unless a page of it was asked for."""
 
     data: list[ExistingLesson]
@@ -179,7 +178,7 @@ class ExistingStats(Stats):
     pending_amount: Number = Field(description="The price of the pending ones, in EDU.")
 
 
-class ExistingStatsAnswer(Answer):
+class StatsAnswer(Answer):
     """Counts and sums."""
 
     data: ExistingStats

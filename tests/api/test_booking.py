@@ -95,7 +95,9 @@ def test_one_lesson_by_the_route_for_one(stack: DevStack, desk: Desk) -> None:
     body = {"tutorId": desk.tutor.id, "annonceId": desk.annonce.id, **slot("09:00")}
     with watching(stack) as seen:
         answer = desk.post(body, path=SINGLE)
-        taken = desk.post(body, path=SINGLE)
+        again = desk.post(body, path=SINGLE)
+        taken = desk.post(body | {"description": "Another request"}, path=SINGLE)
+    assert again.json() == answer.json()
     assert answer.status_code == 200
     assert answer.json()["data"]["count"] == 1
     assert taken.status_code == 409

@@ -632,7 +632,7 @@ def test_7_whoever_starts_finds_the_work(stack: DevStack, desk: Desk, make_shim:
 
 def test_8_what_would_revert_costs_no_gas(stack: DevStack, desk: Desk, shim: Services) -> None:
     taken = place(shim, desk, "09:00")
-    assert desk.book(slot("09:00")).status_code == 200
+    assert desk.book(slot("09:00"), description="Another request").status_code == 200
     free = place(shim, desk, "10:00")
     with watching(stack) as seen:
         refused, booked = work(shim, taken, State.REJECTED), work(shim, free, State.MINED)

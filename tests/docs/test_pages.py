@@ -97,8 +97,8 @@ def test_every_target_of_make_is_one(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_the_shim_is_one(name: str) -> None:
     main = (ROOT / "api" / "__main__.py").read_text()
-    commands = set(re.findall(r'add_parser\("(\w+)"', main))
-    assert set(re.findall(r"python -m api (\w+)", (ROOT / name).read_text())) <= commands
+    commands = set(re.findall(r'add_parser\(\s*"([\w-]+)"', main))
+    assert set(re.findall(r"python -m api ([\w-]+)", (ROOT / name).read_text())) <= commands
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -71,7 +71,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Caddy with the guide's file, whose ports are free ones here."""
     folder, port = tmp_path_factory.mktemp("proxy"), free_port()
     guide = (ROOT / "docs/existing-service.md").read_text()
-    [rule] = re.findall(r"```caddyfile\n(.*?)```", guide, re.DOTALL)
+    [rule] = re.findall(r"```caddyfile .*?\n(.*?)```", guide, re.DOTALL)
     with named("old") as old, named("creneau") as creneau:
         for shown, here in (
             (":3003 {", f":{port} {{"),

@@ -644,7 +644,7 @@ export interface paths {
         };
         /**
          * A person's lessons, on both sides
-         * @description Return the lessons to come, the next one first; then those past, the latest first.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
          */
         get: operations["getAllBookings"];
         put?: never;
@@ -664,7 +664,7 @@ export interface paths {
         };
         /**
          * A student's confirmed and completed lessons
-         * @description Return the lessons to come, the next one first; then those past, the latest first.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
          */
         get: operations["getStudentCourses"];
         put?: never;
@@ -684,7 +684,7 @@ export interface paths {
         };
         /**
          * The lessons that a person booked
-         * @description Return the lessons that a person of any role booked.
+         * @description Return the lessons that a person of any role booked: as `/booking/user/{userId}` does.
          */
         get: operations["getBookingsOfStudent"];
         put?: never;
@@ -704,7 +704,7 @@ export interface paths {
         };
         /**
          * The lessons that a person booked
-         * @description Return all of them, or with `limit` or `cursor` a page in order of time.
+         * @description Return a page in order of time; without any parameter but `status`, 200 to come and 200 past.
          */
         get: operations["getBookingsOfUser"];
         put?: never;
@@ -724,7 +724,7 @@ export interface paths {
         };
         /**
          * The lessons that a tutor gives
-         * @description Return all of them, or with `limit` or `cursor` a page; by the user's id or the profile's.
+         * @description Return the same of a tutor, by the user's id or the profile's.
          */
         get: operations["getBookingsOfTutor"];
         put?: never;
@@ -958,13 +958,13 @@ export interface components {
          * @description An account's money, and what came and went.
          */
         AccountStats: {
-            /** @description An account and its money. */
+            /** @description The account and its money. */
             wallet: components["schemas"]["WalletSums"];
-            /** @description Since midnight in the service's time zone. */
+            /** @description Of this day, in the service's time zone. */
             today: components["schemas"]["Sums"];
-            /** @description Since the first of the month. */
+            /** @description Of this month, likewise. */
             monthly: components["schemas"]["Sums"];
-            /** @description Since the beginning. */
+            /** @description Of all time. */
             allTime: components["schemas"]["AllTime"];
         };
         /**
@@ -988,7 +988,7 @@ export interface components {
         };
         /**
          * AccountUser
-         * @description Whose account it is.
+         * @description An account's user.
          */
         AccountUser: {
             /**
@@ -1008,12 +1008,12 @@ export interface components {
             email: string;
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The user's.
              */
             id: string;
             /**
              * Role
-             * @description In these lessons: student or tutor.
+             * @description In the user service.
              */
             role: string;
         };
@@ -1057,14 +1057,16 @@ export interface components {
             received: number;
             /**
              * Transactions
-             * @description The movements; of sums, how many.
+             * @description How many movements.
              */
             transactions: number;
             /**
              * Fees
              * @description There are none.
+             * @default 0
+             * @constant
              */
-            fees: number;
+            fees: 0;
         };
         /**
          * AnnonceAnswer
@@ -1148,12 +1150,12 @@ export interface components {
         };
         /**
          * Balance
-         * @description Whose account, and its money.
+         * @description A user, and the user's money.
          */
         Balance: {
-            /** @description Whose it is; null if the reader may not know. */
+            /** @description Whose account it is. */
             user: components["schemas"]["AccountUser"];
-            /** @description An account and its money. */
+            /** @description The account and its money. */
             wallet: components["schemas"]["WalletMoney"];
         };
         /**
@@ -1295,6 +1297,25 @@ export interface components {
             tutorShareBps: number;
         };
         /**
+         * BookingAnswer
+         * @description One lesson.
+         */
+        BookingAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["ExistingDetails"];
+        };
+        /**
          * BookingData
          * @description One booked lesson.
          */
@@ -1408,6 +1429,33 @@ export interface components {
             payments: components["schemas"]["Payment"][];
         };
         /**
+         * BookingsAnswer
+         * @description A list of lessons; `nextCursor` is null unless a page of it was asked for.
+         */
+        BookingsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /**
+             * Data
+             * @description What became of the batch.
+             */
+            data: components["schemas"]["ExistingLesson"][];
+            /**
+             * Nextcursor
+             * @description Give it as `cursor` for the next page; null on the last.
+             */
+            nextCursor: string | null;
+        };
+        /**
          * BothSides
          * @description A person's lessons, on both sides.
          */
@@ -1424,7 +1472,7 @@ export interface components {
             asTutor: components["schemas"]["ExistingLesson"][];
             /**
              * Total
-             * @description How many there are; of an account: available and locked, in EDU.
+             * @description How many there are.
              */
             total: number;
         };
@@ -1494,7 +1542,7 @@ export interface components {
         };
         /**
          * CancelData
-         * @description A cancellation, and why.
+         * @description A cancellation, and its reason.
          */
         CancelData: {
             /**
@@ -1504,7 +1552,7 @@ export interface components {
             signature?: string | null;
             /**
              * Reason
-             * @description Kept, and shown to both.
+             * @description Kept, and shown to both; empty: no reason.
              */
             reason?: string | null;
         };
@@ -1722,25 +1770,6 @@ export interface components {
             timeZone?: string | null;
         };
         /**
-         * DetailsAnswer
-         * @description One lesson.
-         */
-        DetailsAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["ExistingDetails"];
-        };
-        /**
          * Done
          * @description The outcome of an act.
          */
@@ -1942,7 +1971,8 @@ export interface components {
             startTime: number;
             /**
              * Isskillexchange
-             * @description Never: exchanges are not booked here.
+             * @description Exchanges of skills are not booked here.
+             * @default false
              * @constant
              */
             isSkillExchange: false;
@@ -1958,22 +1988,22 @@ export interface components {
             tutorConfirmed: boolean;
             /**
              * Tutornotes
-             * @description What the tutor said when confirming; for student and tutor only.
+             * @description The tutor's words to the student; for the two only.
              */
             tutorNotes: string | null;
             /**
              * Cancelledby
-             * @description Who cancelled it; null if the chain let anybody do it.
+             * @description Null also if the chain let anybody do it.
              */
             cancelledBy: ("student" | "tutor") | null;
             /**
              * Cancellationreason
-             * @description Why it was cancelled; for student and tutor only.
+             * @description For student and tutor only.
              */
             cancellationReason: string | null;
             /**
              * Coursepassed
-             * @description It has begun.
+             * @description The lesson has begun.
              */
             coursePassed: boolean;
         };
@@ -2117,7 +2147,8 @@ export interface components {
             startTime: number;
             /**
              * Isskillexchange
-             * @description Never: exchanges are not booked here.
+             * @description Exchanges of skills are not booked here.
+             * @default false
              * @constant
              */
             isSkillExchange: false;
@@ -2133,32 +2164,32 @@ export interface components {
             tutorConfirmed: boolean;
             /**
              * Tutornotes
-             * @description What the tutor said when confirming; for student and tutor only.
+             * @description The tutor's words to the student; for the two only.
              */
             tutorNotes: string | null;
             /**
              * Cancelledby
-             * @description Who cancelled it; null if the chain let anybody do it.
+             * @description Null also if the chain let anybody do it.
              */
             cancelledBy: ("student" | "tutor") | null;
             /**
              * Cancellationreason
-             * @description Why it was cancelled; for student and tutor only.
+             * @description For student and tutor only.
              */
             cancellationReason: string | null;
             /**
              * Canconfirmoutcome
-             * @description It has begun, and nobody has said yet whether it was held.
+             * @description The lesson has begun, and nobody has said yet if it was held.
              */
             canConfirmOutcome: boolean;
             /**
              * Cancancel
-             * @description The reader may cancel it now.
+             * @description The reader may cancel the lesson now.
              */
             canCancel: boolean;
             /**
              * Outcome
-             * @description Whether the lesson was held, as far as that is decided.
+             * @description What is decided of it.
              * @enum {string}
              */
             outcome: "NOT_DECIDED" | "COURSE_HELD" | "COURSE_NOT_HELD";
@@ -2303,7 +2334,8 @@ export interface components {
             startTime: number;
             /**
              * Isskillexchange
-             * @description Never: exchanges are not booked here.
+             * @description Exchanges of skills are not booked here.
+             * @default false
              * @constant
              */
             isSkillExchange: false;
@@ -2319,23 +2351,23 @@ export interface components {
             tutorConfirmed: boolean;
             /**
              * Tutornotes
-             * @description What the tutor said when confirming; for student and tutor only.
+             * @description The tutor's words to the student; for the two only.
              */
             tutorNotes: string | null;
             /**
              * Cancelledby
-             * @description Who cancelled it; null if the chain let anybody do it.
+             * @description Null also if the chain let anybody do it.
              */
             cancelledBy: ("student" | "tutor") | null;
             /**
              * Cancellationreason
-             * @description Why it was cancelled; for student and tutor only.
+             * @description For student and tutor only.
              */
             cancellationReason: string | null;
         };
         /**
          * ExistingStats
-         * @description How many lessons stand where, and their prices.
+         * @description The number of lessons by status, and the sums of their prices.
          */
         ExistingStats: {
             /**
@@ -2403,7 +2435,7 @@ export interface components {
             refundedWei: string;
             /**
              * Total
-             * @description How many there are; of an account: available and locked, in EDU.
+             * @description How many there are.
              */
             total: number;
             /**
@@ -2428,7 +2460,7 @@ export interface components {
             completed: number;
             /**
              * Totalamount
-             * @description In EDU, exact: the sum of the booked lessons' amounts.
+             * @description The price of all of them, in EDU.
              */
             totalAmount: number;
             /**
@@ -2436,25 +2468,6 @@ export interface components {
              * @description The price of the pending ones, in EDU.
              */
             pendingAmount: number;
-        };
-        /**
-         * ExistingStatsAnswer
-         * @description Counts and sums.
-         */
-        ExistingStatsAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["ExistingStats"];
         };
         /**
          * Failure
@@ -2513,17 +2526,17 @@ export interface components {
         History: {
             /**
              * Transactions
-             * @description The movements; of sums, how many.
+             * @description The movements of this page.
              */
             transactions: components["schemas"]["Transaction"][];
             /**
              * Total
-             * @description How many there are; of an account: available and locked, in EDU.
+             * @description How many there are, on all pages.
              */
             total: number;
             /**
              * Page
-             * @description Which page, from 1.
+             * @description The page's number, from 1.
              */
             page: number;
             /**
@@ -2558,12 +2571,12 @@ export interface components {
         HistoryWallet: {
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The account.
              */
             id: string;
             /**
              * Userid
-             * @description The user's id in the user service.
+             * @description Null for the escrow, and for who shares no lesson.
              */
             userId: string | null;
             /**
@@ -2571,7 +2584,7 @@ export interface components {
              * @description The account.
              */
             walletAddress: string;
-            /** @description Whose it is; null if the reader may not know. */
+            /** @description Null if the reader shares no lesson with them. */
             user: components["schemas"]["UserPerson"] | null;
         };
         /**
@@ -2597,7 +2610,7 @@ export interface components {
         LedgerBlock: {
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The block's number.
              */
             id: string;
             /**
@@ -2623,33 +2636,6 @@ export interface components {
             lessons?: string[] | null;
         };
         /**
-         * LessonsAnswer
-         * @description A list of lessons; `nextCursor` is null unless a page of it was asked for.
-         */
-        LessonsAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /**
-             * Data
-             * @description What became of the batch.
-             */
-            data: components["schemas"]["ExistingLesson"][];
-            /**
-             * Nextcursor
-             * @description Give it as `cursor` for the next page; null on the last.
-             */
-            nextCursor: string | null;
-        };
-        /**
          * LinkData
          * @description The message of a challenge, to the letter, and the wallet's signature by `personal_sign`.
          */
@@ -2667,17 +2653,17 @@ export interface components {
         };
         /**
          * ListingFacts
-         * @description What a listing is about.
+         * @description The facts of a listing, as the user service has them; empty if it has none.
          */
         ListingFacts: {
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The listing's.
              */
             id: string;
             /**
              * Title
-             * @description The HTTP status in words.
+             * @description The listing's.
              */
             title: string;
             /**
@@ -2687,19 +2673,60 @@ export interface components {
             subject: string;
             /**
              * Description
-             * @description What the lesson is about, as it was given. Never on the chain.
+             * @description The listing's.
              */
             description: string;
             /**
              * Level
-             * @description As the user service has it, or empty.
+             * @description The listing's.
              */
             level: string;
             /**
              * Teachingmode
-             * @description As the user service has it, or empty.
+             * @description The listing's.
              */
             teachingMode: string;
+        };
+        /**
+         * Metadata
+         * @description The lesson that a movement is for; all null, but the transaction, of any other movement.
+         */
+        Metadata: {
+            /**
+             * Transactionhash
+             * @description Empty for what the account had before the escrow.
+             */
+            transactionHash: string;
+            /**
+             * Bookingid
+             * @description The lesson's.
+             */
+            bookingId?: string | null;
+            /**
+             * Tutorid
+             * @description Who teaches.
+             */
+            tutorId?: string | null;
+            /**
+             * Tutorname
+             * @description The tutor's name.
+             */
+            tutorName?: string | null;
+            /**
+             * Annonceid
+             * @description The listing's.
+             */
+            annonceId?: string | null;
+            /**
+             * Starttime
+             * @description Unix seconds.
+             */
+            startTime?: number | null;
+            /**
+             * Duration
+             * @description Minutes.
+             */
+            duration?: number | null;
         };
         /**
          * Payment
@@ -3188,6 +3215,25 @@ export interface components {
             duration: number;
         };
         /**
+         * StatsAnswer
+         * @description Counts and sums.
+         */
+        StatsAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["ExistingStats"];
+        };
+        /**
          * SubmitData
          * @description The signatures that a wallet gave to `eth_signTypedData_v4`.
          */
@@ -3226,7 +3272,7 @@ export interface components {
         Transaction: {
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The movement's own.
              */
             id: string;
             /**
@@ -3236,7 +3282,7 @@ export interface components {
             fromWalletId: string;
             /**
              * Towalletid
-             * @description The paid account; of a lesson's price to a tutor, the tutor's user.
+             * @description The paid account; of a lesson's price to a tutor, the tutor.
              */
             toWalletId: string;
             /**
@@ -3252,8 +3298,10 @@ export interface components {
             /**
              * Fee
              * @description There are none.
+             * @default 0
+             * @constant
              */
-            fee: number;
+            fee: 0;
             /**
              * Transactiontype
              * @description What moved the money.
@@ -3262,22 +3310,17 @@ export interface components {
             transactionType: "BOOKING" | "REFUND" | "DEPOSIT" | "TRANSFER";
             /**
              * Status
-             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
+             * @description Pending: still in the escrow.
              * @enum {string}
              */
             status: "completed" | "pending";
             /**
              * Description
-             * @description What the lesson is about, as it was given. Never on the chain.
+             * @description In words.
              */
             description: string;
-            /**
-             * Metadata
-             * @description The lesson that it is for.
-             */
-            metadata: {
-                [key: string]: unknown;
-            };
+            /** @description The lesson that it is for. */
+            metadata: components["schemas"]["Metadata"];
             /**
              * Createdat
              * @description RFC 3339, UTC.
@@ -3345,7 +3388,7 @@ export interface components {
             email: string;
             /**
              * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
+             * @description The user's.
              */
             id: string;
         };
@@ -3386,7 +3429,7 @@ export interface components {
         };
         /**
          * WalletMoney
-         * @description An account's money in EDU: `locked` is what the escrow holds for a tutor.
+         * @description An account with its money, as a balance has it.
          */
         WalletMoney: {
             /**
@@ -3411,7 +3454,7 @@ export interface components {
             lockedWei: string;
             /**
              * Total
-             * @description How many there are; of an account: available and locked, in EDU.
+             * @description In EDU: available and locked.
              */
             total: number;
             /**
@@ -3420,20 +3463,21 @@ export interface components {
              */
             totalWei: string;
             /**
+             * Kycstatus
+             * @description Identities are not checked here.
+             * @default none
+             * @constant
+             */
+            kycStatus: "none";
+            /**
              * Walletaddress
              * @description The account.
              */
             walletAddress: string;
-            /**
-             * Kycstatus
-             * @description There are no checks of identity here.
-             * @constant
-             */
-            kycStatus: "none";
         };
         /**
          * WalletSums
-         * @description An account's money in EDU.
+         * @description An account with its money, as sums have it.
          */
         WalletSums: {
             /**
@@ -3442,26 +3486,42 @@ export interface components {
              */
             available: number;
             /**
+             * Availablewei
+             * @description The same in base units.
+             */
+            availableWei: string;
+            /**
              * Locked
              * @description In EDU: what the escrow holds for a tutor.
              */
             locked: number;
             /**
+             * Lockedwei
+             * @description The same in base units.
+             */
+            lockedWei: string;
+            /**
              * Total
-             * @description How many there are; of an account: available and locked, in EDU.
+             * @description In EDU: available and locked.
              */
             total: number;
             /**
-             * Address
-             * @description Checksummed, of 20 bytes (EIP-55).
+             * Totalwei
+             * @description The same in base units.
              */
-            address: string;
+            totalWei: string;
             /**
              * Kycstatus
-             * @description There are no checks of identity here.
+             * @description Identities are not checked here.
+             * @default none
              * @constant
              */
             kycStatus: "none";
+            /**
+             * Address
+             * @description The account.
+             */
+            address: string;
         };
     };
     responses: {
@@ -3778,33 +3838,33 @@ export interface components {
             };
         };
         /** @description For this user, or an operator */
-        LessonsAnswer: {
+        BookingsAnswer: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["LessonsAnswer"];
+                "application/json": components["schemas"]["BookingsAnswer"];
             };
         };
         /** @description For this user, or an operator */
-        ExistingStatsAnswer: {
+        StatsAnswer: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["ExistingStatsAnswer"];
+                "application/json": components["schemas"]["StatsAnswer"];
             };
         };
         /** @description For its student, its tutor, or an operator */
-        DetailsAnswer: {
+        BookingAnswer: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["DetailsAnswer"];
+                "application/json": components["schemas"]["BookingAnswer"];
             };
         };
         /** @description For this user, or an operator */
@@ -4743,7 +4803,7 @@ export interface operations {
     getAllBookings: {
         parameters: {
             query?: {
-                /** @description Those that stand so, in any case; `all`, or none: all. */
+                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
                 status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
             };
             header?: never;
@@ -4790,7 +4850,7 @@ export interface operations {
     getBookingsOfStudent: {
         parameters: {
             query?: {
-                /** @description Those that stand so, in any case; `all`, or none: all. */
+                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
                 status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
                 /** @description That begin then or later, */
                 from?: string | null;
@@ -4799,7 +4859,7 @@ export interface operations {
                 /** @description By their beginning. */
                 order?: "asc" | "desc";
                 /** @description How many at most on a page. */
-                limit?: number | null;
+                limit?: number;
                 /** @description The `nextCursor` of the page before. */
                 cursor?: string | null;
             };
@@ -4811,7 +4871,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["LessonsAnswer"];
+            200: components["responses"]["BookingsAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4825,7 +4885,7 @@ export interface operations {
     getBookingsOfUser: {
         parameters: {
             query?: {
-                /** @description Those that stand so, in any case; `all`, or none: all. */
+                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
                 status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
                 /** @description That begin then or later, */
                 from?: string | null;
@@ -4834,7 +4894,7 @@ export interface operations {
                 /** @description By their beginning. */
                 order?: "asc" | "desc";
                 /** @description How many at most on a page. */
-                limit?: number | null;
+                limit?: number;
                 /** @description The `nextCursor` of the page before. */
                 cursor?: string | null;
             };
@@ -4846,7 +4906,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["LessonsAnswer"];
+            200: components["responses"]["BookingsAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4860,7 +4920,7 @@ export interface operations {
     getBookingsOfTutor: {
         parameters: {
             query?: {
-                /** @description Those that stand so, in any case; `all`, or none: all. */
+                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
                 status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
                 /** @description That begin then or later, */
                 from?: string | null;
@@ -4869,7 +4929,7 @@ export interface operations {
                 /** @description By their beginning. */
                 order?: "asc" | "desc";
                 /** @description How many at most on a page. */
-                limit?: number | null;
+                limit?: number;
                 /** @description The `nextCursor` of the page before. */
                 cursor?: string | null;
             };
@@ -4881,7 +4941,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["LessonsAnswer"];
+            200: components["responses"]["BookingsAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4903,7 +4963,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["ExistingStatsAnswer"];
+            200: components["responses"]["StatsAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4925,7 +4985,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            200: components["responses"]["DetailsAnswer"];
+            200: components["responses"]["BookingAnswer"];
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
@@ -5024,10 +5084,10 @@ export interface operations {
     };
     getHistory: {
         parameters: {
-            query: {
+            query?: {
                 /** @description The caller's own id, or for an operator anybody's. */
-                userId: string;
-                /** @description Which page, from 1. */
+                userId?: string | null;
+                /** @description The page's number, from 1. */
                 page?: number;
                 /** @description How many at most on a page. */
                 limit?: number;
