@@ -19,7 +19,7 @@ TITLES = {
     503: "Service indisponible",
 }
 
-_OWN = {
+OWN_REASONS = {
     "a date looks like 2035-03-05, and exists": "une date s'écrit 2035-03-05, et existe",
     "a day looks like 2035-03-05": "un jour s'écrit 2035-03-05",
     "a time looks like 09:30": "une heure s'écrit 09:30",
@@ -60,4 +60,4 @@ def french_reason(kind: str, said: str, context: Mapping[str, Any]) -> str:
     """Return why a field can't be read, by Pydantic's type of error and what it says in English."""
     if kind in _TYPES:
         return _TYPES[kind].format(**context)
-    return _OWN.get(said.partition(": ")[0], "valeur inattendue")
+    return OWN_REASONS.get(said.partition(": ")[0], "valeur inattendue")

@@ -1,10 +1,12 @@
 """Around the calls: repeats, languages, names, notes, tokens, and how often anybody is asked."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,11 +15,15 @@ from frontend import Frontend
 from scene import ENGLISH, Scene, sentences
 from sqlalchemy import event
 
+import api.schemas
+import creneau
 from api.app import create_app
+from api.french import OWN_REASONS
 from api.language import preferred
 from api.services import Services
 from tools.dev_stack import DevStack
 
+schemas, sdk = Path(api.schemas.__path__[0]), Path(creneau.__path__[0])
 ALL = "/booking/all/{me}?"
 OPERATOR = "the-operator"
 
@@ -154,6 +160,15 @@ def test_every_refusal_is_in_the_language_asked_for(scene: Scene) -> None:
         assert english.json()["message"] != french.json()["message"], call
 
 
+def test_every_reason_that_a_field_can_have_is_told_in_french() -> None:
+    """Whatever the models of requests say of a field in their own words."""
+    sources = (schemas / "requests.py", schemas / "existing_frontend.py", sdk / "amounts.py")
+    said = {found for file in sources for found in re.findall(r'ValueError\(f?"([^"{]+)', file.read_text())}
+    assert len(said) > 10
+    unknown = {each for each in said if not any(known.startswith(each.strip(": ")) for known in OWN_REASONS)}
+    assert unknown == {"not an amount: "}  # Of floats, which no request has.
+
+
 def test_the_reason_of_a_lesson_is_in_the_readers_language_whoever_booked(scene: Scene) -> None:
     order = scene.order(("09:00", 60), ("09:10", 60))
     booked = scene.student.data("POST", "/booking/batch", order)
@@ -176,6 +191,18 @@ def test_notes_have_a_limit_and_are_kept_as_they_were_said(scene: Scene) -> None
     note = "Ligne 1\nLigne 2 " + "é" * 1984
     scene.tutor.data("PATCH", f"/booking/{lesson}/confirm", {"tutorNotes": note})
     assert {seen["tutorNotes"] for seen in everybody_sees(scene, lesson)} == {note}
+
+
+def test_descriptions_and_notes_of_a_booking_have_a_limit(scene: Scene) -> None:
+    for field, most in (("description", 5000), ("studentNotes", 2000)):
+        refused = scene.student.ask(
+            "POST", "/booking/batch", scene.order(("09:00", 60), **{field: "é" * (most + 1)})
+        )
+        assert refused.status_code == 422
+        [error] = refused.json()["errors"]
+        assert (error["field"], error["message"]) == (field, f"au plus {most} caractères")
+        [lesson] = scene.book(("09:00", 60), **{field: "é" * most})
+        assert lesson[field] == "é" * most
 
 
 def test_a_refused_action_keeps_no_note(scene: Scene) -> None:
