@@ -7,6 +7,7 @@ stores refuse those; and it may take a second. Another key store is another `Cus
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from eth_utils.crypto import keccak
 from api.settings import DEVELOPMENT_ACCOUNTS, Settings
 from creneau import typed_data
 
-_KEYFILE = ".json"
+_KEYFILE, _KEY = ".json", re.compile(r"0x[0-9a-fA-F]{64}")
 _MOST_CHARACTERS = 64  # Of an account's reference.
 
 
@@ -124,10 +125,9 @@ class KeyfileCustodian:
         name = f"{user_id}{_KEYFILE}"
         if len(name) > _MOST_CHARACTERS:
             raise ValueError(f"{user_id}: an id of a user with a keyfile has at most 59 characters")
-        try:
-            keyfile = Account.encrypt(bytes.fromhex(key.removeprefix("0x")), self._passphrase)
-        except ValueError:  # Whose text may tell the key.
-            raise ValueError(f"{user_id}: a key is 0x and 64 hex digits") from None
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{user_id}: a key is 0x and 64 hex digits")
+        keyfile = Account.encrypt(bytes.fromhex(key[2:]), self._passphrase)
         with open(self._folder / name, "x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
             json.dump(keyfile, file)
 

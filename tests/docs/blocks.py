@@ -105,6 +105,8 @@ class Comparison:
                 assert self.names.setdefault(match[1], got) == got, at
             case str() if _HEX.search(shown):
                 assert _HEX.sub(MORE, shown) == _HEX.sub(MORE, got), at
+            case str():
+                assert got == _VARIABLE.sub(lambda name: self.names.get(name[1], name[0]), shown), at
             case _:
                 assert type(got) is type(shown), at
                 assert got == shown, at
