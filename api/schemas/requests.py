@@ -89,7 +89,7 @@ Amount = Annotated[
 ]
 Text = Annotated[str, AfterValidator(_text)]
 Note = Annotated[Text, Field(max_length=2_000)]
-Description = Annotated[Text, Field(max_length=5_000)]
+Description = Annotated[Text, Field(max_length=10_000)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]

@@ -194,7 +194,7 @@ def test_notes_have_a_limit_and_are_kept_as_they_were_said(scene: Scene) -> None
 
 
 def test_descriptions_and_notes_of_a_booking_have_a_limit(scene: Scene) -> None:
-    for field, most in (("description", 5000), ("studentNotes", 2000)):
+    for field, most in (("description", 10_000), ("studentNotes", 2000)):
         refused = scene.student.ask(
             "POST", "/booking/batch", scene.order(("09:00", 60), **{field: "é" * (most + 1)})
         )
