@@ -161,7 +161,7 @@ def test_every_refusal_is_in_the_language_asked_for(scene: Scene) -> None:
 
 
 def test_every_reason_that_a_field_can_have_is_told_in_french() -> None:
-    """Whatever the models of requests say of a field in their own words."""
+    """Models of requests say some of them in their own words."""
     sources = (schemas / "requests.py", schemas / "existing_frontend.py", sdk / "amounts.py")
     said = {found for file in sources for found in re.findall(r'ValueError\(f?"([^"{]+)', file.read_text())}
     assert len(said) > 10
