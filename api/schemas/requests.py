@@ -87,9 +87,8 @@ Amount = Annotated[
     TokenAmount,
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
 ]
-Text = Annotated[str, AfterValidator(_text)]
-Note = Annotated[Text, Field(max_length=2_000)]
-Description = Annotated[Text, Field(max_length=10_000)]
+Note = Annotated[str, Field(max_length=2_000), AfterValidator(_text)]
+Description = Annotated[str, Field(max_length=10_000), AfterValidator(_text)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]

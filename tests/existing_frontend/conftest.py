@@ -9,13 +9,13 @@ from user_service import UserService, user_service
 from tools.dev_stack import DevStack
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def users() -> Iterator[UserService]:
     with user_service(SECRET) as service:
         yield service
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def stack(users: UserService) -> Iterator[DevStack]:
     with stack_at(users) as stack:
         yield stack
