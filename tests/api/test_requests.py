@@ -116,9 +116,9 @@ def test_a_body_of_another_type_is_not_read(poor: Desk) -> None:
 
 
 def test_a_body_that_is_too_large(poor: Desk) -> None:
-    fits = poor.book(slot("09:00"), description="x" * 200_000)
+    fits = poor.book(slot("09:00"), ignored="x" * 200_000)
     assert fits.json()["code"] == "insufficient_balance"
-    large = json.dumps(poor.body(slot("09:00"), description="x" * 300_000)).encode()
+    large = json.dumps(poor.body(slot("09:00"), ignored="x" * 300_000)).encode()
     chunked = iter([large[:1000], large[1000:]])  # Its length is not announced.
     for content in (large, chunked):
         answer = poor.client.post(BATCH, content=content, headers={"Content-Type": "application/json"})
