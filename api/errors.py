@@ -36,9 +36,11 @@ class Parameters(TypedDict, total=False):
     line: int
     listing_rate: int
     path: str
+    picked: datetime
     price: int
     published: int
     rate: int
+    read: datetime
     reason: str
     roles: Collection[Role]
     seconds: int
@@ -143,6 +145,14 @@ class Code(StrEnum):
         "falls into the hour that comes twice that day in {zone}",
         "tombe dans l'heure qui revient deux fois ce jour-là ({zone})",
         "falls into the hour that comes twice", "tombe dans l'heure qui revient deux fois")
+
+    TIME_ZONE_MISMATCH = ("time_zone_mismatch", 409,
+        "was picked as {picked:utc}, and in {zone} it begins at {read:utc}: the time zone data differ. "
+        "Pick it by its time in UTC, with timeZone UTC",
+        "a été choisi à {picked:utc}, et commence à {read:utc} ({zone}) : les données de fuseau horaire "
+        "diffèrent. Choisissez-le par son heure UTC, avec le fuseau UTC",
+        "is another instant by the service's time zone data",
+        "est un autre instant selon les données de fuseau horaire du service")
 
     ANNONCE_NOT_BOOKABLE = ("annonce_not_bookable", 409,
         "This listing has no rate that can be booked.", "Cette annonce n'a pas de tarif réservable.")

@@ -76,7 +76,8 @@ def plan(
     failures: list[Failure] = []
     for index, slot in enumerate(slots, start=1):
         local = datetime.combine(slot.date, slot.time, zone)
-        start = local.astimezone(UTC)
+        readings = [local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)]
+        start = slot.starts_at if slot.starts_at in readings else readings[0]
         lesson: Lesson = {
             "index": index,
             "date": slot.date.isoformat(),
@@ -89,7 +90,12 @@ def plan(
             failures.append(failure(lesson, Code.INVALID_DURATION))
         elif start.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
             failures.append(failure(lesson, Code.NONEXISTENT_TIME, zone=zone.key))
-        elif local.replace(fold=1).utcoffset() != local.utcoffset():
+        elif slot.starts_at is not None and slot.starts_at != start:
+            picked = slot.starts_at.astimezone(UTC)
+            failures.append(
+                failure(lesson, Code.TIME_ZONE_MISMATCH, picked=picked, read=start, zone=zone.key)
+            )
+        elif slot.starts_at is None and len({*readings}) > 1:
             failures.append(failure(lesson, Code.AMBIGUOUS_TIME, zone=zone.key))
         elif start < now + LEAD:
             failures.append(failure(lesson, Code.IN_PAST))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -32,6 +32,7 @@ _MOST_SIGNATURE = (
     4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
 )
 _SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+)")
 _FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)  # A day inside what every time zone can reckon.
 
 
@@ -80,6 +81,13 @@ def _signature(value: object) -> bytes:
     return bytes.fromhex(value[2:])
 
 
+def _rfc_3339(value: object) -> object:
+    """Refuse numbers, which Pydantic would take for seconds since 1970."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        raise ValueError("a time looks like 2035-03-05T09:00:00Z")
+    return value
+
+
 Id = Annotated[
     str, AfterValidator(_id), WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 ]
@@ -91,6 +99,7 @@ Note = Annotated[str, Field(max_length=2_000), AfterValidator(_text)]
 Description = Annotated[str, Field(max_length=10_000), AfterValidator(_text)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Signature = Annotated[
     bytes,
@@ -121,6 +130,13 @@ class SlotData(Model):
         examples=[35],
     )
     duration: StrictInt = 60
+    starts_at: Moment | None = Field(
+        default=None,
+        description="The instant that date and time mean to you. Where the service's time zone data read "
+        "them as another one, the lesson is refused (`time_zone_mismatch`); of an hour that comes twice it "
+        "says which is meant.",
+        examples=["2035-03-05T08:00:00Z"],
+    )
 
 
 class _Terms(Model):
@@ -147,9 +163,7 @@ class CreateBookingData(_Terms, SlotData):
 
     def as_batch(self) -> CreateBatchBookingData:
         """Return the request as a batch of one."""
-        slot = SlotData.model_construct(
-            date=self.date, time=self.time, amount=self.amount, duration=self.duration
-        )
+        slot = SlotData.model_construct(**{name: getattr(self, name) for name in SlotData.model_fields})
         terms = {name: getattr(self, name) for name in _Terms.model_fields}
         return CreateBatchBookingData.model_construct(bookings=[slot], **terms)
 
@@ -183,17 +197,6 @@ BookingStatus = Literal["PENDING", "CONFIRMED", "DISPUTED", "COMPLETED", "CANCEL
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 BOOKING_ID = f"^(0x[0-9a-f]{{62}}[0-2][0-9a-f]|{_UUID})$"
 """The frontend's id of a booking, or the chain's."""
-_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+)")
-
-
-def _rfc_3339(text: str) -> str:
-    """Refuse numbers, which Pydantic would take for seconds since 1970."""
-    if not _RFC_3339.fullmatch(text):
-        raise ValueError("a time looks like 2035-03-05T09:00:00Z")
-    return text
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
 class _Strict(Model):

@@ -1,9 +1,10 @@
 """Booking over HTTP: the whole answer, each reason beside its success, money and time."""
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from desk import BATCH, DAY, EDU, SINGLE, Desk, clock_change, failures, paused, slot, wait_for, watching
@@ -15,11 +16,19 @@ from creneau.types import to_hex
 from tools.dev_stack import DevStack
 
 SPRING, AUTUMN = clock_change(3).isoformat(), clock_change(10).isoformat()
+PARIS = ZoneInfo("Europe/Paris")
+NINE = datetime.combine(date.fromisoformat(DAY), time(9), PARIS).astimezone(UTC)
+PARIS_AT_9 = f"T{NINE:%H:%M:%SZ}"
 
 
-def before(time: str) -> str:
+def at(clock: str, day: str, instant: str) -> dict[str, Any]:
+    """A lesson that says which instant of that day it means: "T08:00:00Z"."""
+    return slot(clock, day=day) | {"startsAt": day + instant}
+
+
+def before(moment: str) -> str:
     """A second earlier."""
-    return (datetime.fromisoformat(time) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
+    return (datetime.fromisoformat(moment) - timedelta(seconds=1)).isoformat().replace("+00:00", "Z")
 
 
 # --- The answer ---
@@ -173,6 +182,9 @@ def test_all_or_nothing_books_nothing_and_names_every_failure(stack: DevStack, d
         ("nonexistent_time", slot("02:00", day=SPRING), slot("01:45", day=SPRING)),
         ("ambiguous_time", slot("02:30", day=AUTUMN), slot("03:00", day=AUTUMN)),
         ("ambiguous_time", slot("02:00", day=AUTUMN), slot("01:30", day=AUTUMN)),
+        ("time_zone_mismatch", at("09:00", DAY, "T09:00:00Z"), at("09:00", DAY, PARIS_AT_9)),
+        ("time_zone_mismatch", at("02:30", AUTUMN, "T02:30:00Z"), at("02:30", AUTUMN, "T01:30:00Z")),
+        ("nonexistent_time", at("02:30", SPRING, "T01:30:00Z"), at("03:30", SPRING, "T01:30:00Z")),
     ],
 )  # fmt: skip
 def test_a_lesson_that_cannot_be_booked_says_why(
@@ -192,6 +204,31 @@ def test_a_lesson_that_cannot_be_booked_says_why(
     assert partly.status_code == 200
     assert failures(partly) == [(1, code)]
     assert partly.json()["data"]["count"] == 1
+
+
+def test_an_hour_that_comes_twice_is_told_apart_by_its_instants(desk: Desk) -> None:
+    twice = ["T00:30:00Z", "T01:30:00Z"]
+    answer = desk.book(*(at("02:30", AUTUMN, instant) for instant in twice))
+    assert answer.status_code == 200
+    assert [booking["startsAt"] for booking in answer.json()["data"]["bookings"]] == [AUTUMN + t for t in twice]
+
+
+def test_a_mismatch_names_both_readings_and_what_mends_it(desk: Desk) -> None:
+    answer = desk.book(at("09:00", DAY, "T11:00:00+02:30"))
+    [failure] = answer.json()["failures"]
+    assert failure["error"].endswith(
+        f"was picked as {DAY}T08:30:00Z, and in Europe/Paris it begins at {DAY}{PARIS_AT_9}: "
+        "the time zone data differ. Pick it by its time in UTC, with timeZone UTC."
+    )
+    mended = desk.post(desk.body(slot("08:30")) | {"timeZone": "UTC"})
+    assert [booking["startsAt"] for booking in mended.json()["data"]["bookings"]] == [f"{DAY}T08:30:00Z"]
+
+
+@pytest.mark.parametrize("instant", [f"{DAY}T08:00:00", DAY, 2051776800, "soon"])
+def test_an_instant_names_its_offset(desk: Desk, instant: object) -> None:
+    answer = desk.book(slot("09:00") | {"startsAt": instant})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["startsAt"]
 
 
 def test_lessons_of_one_request_that_overlap(desk: Desk) -> None:

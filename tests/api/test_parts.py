@@ -1,10 +1,15 @@
 """Rules of the shim that need no node: prices, local times, exact JSON."""
 
 import json
-from datetime import UTC, date, datetime, time
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib import resources
 from math import ceil, floor
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -58,6 +63,46 @@ def test_every_local_time_is_one_moment_or_refused(day: date, clock: time, zone_
     else:
         code = "ambiguous_time" if moments else "nonexistent_time"
         assert [failure["code"] for failure in failures] == [code]
+
+
+@given(DAYS, CLOCK, ZONES)
+def test_every_local_time_with_its_instant_is_that_instant(day: date, clock: time, zone_name: str) -> None:
+    zone = ZoneInfo(zone_name)
+    local = datetime.combine(day, clock.replace(second=0, microsecond=0))
+    for fold in (0, 1):
+        moment = local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        data = {"date": day.isoformat(), "time": f"{clock:%H:%M}", "amount": 35}
+        for instant in (moment, moment + timedelta(minutes=30)):
+            slot = SlotData.model_validate(data | {"startsAt": instant.isoformat()})
+            lessons, failures = plan([slot], zone, 35 * 10**18, NOW)
+            if instant.astimezone(zone).replace(tzinfo=None) == local:
+                assert [datetime.fromtimestamp(lesson["start"], UTC) for lesson in lessons] == [instant]
+            else:
+                assert failures[0]["code"] in {"time_zone_mismatch", "nonexistent_time"}
+
+
+def test_zone_data_are_the_pinned_ones_whatever_the_machine_has(tmp_path: Path) -> None:
+    """Vancouver keeps its summer time from November 2026 on (tzdata 2026b), and older data does not know."""
+    zones = tmp_path / "America"
+    zones.mkdir()
+    pinned = resources.files("tzdata").joinpath("zoneinfo/America/Los_Angeles")
+    (zones / "Vancouver").write_bytes(pinned.read_bytes())  # As Vancouver was: an hour behind in winter.
+    code = (
+        "import {}\nfrom datetime import datetime\nfrom zoneinfo import ZoneInfo\n"
+        "print(datetime(2026, 12, 7, 9, tzinfo=ZoneInfo('America/Vancouver')).isoformat())"
+    )
+    environment = os.environ | {"PYTHONTZPATH": str(tmp_path)}
+    said = {
+        module: subprocess.run(
+            [sys.executable, "-c", code.format(module)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for module in ("sys", "api")
+    }
+    assert said == {"sys": "2026-12-07T09:00:00-08:00", "api": "2026-12-07T09:00:00-07:00"}
 
 
 EXACT = st.recursive(

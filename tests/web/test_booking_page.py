@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from browsing import BOOKING, Visit, Visits, downloaded
@@ -414,6 +415,57 @@ def test_both_clocks_are_shown_wherever_the_two_are(
         )
         expect(shown.nth(place).locator(".when .other")).to_contain_text(f"{booking['time']} \N{EN DASH} ")
         expect(shown.nth(place).locator(".when .other")).to_contain_text("Sao Paulo (GMT-3)")
+
+
+@pytest.mark.parametrize("zone", ["America/Vancouver", "Africa/Casablanca"])
+def test_the_instant_that_is_picked_is_the_one_that_is_booked(
+    stack: DevStack, visits: Visits, tutor: User, student: User, zone: str
+) -> None:
+    """In zones whose rules changed in 2026: what this browser and the service read alike."""
+    annonce = stack.create_annonce(tutor, time_zone=zone)
+    visit = visits.new(student)
+    visit.choose(annonce, 0)
+    visit.review()
+    picked = visit.page.locator(".review time").first.get_attribute("datetime")
+    visit.confirm()
+    visit.receipt()
+    batch = stack.client(student.id).get(f"{BOOKING}/batch/{visit.page.url.split('/')[-1]}").json()["data"]
+    assert [booking["startsAt"] for booking in batch["bookings"]] == [str(picked).replace(".000Z", "Z")]
+
+
+OLDER_ZONE_DATA = """
+const { DateTimeFormat } = Intl;
+Intl.DateTimeFormat = new Proxy(DateTimeFormat, {
+  construct: (target, [locale, options = {}]) => new target(locale,
+    options.timeZone === "America/Vancouver" ? { ...options, timeZone: "America/Los_Angeles" } : options),
+});
+"""
+"""As in a browser from before 2026, when Vancouver's clocks were always those of Los Angeles."""
+
+
+def test_an_hour_that_the_service_reads_otherwise_is_refused_with_both_readings(
+    stack: DevStack, visits: Visits, tutor: User, student: User
+) -> None:
+    annonce = stack.create_annonce(tutor, time_zone="America/Vancouver")
+    visit = visits.new(student, prepare=lambda page: page.add_init_script(OLDER_ZONE_DATA))
+    visit.expects_refusals = True
+    weeks = 0 if in_winter_of_los_angeles() else 26
+    visit.choose(annonce, 0, weeks=max(weeks, 1))
+    visit.review()
+    picked = datetime.fromisoformat(visit.page.locator(".review time").first.get_attribute("datetime") or "")
+    visit.confirm()
+    notice = visit.problem("This browser and the booking service disagree about an hour.")
+    mine, theirs = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in (picked, picked - timedelta(hours=1)))
+    expect(notice).to_contain_text(f"picked as {mine}, and in America/Vancouver it begins at {theirs}")
+    expect(notice).to_contain_text("Nothing was charged")
+    assert stack.balance(student.wallet) == to_wei(1000)
+
+
+def in_winter_of_los_angeles() -> bool:
+    """Whether its clocks show winter time in the week to come, when Vancouver's do not."""
+    zone = ZoneInfo("America/Los_Angeles")
+    week = [datetime.now(zone) + timedelta(days=days) for days in (7, 14)]
+    return not any(day.dst() for day in week)
 
 
 def test_over_a_clock_change_a_lesson_keeps_the_tutors_hour(

@@ -50,6 +50,7 @@ export function Review(props: {
     annonceId: annonce.id,
     bookings: picks.map(({ start, duration }, place) => ({
       ...localOf(start, listing.zone),
+      startsAt: new Date(start).toISOString(),
       duration,
       amount: toDecimal(prices[place]!),
     })),
@@ -347,6 +348,14 @@ function TroubleNotice(props: {
     return (
       <Notice text={t.priceChanged} more={t.nothingCharged}>
         {button(t.showNewPrice, showPrice)}
+      </Notice>
+    );
+  }
+  const misread = failures.find(({ code }) => code === "time_zone_mismatch");
+  if (misread) {
+    return (
+      <Notice text={t.otherHour} more={`${misread.error} ${t.nothingCharged}`}>
+        {button(t.removeThem(failures.length), () => drop(places))}
       </Notice>
     );
   }

@@ -1741,6 +1741,12 @@ export interface components {
              */
             duration: number;
             /**
+             * Startsat
+             * @description The instant that date and time mean to you. Where the service's time zone data read them as another one, the lesson is refused (`time_zone_mismatch`); of an hour that comes twice it says which is meant.
+             * @example 2035-03-05T08:00:00Z
+             */
+            startsAt?: string | null;
+            /**
              * Tutorid
              * @description Of the tutor's user, or of the tutor's profile.
              * @example d085706f-9304-4011-a28a-08fd871afe4f
@@ -2486,7 +2492,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time";
+            code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "time_zone_mismatch";
             /**
              * Error
              * @description Why, for people.
@@ -2986,7 +2992,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3187,6 +3193,12 @@ export interface components {
              * @default 60
              */
             duration: number;
+            /**
+             * Startsat
+             * @description The instant that date and time mean to you. Where the service's time zone data read them as another one, the lesson is refused (`time_zone_mismatch`); of an hour that comes twice it says which is meant.
+             * @example 2035-03-05T08:00:00Z
+             */
+            startsAt?: string | null;
         };
         /**
          * SlotEcho
@@ -3581,7 +3593,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
+        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];

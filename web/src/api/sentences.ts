@@ -13,7 +13,8 @@ export const REASONS: Sentences = {
     "taken": "is already taken",
     "amount_mismatch": "has another price",
     "nonexistent_time": "falls into the hour that the clocks skip",
-    "ambiguous_time": "falls into the hour that comes twice"
+    "ambiguous_time": "falls into the hour that comes twice",
+    "time_zone_mismatch": "is another instant by the service's time zone data"
   },
   "fr": {
     "in_past": "a déjà commencé, ou commence dans moins d'une minute",
@@ -24,7 +25,8 @@ export const REASONS: Sentences = {
     "taken": "est déjà pris",
     "amount_mismatch": "a un autre prix",
     "nonexistent_time": "tombe dans l'heure que le changement d'heure supprime",
-    "ambiguous_time": "tombe dans l'heure qui revient deux fois"
+    "ambiguous_time": "tombe dans l'heure qui revient deux fois",
+    "time_zone_mismatch": "est un autre instant selon les données de fuseau horaire du service"
   }
 };
 
