@@ -210,7 +210,9 @@ def test_an_hour_that_comes_twice_is_told_apart_by_its_instants(desk: Desk) -> N
     twice = ["T00:30:00Z", "T01:30:00Z"]
     answer = desk.book(*(at("02:30", AUTUMN, instant) for instant in twice))
     assert answer.status_code == 200
-    assert [booking["startsAt"] for booking in answer.json()["data"]["bookings"]] == [AUTUMN + t for t in twice]
+    assert [booking["startsAt"] for booking in answer.json()["data"]["bookings"]] == [
+        AUTUMN + t for t in twice
+    ]
 
 
 def test_a_mismatch_names_both_readings_and_what_mends_it(desk: Desk) -> None:
