@@ -53,9 +53,9 @@ def foreign(tmp_path: Path) -> dict[str, str]:
 
 
 def left_in(foreign: dict[str, str]) -> list[Path]:
-    """Files in that home and that folder; what Node keeps of its compiled modules is a cache."""
+    """Files in that home and that folder, but for what npm and Node keep of packages."""
     found = [path for name in ("HOME", "TMPDIR") for path in Path(foreign[name]).rglob("*")]
-    return [path for path in found if "node-compile-cache" not in path.parts]
+    return [path for path in found if not {".npm", "node-compile-cache"} & {*path.parts}]
 
 
 def test_the_demonstration_ends_with_its_figures_and_leaves_nothing(foreign: dict[str, str]) -> None:

@@ -5,9 +5,11 @@ that follows need nothing, so an action can be repeated; the same action of the 
 is the same submission, unless that one failed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from sqlalchemy import Connection
 
 from api.booking.models import ActionResult, Batch, BookedLesson, LessonState, PreparedAction
 from api.booking.queries import LessonQueries
@@ -60,6 +62,10 @@ class LessonAction:
                 to_student, to_tutor = shares(self.action, amount, self.tutor_share_bps)
                 after[place] = LessonState(ACTIONS[self.action].to, to_tutor, to_student)
         return after
+
+
+Beside = Callable[[Connection, LessonAction], None]
+"""Stores what belongs to an action in the transaction that puts the action into the outbox."""
 
 
 class Actions:
@@ -154,7 +160,14 @@ class Actions:
         lessons = [BookedLesson(todo.batch, place) for place in todo.todo]
         return PreparedAction(todo.action, todo.word, lessons, todo.actor, self._typed_data(todo))
 
-    def do(self, action: LessonAction, user_id: str, signature: bytes | None, request_id: str) -> str | None:
+    def do(
+        self,
+        action: LessonAction,
+        user_id: str,
+        signature: bytes | None,
+        request_id: str,
+        beside: Beside = lambda *_: None,
+    ) -> str | None:
         """Put the action into the outbox, once. Return its id; None if nothing is left to do."""
         if action.action is None:
             return None
@@ -177,7 +190,10 @@ class Actions:
         call = self._call(action, signed)
         self._preflight(action, sender.address, call)
         kind = TransactionKind.RESOLVE if resolves else TransactionKind.ACT
-        self._signed_calls.add(sender, kind, submission_id, call, {action.batch.id: action.bits}, request_id)
+        locks = {action.batch.id: action.bits}
+        self._signed_calls.add(
+            sender, kind, submission_id, call, locks, request_id, lambda db: beside(db, action)
+        )
         return submission_id
 
     def _call(self, action: LessonAction, signature: bytes = b"") -> bytes:

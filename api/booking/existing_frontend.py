@@ -10,6 +10,8 @@ from math import inf
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
 from api.booking.actions import LessonAction
 from api.booking.models import BookedLesson
 from api.booking.money import Account, Accounts, Movement
@@ -130,13 +132,12 @@ class ExistingFrontend:
             for lesson, id_ in zip(lessons, ids, strict=True)
         ]
 
-    def keep_note(self, action: LessonAction, **values: str | None) -> None:
+    def keep_note(self, db: Connection, action: LessonAction, **values: str | None) -> None:
         """Keep the actor's words about the lessons of an action. An empty text changes nothing."""
         said = {name: text for name, text in values.items() if text and text.strip()}
-        if said and action.todo:
-            with self._store.write() as db:
-                for place in action.todo:
-                    money.put_notes(db, action.batch.chain_id(place), **said)
+        if said:
+            for place in action.todo:
+                money.put_notes(db, action.batch.chain_id(place), **said)
 
     # --- Money ---
 

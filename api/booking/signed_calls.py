@@ -1,9 +1,10 @@
 """Calls that carry a signature: actions and publications. Who signs, and one submission for each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eth_utils.crypto import keccak
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from api.chain import signatures
@@ -79,8 +80,12 @@ class SignedCalls:
         call: bytes,
         locks: Mapping[str, int],
         request_id: str,
+        beside: Callable[[Connection], None] = lambda _: None,
     ) -> None:
-        """Put a call into the outbox, unless another request does so at the same time."""
+        """Put a call into the outbox, unless another request does so at the same time.
+
+        `beside` stores what belongs to it in the same transaction.
+        """
         submission = Submission(
             id=submission_id,
             kind=kind,
@@ -92,6 +97,7 @@ class SignedCalls:
         try:
             with self._store.write() as db:
                 repository.add(db, submission)
+                beside(db)
         except IntegrityError:
             return
         sender.accepted(submission_id)

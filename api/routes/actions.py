@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Body, Query
 from starlette.responses import Response
 
-from api.booking.actions import LessonAction
+from api.booking.actions import Beside, LessonAction
 from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED, Submission
@@ -193,16 +193,14 @@ async def perform(
     action_of: Callable[[], LessonAction],
     signature: bytes | None,
     prefer: str | None,
-    accepted: Callable[[LessonAction], None] = lambda _: None,
+    beside: Beside = lambda *_: None,
 ) -> Response:
-    """Have an action done, and answer with its lessons. `accepted` is told of it once it is stored."""
+    """Have an action done, and answer with its lessons. `beside` stores what belongs to it, with it."""
     actions = services.actions
 
     def begin() -> tuple[LessonAction, str | None]:
         action = action_of()
-        submission_id = actions.do(action, user, signature, request_id)
-        accepted(action)
-        return action, submission_id
+        return action, actions.do(action, user, signature, request_id, beside)
 
     def answer(action: LessonAction, submission: Submission | None) -> lesson_models.DoneAnswer:
         return lesson_models.DoneAnswer.from_result(

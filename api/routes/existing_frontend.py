@@ -15,7 +15,6 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from api.booking.actions import LessonAction
 from api.booking.existing_frontend import ExistingFrontend
 from api.db.bookings import Side
 from api.json_io import ExactResponse, ExactRoute
@@ -218,10 +217,7 @@ async def confirm_booking(
 ) -> Response:
     """Confirm a pending lesson before it starts; its tutor may leave a note."""
     action = functools.partial(services.actions.of_booking, Action.CONFIRM, booking_id, user)
-
-    def keep(done: LessonAction) -> None:
-        _room(services).keep_note(done, tutor_notes=data.tutor_notes)
-
+    keep = functools.partial(_room(services).keep_note, tutor_notes=data.tutor_notes)
     return await perform(services, user, request_id, action, data.signature, prefer, keep)
 
 
@@ -241,10 +237,7 @@ async def cancel_booking(
 ) -> Response:
     """Refund the student and free the tutor's time; either may give a reason."""
     action = functools.partial(services.actions.of_booking, Action.CANCEL, booking_id, user)
-
-    def keep(done: LessonAction) -> None:
-        _room(services).keep_note(done, cancellation_reason=data.reason)
-
+    keep = functools.partial(_room(services).keep_note, cancellation_reason=data.reason)
     return await perform(services, user, request_id, action, data.signature, prefer, keep)
 
 

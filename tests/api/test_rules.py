@@ -17,7 +17,7 @@ from desk import EDU, Desk, paused, rows_of, slot, watching
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
+from api.booking.actions import LessonAction
 from api.chain.rpc import NodeUnavailable
 from api.db import repository
 from api.db.store import Store
@@ -46,6 +47,7 @@ from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from api.settings import Settings
 from creneau import abi
+from creneau.lifecycle import Action
 
 __all__ = ["postgres"]
 
@@ -668,6 +670,25 @@ def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) 
     assert refused.nonce is None
     stack.rpc("anvil_mine", "0x3")
     work(shim, "good", State.FINAL)
+
+
+def test_what_belongs_to_an_action_is_stored_with_it_or_neither_is(desk: Desk, shim: Services) -> None:
+    work(shim, batch_id := place(shim, desk, "09:00"), State.MINED)
+    action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, desk.tutor.id)
+
+    def fails(_: Connection, __: LessonAction) -> None:
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match=r"^no room$"):
+        shim.actions.do(action, desk.tutor.id, None, "test", fails)
+    with shim.store.read() as db:
+        assert not db.scalar(select(transactions.c.id).where(transactions.c.kind == TransactionKind.ACT))
+    told: list[LessonAction] = []
+    for _ in range(2):  # The second finds the first.
+        action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, desk.tutor.id)
+        done = shim.actions.do(action, desk.tutor.id, None, "test", lambda _, of: told.append(of))
+        assert work(shim, str(done), State.MINED).succeeded
+    assert [list(of.todo) for of in told] == [[0]]
 
 
 wei = st.integers(0, 2000 * GWEI)
