@@ -116,6 +116,8 @@ class Code(StrEnum):
         "There is no such listing.", "Cette annonce n'existe pas.", "Or the listing is another tutor's.")
     BATCH_NOT_FOUND = ("batch_not_found", 404,
         "There is no such batch.", "Ce lot n'existe pas.", "Or the batch is somebody else's.")
+    ACT_NOT_FOUND = ("act_not_found", 404,
+        "There is no such act.", "Cet acte n'existe pas.", "Or the act is about somebody else's lessons.")
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405,
         "This address does not take that method.", "Cette adresse n'accepte pas cette méthode.")
 
@@ -233,9 +235,6 @@ class Code(StrEnum):
         "Le cours du {date} à {time} a été refusé : {reason}",
         "The contract refused it: {reason}", "Le contrat l'a refusé : {reason}",
         "The contract refused it.", "Le contrat l'a refusé.")
-    REVERTED = ("reverted", 409,
-        "The contract refused the transaction.", "Le contrat a refusé la transaction.",
-        "The node can't tell the reason any more.")
 
     TOO_LARGE = "too_large", 413, "This request is too large.", "Cette requête est trop longue."
 

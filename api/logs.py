@@ -6,6 +6,7 @@ Lines are chosen word by word: no token, signature, key or note is ever in one.
 import logging
 import re
 import sys
+import threading
 import time
 import uuid
 from typing import Literal
@@ -37,6 +38,7 @@ def configure(style: Literal["console", "json"]) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            Repeats(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
@@ -45,6 +47,50 @@ def configure(style: Literal["console", "json"]) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+class Repeats:
+    """A processor that lets a lasting fault have a page's worth of lines an hour, and no more.
+
+    Each of these warnings is let through once in ten minutes for each submission, and a few times in all.
+    """
+
+    EVENTS = frozenset(
+        {
+            *("the node does not answer", "the node refuses to answer", "the database does not answer"),
+            *(
+                "preflight failed",
+                "the node did not take the transaction",
+                "gas costs more than the caps allow",
+            ),
+            *("a replacement would cost more than the caps allow", "another process has the key now"),
+            *("how the batch was created is not known", "the node refuses so many calls at once"),
+            *(
+                "the node is behind what is final",
+                "lessons that are due wait: half of the day's fees are spent",
+            ),
+        }
+    )
+    SECONDS, MOST = 600.0, 10
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: dict[str, dict[str, float]] = {}  # By event and submission: when it was let through.
+
+    def __call__(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Return the line. Raises `DropEvent` if it is one too many."""
+        event = str(line.get("event"))
+        if event not in self.EVENTS:
+            return line
+        about = str(line.get("batch_id") or line.get("submission_id") or line.get("worker") or "")
+        clock = time.monotonic()
+        with self._lock:
+            lately = {k: at for k, at in self._lines.get(event, {}).items() if clock - at < self.SECONDS}
+            self._lines[event] = lately
+            if about in lately or len(lately) >= self.MOST:
+                raise structlog.DropEvent
+            lately[about] = clock
+        return line
 
 
 class RequestLog:

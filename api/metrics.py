@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from api.db import repository
 from api.db.store import Store
 from api.db.tables import now
-from api.outbox.models import UNSETTLED, InFlight, State, Submission
+from api.outbox.models import IN_BLOCK, UNSETTLED, InFlight, State, Submission
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -53,9 +53,10 @@ def moved(before: Submission | InFlight, state: State) -> None:
         TO_BLOCK.labels(before.kind).observe((now() - before.created_at) / 1e6)
     elif state is State.FINAL:
         TO_FINAL.labels(before.kind).observe((now() - before.created_at) / 1e6)
-    if before.state is not State.MINED or not isinstance(before, Submission):
+    if before.state not in {*IN_BLOCK, State.FINAL} or not isinstance(before, Submission):
         return
-    if state in {State.SUBMITTED, State.ACCEPTED}:
+    was_final = before.state is State.REVERTING and state is State.ACCEPTED
+    if state is not State.FINAL and not was_final:
         REORGANISED.inc()
     elif before.nonce is not None:  # Else another account paid.
         GAS.inc(before.gas_used or 0)

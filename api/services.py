@@ -13,6 +13,7 @@ from api.booking.handler import BatchHandler
 from api.booking.listings import Listings
 from api.booking.queries import LessonQueries
 from api.booking.signed_calls import SignedCalls
+from api.booking.view import View
 from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
 from api.chain import signers
@@ -57,6 +58,7 @@ class Services:
     actions: Actions
     listings: Listings
     linking: WalletLinks
+    view: View
     shared: metrics.Shared
     spare: anyio.CapacityLimiter
     """Threads for operators, who are answered while all others wait for the node."""
@@ -75,7 +77,10 @@ class Services:
         chain = connect(settings)
         store = Store(settings.database)
         store.migrate()
-        users = TableDirectory(store, custodian)
+        projection = Projection(store, settings)
+        projection.bind(chain.anchor)
+        given = directory if isinstance(directory, TableDirectory) else None
+        users = given or TableDirectory(store, custodian)
         if directory is None:
             directory = HttpDirectory(settings, users) if settings.directory_url else users
         webhooks, waiting = Webhooks(store, settings), Waiting(store)
@@ -84,19 +89,19 @@ class Services:
             waiting.settled(submission_ids)
             indexer.wake()
 
-        batches = BatchHandler(store, chain, settled)
-        handlers = Handlers(CallHandler(settled), {TransactionKind.CREATE: batches})
-        record = webhooks.record
-        sender = Sender(store, chain, accounts, settings, handlers, ANYONES, record)
+        batches = BatchHandler(store, chain, users, custodian)
+        handlers = Handlers(CallHandler(), {TransactionKind.CREATE: batches})
+        tell = webhooks.record, settled
+        sender = Sender(store, chain, accounts, settings, handlers, ANYONES, *tell)
         senders = [sender]
         if arbiter:
             senders.append(
-                Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, record)
+                Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, *tell)
             )
-        bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted)
+        view = View(store, chain, sender.addresses, lambda: indexer.reached)
+        bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted, view)
         lessons = LessonQueries(settings, store, directory, custodian)
-        signed_calls = SignedCalls(store, chain, directory, custodian)
-        projection = Projection(store, settings)
+        signed_calls = SignedCalls(store, chain, directory, custodian, settings.order_seconds)
         keeper = Keeper(store, projection, chain, accounts[0], settings)
         indexer = Indexer(projection, chain, settings, keeper.tick)
         jwks = settings.jwt_jwks_url
@@ -118,6 +123,7 @@ class Services:
             actions=Actions(chain, lessons, signed_calls, senders),
             listings=Listings(settings, chain, directory, signed_calls, sender),
             linking=WalletLinks(settings, store, chain, directory, users),
+            view=view,
             shared=metrics.Shared(store, lambda: _balances_and_lag(chain, sender, projection)),
             spare=anyio.CapacityLimiter(4),
         )

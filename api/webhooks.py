@@ -1,6 +1,6 @@
-"""Webhooks: messages to other services about batches, as https://www.standardwebhooks.com has them.
+"""Webhooks: messages to other services about batches and acts, as https://www.standardwebhooks.com has them.
 
-A message is stored for each endpoint in the transaction that changes the batch's state: none is lost, and
+A message is stored for each endpoint in the transaction that changes the state: none is lost, and
 none tells of a change that did not happen. Each endpoint has a thread of its own, so a slow one delays no
 other. A delivery is claimed by putting off the next attempt, and the message is removed when the endpoint has
 taken it: a process that is killed between leaves a message that is sent again, with the same id. A batch's
@@ -22,12 +22,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
 from api import metrics
-from api.booking.models import Batch
+from api.booking.models import Batch, frontend_id
 from api.db import messages, repository
 from api.db.messages import Message
 from api.db.store import Store
 from api.outbox.models import InFlight, State, Submission, TransactionKind
 from api.settings import Settings
+from creneau.order import MAX_SLOTS
 
 log = structlog.get_logger()
 
@@ -37,12 +38,11 @@ _LONGEST_PAUSE = 6 * 60 * 60
 _GONE = 410
 
 _EVENTS = {
-    State.SUBMITTED: "batch.submitted",
-    State.MINED: "batch.mined",
-    State.FINAL: "batch.final",
-    State.FAILED: "batch.failed",
-    State.REJECTED: "batch.failed",
-    State.EXPIRED: "batch.failed",
+    State.SUBMITTED: "submitted",
+    State.MINED: "mined",
+    State.FINAL: "final",
+    State.REJECTED: "failed",
+    State.EXPIRED: "failed",
 }
 
 
@@ -54,19 +54,28 @@ class Webhooks:
 
     def record(self, db: Connection, before: Submission | InFlight, state: State) -> None:
         """Store the messages about a submission that is in this state now, and was as `before`."""
-        if before.kind != TransactionKind.CREATE or not self._endpoints:
+        if not self._endpoints or not (events := _events(before.state, state)):
             return
-        for event in _events(before.state, state):
+        sent = repository.submission(db, before.id)
+        if sent is None or (batch_id := sent.batch_id) is None:
+            return  # A publication, say: everybody can see it.
+        creates = sent.kind == TransactionKind.CREATE
+        about, data = (
+            ("batch", _of_batch(repository.batch(db, sent.id)))
+            if creates
+            else ("act", _of_act(sent, batch_id))
+        )
+        for event in (f"{about}.{name}" for name in events):
             body = {
                 "type": event,
                 "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-                "data": _data(repository.batch(db, before.id)),
+                "data": data,
             }
             messages.add(
                 db,
                 [endpoint.url for endpoint in self._endpoints],
                 message_id=f"msg_{uuid.uuid4().hex}",
-                batch_id=before.id,
+                batch_id=batch_id,
                 event=event,
                 body=json.dumps(body),
             )
@@ -146,14 +155,30 @@ class _Endpoint(threading.Thread):
 
 def _events(before: State, after: State) -> list[str]:
     """Return the events of a change of state, in order."""
-    if before == State.MINED and after in {State.SUBMITTED, State.ACCEPTED}:
-        return ["batch.reorged"]
+    if before in {State.MINED, State.FINAL} and after in {State.SUBMITTED, State.ACCEPTED}:
+        return ["reorged"]
+    if before == State.REVERTING and after is State.SUBMITTED:
+        return []  # Nothing was told of its block.
     if before == State.SIGNED and after is State.MINED:  # Its block came before the node's answer was stored.
-        return ["batch.submitted", "batch.mined"]
+        return ["submitted", "mined"]
     return [_EVENTS[after]] if after in _EVENTS else []
 
 
-def _data(batch: Batch | None) -> dict[str, Any]:
+def _of_act(act: Submission, batch_id: str) -> dict[str, Any]:
+    """Return ids, state and transaction of an act."""
+    lessons = act.locks[batch_id]
+    return {
+        "actId": act.id,
+        "batchId": batch_id,
+        "bookingIds": [frontend_id(batch_id, place) for place in range(MAX_SLOTS) if lessons >> place & 1],
+        "state": act.state,
+        "transactionHash": act.transaction_hash,
+        "blockNumber": act.block_number,
+        "code": act.code,
+    }
+
+
+def _of_batch(batch: Batch | None) -> dict[str, Any]:
     """Return ids, state and totals: what is private stays where a token is needed to read it."""
     if batch is None:
         raise LookupError("a batch without a row")

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.chain.rpc import NodeUnavailable, RpcError
+from api.chain.rpc import NodeBehind, NodeUnavailable, RpcError
+
+_BEHIND_SECONDS = 0.1
 
 
 class Worker(threading.Thread, ABC):
@@ -41,6 +43,8 @@ class Worker(threading.Thread, ABC):
             pause = self._pause
             try:
                 pause = self.run_once()
+            except NodeBehind:
+                pause = min(pause, _BEHIND_SECONDS)  # Another node of the pool may be asked next.
             except NodeUnavailable as error:
                 log.warning("the node does not answer", reason=str(error))
             except RpcError as error:

@@ -219,6 +219,18 @@ class Actions:
 
     # --- The outcome ---
 
+    def submission(self, act_id: str, user_id: str) -> Submission:
+        """Return an act, or a publication, by its id. Raises `Problem` unless the user may see it."""
+        submission = self._signed_calls.submission(act_id)
+        if submission is None or submission.kind not in {TransactionKind.ACT, TransactionKind.RESOLVE}:
+            raise Problem(Code.ACT_NOT_FOUND)
+        if submission.batch_id is not None:
+            try:
+                self._lessons.batch(submission.batch_id, user_id)
+            except Problem:
+                raise Problem(Code.ACT_NOT_FOUND) from None
+        return submission
+
     def result(self, action: LessonAction, submission: Submission | None) -> ActionResult:
         """Return the lessons as they stand, once the projection has them as the action leaves them."""
         done = submission is None or bool(submission.succeeded)

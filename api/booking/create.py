@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from api.booking import plan as slots
 from api.booking.models import Batch, EarlierOrder, Failure, Lesson, order_slots
 from api.booking.queries import own_batches
+from api.booking.view import View
 from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
 from api.db import bookings, prepared, repository
@@ -91,6 +92,7 @@ class Bookings:
         directory: Directory,
         custodian: Custodian,
         accepted: Callable[[str], None],
+        view: View,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -98,6 +100,7 @@ class Bookings:
         self._directory = directory
         self._custodian = custodian
         self._accepted = accepted
+        self._view = view
 
     def create(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
@@ -158,10 +161,10 @@ class Bookings:
     ) -> str:
         quote = self.quote(student_id, request, key, request_hash, self._settings.order_seconds)
         order, snapshot, parties = quote.order, quote.snapshot, quote.parties
-        publish = None if quote.exists else self.publication(order, parties.tutor, snapshot)
         signer = self._custodian.signer(parties.student.custodial_account or "")
-        call = self._chain.create_call(order, signer, snapshot)
-        return self.add(quote.batch, call, publish, snapshot, request_id)
+        call = self._chain.create_call(order, signer, snapshot.allowance, snapshot.permit_nonce)
+        publishes = not quote.exists and must_publish(order, parties.tutor, snapshot)
+        return self.add(quote.batch, call, publishes, snapshot, request_id)
 
     # --- resolve -> plan -> quote -> settle slots -> finish ---
 
@@ -179,6 +182,7 @@ class Bookings:
 
         Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
         """
+        self._view.require_complete()
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
         _require_account(parties.student, own_wallet)
@@ -272,7 +276,7 @@ class Bookings:
         log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
         if not exists:
             self.require_funds(snapshot, total, count, can_permit=snapshot.permit_nonce is not None)
-            _must_publish(order, plan.parties.tutor, snapshot)
+            must_publish(order, plan.parties.tutor, snapshot)
         batch = Batch(
             id=to_hex(order.batch_id(self._chain.domain)),
             student_id=plan.parties.student.id,
@@ -302,7 +306,7 @@ class Bookings:
         self,
         batch: Batch,
         call: bytes,
-        publish: bytes | None,
+        publishes: bool,
         snapshot: ChainSnapshot,
         request_id: str,
         *,
@@ -318,8 +322,9 @@ class Bookings:
             kind=TransactionKind.CREATE,
             request_id=request_id,
             call=call,
-            publish=publish,
-            listing_nonce=snapshot.listing.nonce if publish else None,
+            publishes=publishes,
+            listing_nonce=snapshot.listing.nonce,
+            seen_block=snapshot.number,
             locks=locks,
             expires=batch.deadline,
             chain_id=self._settings.chain_id,
@@ -350,15 +355,8 @@ class Bookings:
         details = {"neededWei": str(total), "availableWei": str(available), **parties}
         raise Problem(code, details=details, count=count, price=total, available=available)
 
-    def publication(self, order: Order, tutor: User, snapshot: ChainSnapshot) -> bytes | None:
-        """Return a custodial tutor's signed publication, if the order needs one."""
-        if not _must_publish(order, tutor, snapshot):
-            return None
-        signer = self._custodian.signer(tutor.custodial_account or "")
-        return self._chain.publish_call(order, signer, snapshot.listing)
 
-
-def _must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
+def must_publish(order: Order, tutor: User, snapshot: ChainSnapshot) -> bool:
     """Return True if the order's rate has to be published. Raises `Problem` if the tutor has to do it."""
     published = to_wei(snapshot.listing.hourly_rate)
     if published == order.hourly_rate_wei or tutor.custodial_account is not None:

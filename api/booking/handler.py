@@ -1,22 +1,24 @@
 """The handler of batches: what can be sent, the meaning of each outcome lesson by lesson, and the log."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from api.booking import plan as slots
 from api.booking.models import Batch, BatchResult
 from api.chain.escrow import Chain, unhex
-from api.chain.rpc import Call, NodeUnavailable, RpcError
+from api.chain.rpc import Call, Head, NodeUnavailable, RpcError, at
+from api.chain.signers import Custodian, Signer
 from api.db import index, repository
 from api.db.store import Store
 from api.errors import SLOT_CODES, Code
-from api.outbox.handlers import TAG, line, rejection
-from api.outbox.models import Outcome, Prepared, Receipt, Rejection, Settlement, State, Submission
+from api.outbox.handlers import LATE, TAG, line, rejection
+from api.outbox.models import Outcome, Prepared, Receipt, Rejection, Settlement, Submission
+from api.people.directory import TableDirectory
 from creneau import abi, events
 from creneau.amounts import to_wei
-from creneau.errors import ContractError, NotActor, NothingFree, OrderExists, SlotError
+from creneau.booking import Listing
+from creneau.errors import NothingFree, SlotError
 from creneau.types import to_bytes32, to_hex
 
-_BLOCKS = "latest", "pending"
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
 _BOOKINGS_CREATED = to_hex(events.BOOKINGS_CREATED)
 
@@ -24,35 +26,65 @@ _BOOKINGS_CREATED = to_hex(events.BOOKINGS_CREATED)
 class BatchHandler:
     """Handles the creation of batches."""
 
-    def __init__(self, store: Store, chain: Chain, notify: Callable[[Collection[str]], None]) -> None:
-        """`notify` is called with the ids of batches that were settled."""
+    def __init__(self, store: Store, chain: Chain, users: TableDirectory, custodian: Custodian) -> None:
+        """`users` know whose custodial account is whose."""
         self._store = store
         self._chain = chain
         self._node = chain.node
-        self._notify = notify
+        self._users = users
+        self._custodian = custodian
 
-    def prepare(self, submissions: Sequence[Submission]) -> dict[str, Prepared | Rejection]:
-        """Return all that can be sent now, with the listing's publication unless that was done meanwhile."""
-        prepared: dict[str, Prepared | Rejection] = {
-            each.id: Prepared(each, each.locks) for each in submissions if each.publish is None
+    def prepare(
+        self, submissions: Sequence[Submission], head: Head, doubted: Collection[str]
+    ) -> dict[str, Prepared]:
+        """Return all that can be sent now: as it was accepted, unless that has to be looked at again.
+
+        A listing that was not published is, unless that was done meanwhile. What was refused gets whatever
+        publication and permit this block asks for: what acceptance had seen may have been reorganised away.
+        """
+        prepared = {
+            each.id: Prepared(each, each.locks, each.call)
+            for each in submissions
+            if not each.publishes and each.id not in doubted
         }
-        first = [each for each in submissions if each.publish is not None]
-        batches = self._batches(first)
-        answers = self._node.call_many([self._listing(batches[each.id]) for each in first])
-        for each, answer in zip(first, answers, strict=True):
-            if isinstance(answer, RpcError):
-                continue
-            batch, listing = batches[each.id], abi.decode_listing(unhex(answer))
-            if to_wei(listing.hourly_rate) == batch.hourly_rate:
-                prepared[each.id] = Prepared(each, each.locks)
-            elif listing.nonce == each.listing_nonce:
-                locks = {**each.locks, f"{batch.tutor}/{batch.listing}": 1}
-                prepared[each.id] = Prepared(each, locks, publishes=True)
-            else:
-                prepared[each.id] = Rejection(Code.RATE_MISMATCH, Code.RATE_MISMATCH.sentence())
+        others = [each for each in submissions if each.id not in prepared]
+        batches = self._batches(others)
+        calls: list[Call] = []
+        for batch in (batches[each.id] for each in others):
+            calls += [self._listing(batch), *self._chain.permits(batch.student)]
+        answers = iter(self._node.call_many([at(call, head) for call in calls]))
+        for each, listing, allowance, nonce in zip(others, answers, answers, answers, strict=True):
+            if not isinstance(listing, RpcError) and not isinstance(allowance, RpcError):
+                permits = self._chain.decode_permits(allowance, nonce)
+                prepared[each.id] = self._prepared(
+                    each, batches[each.id], abi.decode_listing(unhex(listing)), *permits
+                )
         return prepared
 
-    def classify(self, outcomes: Sequence[Outcome]) -> dict[str, Settlement]:
+    def _prepared(
+        self, each: Submission, batch: Batch, listing: Listing, allowance: int, permit_nonce: int | None
+    ) -> Prepared:
+        call, locks = each.call, each.locks
+        if student := self._signer(batch.student_id, batch.student):
+            call = self._chain.create_call(batch.order, student, allowance, permit_nonce)
+        tutor = self._signer(batch.tutor_id, batch.tutor)
+        is_published = to_wei(listing.hourly_rate) == batch.hourly_rate
+        # A publication that acceptance did not know is respected, whatever its rate.
+        if is_published or tutor is None or listing.nonce > (each.listing_nonce or 0):
+            return Prepared(each, locks, call)
+        locks = {**locks, f"{batch.tutor}/{batch.listing}": 1}
+        publish = self._chain.publish_call(batch.order, tutor, listing)
+        return Prepared(each, locks, abi.multicall_data([publish, call]), publishes=True)
+
+    def _signer(self, user_id: str, account: str) -> Signer | None:
+        """Return the signer of an account that is kept for the user; None for a wallet."""
+        user = self._users.user(user_id)
+        if user is None or user.kept_account is None:
+            return None
+        signer = self._custodian.signer(user.kept_account)
+        return signer if signer.address == account else None
+
+    def classify(self, outcomes: Sequence[Outcome], head: Head) -> dict[str, Settlement]:
         """Return the settlement of each, lesson by lesson. Leave out those that can't be told yet.
 
         When slots are at fault the contract names all of them; an order that exists has a receipt.
@@ -60,64 +92,41 @@ class BatchHandler:
         batches = self._batches([each.submission for each in outcomes])
         settlements: dict[str, Settlement] = {}
         for each in outcomes:
-            if each.succeeded and each.receipt is not None:
+            if each.receipt is not None:
                 settlements[each.submission.id] = _created(each.submission, batches, each.receipt)
-        failed = [each for each in outcomes if not each.succeeded]
-        # Whatever the error, somebody else may have created it: its deadline is over, say, or its
-        # listing was published by that very transaction, which may only be pending.
-        ids = [each.submission.id for each in failed]
-        answers = iter(self._node.call_many([self._chain.batch(id_, b) for id_ in ids for b in _BLOCKS]))
-        others: list[Outcome] = []
-        for each, latest, pending in zip(failed, answers, answers, strict=True):
-            submission, error = each.submission, each.error
+        refused = [each for each in outcomes if each.receipt is None]
+        # Whatever the error, somebody else may have created it: its deadline is over, say.
+        calls = [
+            (self._chain.batch(each.submission.id), self._chain.check(batches[each.submission.id].terms))
+            for each in refused
+        ]
+        answers = iter(self._node.call_many([at(call, head) for pair in calls for call in pair]))
+        for each, batch, check in zip(refused, answers, answers, strict=True):
+            submission = each.submission
             try:
-                if isinstance(latest, RpcError):
-                    raise latest
-                if _exists(latest):
+                if isinstance(batch, RpcError):
+                    raise batch
+                if abi.decode_batch(unhex(batch)).created_at:
                     receipt = self._creation(submission.id)
                     settlements[submission.id] = _created(submission, batches, receipt)
-                elif not (
-                    isinstance(error, OrderExists)
-                    or _exists(pending)
-                    or self._outdated(submission, batches[submission.id], error)
-                ):
-                    others.append(each)
+                else:
+                    settlements[submission.id] = _refused(each, batches[submission.id], check)
             except (NodeUnavailable, RpcError) as reason:
                 line(submission).warning("how the batch was created is not known", reason=str(reason))
-        checks = [self._chain.check(batches[each.submission.id].terms) for each in others]
-        for each, check in zip(others, self._node.call_many(checks), strict=True):
-            settlements[each.submission.id] = _refused(each, batches[each.submission.id], check)
         return settlements
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
-        """Log each lesson, and wake the requests that wait for these batches."""
+        """Log each lesson."""
         batches = self._batches([each.submission for each in settlements])
         for each in settlements:
             _log(each.submission, batches[each.submission.id])
-        self._notify([*batches])
 
     def _batches(self, submissions: Sequence[Submission]) -> dict[str, Batch]:
         with self._store.read() as db:
             return repository.batches_by_id(db, [each.id for each in submissions])
 
-    def _listing(self, batch: Batch, block: str = "latest") -> Call:
-        return self._chain.listing(batch.tutor, to_bytes32(batch.listing), block)
-
-    def _outdated(self, submission: Submission, batch: Batch, error: ContractError | None) -> bool:
-        """Return True if the listing was published between the look at it and the preflight.
-
-        The next preflight knows.
-        """
-        if submission.state != State.ACCEPTED or not isinstance(error, NotActor):
-            return False
-        if error.actor != batch.tutor:
-            return False
-        answers = self._node.call_many([self._listing(batch, block) for block in _BLOCKS])
-        return any(
-            not isinstance(answer, RpcError)
-            and abi.decode_listing(unhex(answer)).nonce != submission.listing_nonce
-            for answer in answers
-        )
+    def _listing(self, batch: Batch) -> Call:
+        return self._chain.listing(batch.tutor, to_bytes32(batch.listing))
 
     def _creation(self, batch_id: str) -> Receipt:
         """Return the receipt of the transaction that created the batch, whoever sent it."""
@@ -154,20 +163,19 @@ def _created(submission: Submission, batches: Mapping[str, Batch], receipt: Rece
 
 
 def _refused(outcome: Outcome, batch: Batch, check: str | RpcError) -> Settlement:
-    """Return the settlement of a batch that the contract refused, by its error and its check of the slots."""
-    error, submission, receipt = outcome.error, outcome.submission, outcome.receipt
-    booked = None if receipt is None else 0
+    """Return the settlement of a batch that the contract refuses, by its error and its check of the slots."""
+    error, submission = outcome.error or LATE, outcome.submission
     codes = [] if isinstance(check, RpcError) else abi.decode_check(unhex(check))[0]
     left_out = [
         slots.failure(lesson, SLOT_CODES[code])
         for lesson, code in zip(batch.lessons, codes, strict=False)
         if code in SLOT_CODES
     ]
-    if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
+    if isinstance(error, SlotError | NothingFree):
         # Not taken any more, if it names none: it was when the contract said so.
         left_out = left_out or [slots.failure(lesson, Code.TAKEN) for lesson in batch.lessons]
-        return Settlement(submission, receipt, Rejection(), BatchResult(booked, left_out))
-    return Settlement(submission, receipt, rejection(error), BatchResult(booked))
+        return Settlement(submission, rejection=Rejection(), result=BatchResult(None, left_out))
+    return Settlement(submission, rejection=rejection(error), result=BatchResult(None))
 
 
 def _log(submission: Submission, batch: Batch) -> None:
@@ -189,7 +197,3 @@ def _log(submission: Submission, batch: Batch) -> None:
         bound.warning(f"{TAG} ⚠️ {count - len(failed)} réservations créées sur {count}")
     else:
         bound.info(f"{TAG} ✅ Toutes les {count} réservations ont été créées avec succès!")
-
-
-def _exists(batch: str | RpcError) -> bool:
-    return not isinstance(batch, RpcError) and bool(abi.decode_batch(unhex(batch)).created_at)

@@ -1,5 +1,6 @@
 """Calls that carry a signature: actions and publications. Who signs, and one submission for each."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +26,11 @@ from creneau.types import to_hex
 class SignedCalls:
     """Puts calls that carry a signature into the outbox."""
 
-    def __init__(self, store: Store, chain: Chain, directory: Directory, custodian: Custodian) -> None:
+    def __init__(
+        self, store: Store, chain: Chain, directory: Directory, custodian: Custodian, seconds: int
+    ) -> None:
+        """Take the `seconds` after which a call that is in no block has come to nothing."""
+        self._seconds = seconds
         self._store = store
         self._chain = chain
         self._directory = directory
@@ -39,11 +44,15 @@ class SignedCalls:
         attempt = 0
         while True:
             submission_id = to_hex(keccak(text=f"{what}:{attempt}"))
-            with self._store.read() as db:
-                known = repository.submission(db, submission_id)
+            known = self.submission(submission_id)
             if known is None or not known.failed:
                 return submission_id, known
             attempt += 1
+
+    def submission(self, submission_id: str) -> Submission | None:
+        """Return a submission by its id."""
+        with self._store.read() as db:
+            return repository.submission(db, submission_id)
 
     def signature(self, user_id: str, account: str, message: dict[str, Any], given: bytes | None) -> bytes:
         """Return the account's signature: the one that is given, or the custodian's for its accounts.
@@ -86,12 +95,15 @@ class SignedCalls:
 
         `beside` stores what belongs to it in the same transaction.
         """
+        head = self._chain.node.head()
         submission = Submission(
             id=submission_id,
             kind=kind,
             request_id=request_id,
             call=call,
             locks=locks,
+            expires=max(head.timestamp, int(time.time())) + self._seconds,
+            seen_block=head.number,
             chain_id=self._chain.domain.chain_id,
         )
         try:

@@ -10,10 +10,11 @@ import anyio.to_thread
 
 from api.db import repository
 from api.db.store import Store
-from api.outbox.models import UNSETTLED, Submission
+from api.outbox.models import IN_FLIGHT, State, Submission
 
 _LOOK_SECONDS = 2.0  # How soon a submission is noticed that another process settled.
 _THREADS = 32
+_AWAITED = (State.ACCEPTED, *IN_FLIGHT)
 
 _Result = TypeVar("_Result")
 
@@ -36,13 +37,16 @@ class Waiting:
         return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=self._limiter)
 
     async def wait(self, submission_id: str, seconds: float) -> Submission:
-        """Return the submission once it is settled, or as it is after so many seconds."""
+        """Return the submission once it is settled, or as it is after so many seconds.
+
+        One that did nothing in its block is not waited for: it takes until that block is final.
+        """
         until = asyncio.get_running_loop().time() + seconds
         event = self._events.setdefault(submission_id, asyncio.Event())
         while True:
             submission = await self.in_thread(self._find, submission_id)
             left = until - asyncio.get_running_loop().time()
-            if submission.state not in UNSETTLED or left <= 0 or self._draining:
+            if submission.state not in _AWAITED or left <= 0 or self._draining:
                 return submission
             try:
                 await asyncio.wait_for(event.wait(), min(left, _LOOK_SECONDS))

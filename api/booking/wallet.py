@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.booking.create import Bookings, hash_of, key_reused
+from api.booking.create import Bookings, hash_of, key_reused, must_publish
 from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest, reason
 from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot
@@ -93,10 +93,10 @@ class WalletBookings:
         if snapshot.allowance < charged and permit is None and waiting.permit_value is not None:
             raise Problem.of_field(Code.PERMIT_REQUIRED, "permitSignature")
         self._bookings.require_funds(snapshot, charged, len(order.slots), can_permit=useful)
-        publish = self._bookings.publication(order, parties.tutor, snapshot)
+        publishes = must_publish(order, parties.tutor, snapshot)
         call = abi.create_bookings_data(order, snapshot.signature, permit)
         batch = replace(batch, instant=snapshot.listing.instant)
-        return self._bookings.add(batch, call, publish, snapshot, request_id, was_prepared=True)
+        return self._bookings.add(batch, call, publishes, snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:
         with self._store.read() as db:

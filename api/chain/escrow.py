@@ -1,12 +1,13 @@
 """The contract: a snapshot of all that decides about a request in one round trip, and signed calls."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from api.chain import signatures
-from api.chain.rpc import Call, Head, Node, NodeUnavailable, RpcError, eth_call
+from api.chain.rpc import Call, Head, Node, NodeBehind, NodeUnavailable, RpcError, eth_call
 from api.chain.signers import Signer
 from api.settings import Settings
 from creneau import abi
@@ -19,6 +20,9 @@ from creneau.types import to_address, to_bytes32, to_hex, to_unix
 
 UNLIMITED = 2**256 - 1
 
+_HEADS = 64  # Blocks that are known to be of the chain.
+_NODES = 20  # Of a pool that are asked, until one has the newest block.
+
 
 class WrongChain(Exception):
     """The node, or the contract, is not the one that the settings name."""
@@ -26,8 +30,9 @@ class WrongChain(Exception):
 
 @dataclass(frozen=True)
 class ChainSnapshot:
-    """The chain's view of an order, in its latest block."""
+    """The chain's view of an order, in one block."""
 
+    number: int  # The block's.
     codes: list[SlotCode]
     listing: Listing
     balance: int
@@ -40,16 +45,35 @@ class ChainSnapshot:
 class Chain:
     """One escrow and its token, on one node."""
 
-    def __init__(self, node: Node, chain_id: int, escrow: str) -> None:
+    def __init__(self, node: Node, chain_id: int, escrow: str, deployment_block: int) -> None:
         """Check the node. Raises `WrongChain` unless it serves that chain and the escrow is there."""
         self.node = node
         self.escrow = escrow
+        self._deployed = hex(deployment_block), False
+        self._checked: deque[str] = deque(maxlen=_HEADS)
         self.domain = Domain(chain_id, escrow)
-        actual, code = node.call_many([("eth_chainId", []), ("eth_getCode", [escrow, "latest"])])
+        actual, code, latest, deployed = node.call_many(
+            [
+                ("eth_chainId", []),
+                ("eth_getCode", [escrow, "latest"]),
+                ("eth_getBlockByNumber", ["latest", False]),
+                ("eth_getBlockByNumber", [*self._deployed]),
+            ]
+        )
         if isinstance(actual, RpcError) or int(actual, 16) != chain_id:
             raise WrongChain(f"the node serves chain {actual}, not {chain_id}")
         if isinstance(code, RpcError) or code == "0x":
             raise WrongChain(f"chain {chain_id} has no contract at {escrow}")
+        if not isinstance(latest, dict) or "baseFeePerGas" not in latest:
+            raise WrongChain(
+                f"the blocks of chain {chain_id} have no base fee (EIP-1559), and transactions need it"
+            )
+        if not isinstance(deployed, dict):
+            raise WrongChain(
+                f"chain {chain_id} has no block {deployment_block}, where the contract was deployed"
+            )
+        self.anchor = str(deployed["hash"])
+        """The hash of the deployment's block: by it a chain is known again that has the same id."""
         try:
             [token] = abi.decode_result(
                 "BookingEscrow", "token", self._view(escrow, "BookingEscrow", "token")
@@ -66,6 +90,20 @@ class Chain:
             )
         )
 
+    def head(self, within: float = 0) -> Head:
+        """Return the newest block, as `Node.head` does. Raises `NodeUnavailable` if it is another chain's."""
+        head = self.node.head(within)
+        answered = self.node.answered or head
+        if answered.hash not in self._checked:
+            if answered.parent_hash not in self._checked:
+                deployed = self.node.call("eth_getBlockByNumber", *self._deployed)
+                if deployed is None:
+                    raise NodeBehind("a node without the block of the deployment")
+                if deployed["hash"] != self.anchor:
+                    raise NodeUnavailable("the node serves another chain with the same id")
+            self._checked.append(answered.hash)
+        return head
+
     def read(self, data: bytes) -> bytes:
         """Return the result of a view of the escrow. Raises `NodeUnavailable` for any error."""
         [answer] = self.node.call_many([eth_call(self.escrow, data)])
@@ -77,10 +115,16 @@ class Chain:
         """Return the call that checks each slot of an order, which is in the form of the ABI."""
         return eth_call(self.escrow, abi.call_data("BookingEscrow", "check", terms))
 
-    def listing(self, tutor: str, listing: bytes, block: str = "latest") -> Call:
+    def listing(self, tutor: str, listing: bytes) -> Call:
         """Return the call for a listing as the tutor published it."""
-        method, [call, _] = eth_call(self.escrow, abi.listings_data(tutor, listing))
-        return method, [call, block]
+        return eth_call(self.escrow, abi.listings_data(tutor, listing))
+
+    def permits(self, student: str) -> list[Call]:
+        """Return the calls for the student's allowance and the nonce of the student's next permit."""
+        return [
+            eth_call(self.token, abi.allowance_data(student, self.escrow)),
+            eth_call(self.token, abi.nonces_data(student)),
+        ]
 
     def transaction(self, sender: str, data: bytes) -> dict[str, str]:
         """Return a transaction to the escrow, for the node to try."""
@@ -94,38 +138,56 @@ class Chain:
         With a signature, return also if it is the student's of the digest, and if the account takes permits.
         """
         student, tutor, key = terms[:3]
-        block, codes, listing, balance, allowance, permit_nonce, *wallet = self.node.call_many(
+        block, codes, listing, balance, allowance, permit_nonce, *wallet = self._current(
             [
                 ("eth_getBlockByNumber", ["latest", False]),
                 self.check(terms),
                 self.listing(tutor, key),
                 eth_call(self.token, abi.balance_of_data(student)),
-                eth_call(self.token, abi.allowance_data(student, self.escrow)),
-                eth_call(self.token, abi.nonces_data(student)),
+                *self.permits(student),
                 *([] if signature is None else signatures.calls(student, digest, signature)),
             ]
         )
-        for result in (block, codes, listing, balance, allowance):
+        for result in (codes, listing, balance, allowance):
             if isinstance(result, RpcError):
                 raise NodeUnavailable(result.message)
-        known = not isinstance(permit_nonce, RpcError) and len(permit_nonce) == 66
+        allowed, permit = self.decode_permits(allowance, permit_nonce)
         if signature is not None:
-            known = known and signatures.has_key(wallet[0])
+            permit = permit if signatures.has_key(wallet[0]) else None
             signature = signatures.judge(student, digest, signature, *wallet)
         return ChainSnapshot(
+            number=int(block["number"], 16),
             codes=abi.decode_check(unhex(codes))[0],
             listing=abi.decode_listing(unhex(listing)),
             balance=abi.decode_uint(unhex(balance)),
-            allowance=abi.decode_uint(unhex(allowance)),
-            permit_nonce=abi.decode_uint(unhex(permit_nonce)) if known and self._token_name else None,
+            allowance=allowed,
+            permit_nonce=permit,
             timestamp=int(block["timestamp"], 16),
             signature=signature,
         )
 
-    def batch(self, batch_id: str, block: str = "latest") -> Call:
+    def _current(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the results of calls, the first of which is for the latest block, from a node that has it.
+
+        Raises `NodeUnavailable` if none has: a node of a pool may be behind the newest block that was seen.
+        """
+        for _ in range(_NODES):
+            block, *results = self.node.call_many(calls)
+            if isinstance(block, RpcError):
+                raise NodeUnavailable(block.message)
+            head = Head.from_rpc(block)
+            if self.node.see(head) == head:
+                return [block, *results]
+        raise NodeBehind("a node behind the newest block")
+
+    def decode_permits(self, allowance: str, nonce: str | RpcError) -> tuple[int, int | None]:
+        """Return the allowance in base units, and the next permit's nonce; None: the token has no permits."""
+        known = not isinstance(nonce, RpcError) and len(nonce) == 66 and self._token_name
+        return abi.decode_uint(unhex(allowance)), abi.decode_uint(unhex(str(nonce))) if known else None
+
+    def batch(self, batch_id: str) -> Call:
         """Return the call for a batch as the contract has it."""
-        method, [call, _] = eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
-        return method, [call, block]
+        return eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
 
     def created(self, orders: Sequence[Order]) -> Order | None:
         """Return the one of these orders that was created."""
@@ -135,7 +197,7 @@ class Chain:
                 return order
         return None
 
-    def create_call(self, order: Order, signer: Signer, snapshot: ChainSnapshot) -> bytes:
+    def create_call(self, order: Order, signer: Signer, allowance: int, permit_nonce: int | None) -> bytes:
         """Return a custodial student's signed `createBookings`, with a permit if the allowance is short.
 
         The permit is for a standing allowance: the escrow can only pull what an order signed by the student
@@ -143,9 +205,9 @@ class Chain:
         """
         permit = None
         total = sum(order.amounts_wei)
-        if snapshot.allowance < total and snapshot.permit_nonce is not None:
+        if allowance < total and permit_nonce is not None:
             deadline = to_unix(order.deadline)
-            message = self.permit_message(order, UNLIMITED, snapshot.permit_nonce)
+            message = self.permit_message(order, UNLIMITED, permit_nonce)
             permit = Permit.from_signature(UNLIMITED, deadline, signer.sign_typed_data(message))
         signature = signer.sign_typed_data(order.typed_data(self.domain))
         return abi.create_bookings_data(order, signature, permit)
@@ -201,18 +263,22 @@ def connect(settings: Settings) -> Chain:
     """Return the contract of the settings. Raises `ValueError` or `WrongChain` if there is none."""
     if settings.escrow is None:
         raise ValueError("CRENEAU_ESCROW must be the contract's address")
-    return Chain(
-        Node(settings.rpc_url, timeout=settings.rpc_timeout_seconds), settings.chain_id, settings.escrow
-    )
+    node = Node(settings.rpc_url, timeout=settings.rpc_timeout_seconds)
+    return Chain(node, settings.chain_id, settings.escrow, settings.deployment_block)
 
 
 def final_block(node: Node, settings: Settings, head: Head) -> int:
-    """Return the number of the newest block that is final."""
-    if settings.finality == "finalized":
-        [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
-        if isinstance(block, dict):
-            return int(block["number"], 16)
-    return max(head.number - settings.confirmations, 0)
+    """Return the number of the newest block that is final; 0 if the node does not say which one is."""
+    if settings.finality == "confirmations":
+        return max(head.number - settings.confirmations, 0)
+    [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
+    return int(block["number"], 16) if isinstance(block, dict) else 0
+
+
+def knows_finality(node: Node) -> bool:
+    """Return True if the node has a block that it calls `finalized`."""
+    [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
+    return isinstance(block, dict)
 
 
 def unhex(text: str) -> bytes:

@@ -1,22 +1,44 @@
 """JSON-RPC to the node over kept connections: many calls take one round trip."""
 
 import json
+import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import structlog
 import urllib3
 
 from api.metrics import RPC, RPC_ERRORS
 from creneau.types import to_hex
 
+log = structlog.get_logger()
+
 Call = tuple[str, list[Any]]
 
 _MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
 
-MOST_CALLS = 100  # In one HTTP request: nodes limit how many they take.
+MOST_CALLS = 100  # In one HTTP request, unless the node takes fewer.
+_MORE_SECONDS = 60.0
+_LONGEST_PAUSE = 60  # Seconds that a `Retry-After` may ask for.
+_TOO_LARGE = (400, 413)  # What servers answer to a request that is too large for them.
 
-_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "already_exists", "known transaction")
+_KNOWN = (
+    *("already known", "alreadyknown", "already_exists", "already exists", "already imported", "already in "),
+    *("known transaction", "same hash", "replacement"),
+)
+"""Parts of the sentences in which nodes say that they have a transaction already, or another at its nonce."""
+
+_UNDERPRICED = (
+    *("underpriced", "price too low", "fee too low", "feetoolow", "tip too low", "price below", "tip below"),
+    *("fee below", "below the minimum", "below configured minimum", "less than block base fee"),
+    *("lower than the minimum", "minimum needed", "fee less than", "is too low to", "price is too low"),
+)
+"""Parts of the sentences in which nodes say that a transaction offers too little."""
+
+_FORGET_SECONDS = 10.0
+"""A newest block that no node has shown for so long counts no more: the chain may have become shorter."""
 
 
 class Head(NamedTuple):
@@ -30,14 +52,17 @@ class Head(NamedTuple):
 
     @classmethod
     def from_rpc(cls, block: Mapping[str, Any]) -> Self:
-        """Return the header of a block that `eth_getBlockByNumber` gave."""
-        return cls(
-            int(block["number"], 16),
-            block["hash"],
-            block["parentHash"],
-            int(block["timestamp"], 16),
-            int(block.get("baseFeePerGas", "0x0"), 16),
-        )
+        """Return the header of a block that `eth_getBlockByNumber` gave.
+
+        Raises `NodeUnavailable` if a field is missing.
+        """
+        try:
+            number, timestamp, base_fee = (
+                int(block[name], 16) for name in ("number", "timestamp", "baseFeePerGas")
+            )
+            return cls(number, block["hash"], block["parentHash"], timestamp, base_fee)
+        except (KeyError, TypeError) as error:
+            raise NodeUnavailable(f"a block without {error}") from None
 
     @property
     def moment(self) -> int:
@@ -49,6 +74,10 @@ class NodeUnavailable(Exception):
     """The node can't be reached, or its answer is not JSON-RPC. The outcome of the calls is not known."""
 
 
+class NodeBehind(NodeUnavailable):
+    """The node does not have the newest block, which another one of a pool has shown."""
+
+
 class RpcError(Exception):
     """The node's answer is an error; `data` is the data of a contract that reverted, if one did."""
 
@@ -56,18 +85,35 @@ class RpcError(Exception):
         self.code = error.get("code")
         self.message = str(error.get("message", ""))
         data = error.get("data")
-        self.data = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else None
+        # Nethermind and OpenEthereum write "Reverted 0x…".
+        self._words = data.partition("0x")[0].strip() if isinstance(data, str) else ""
+        self.data = _bytes_in(data)
         super().__init__(self.message)
 
     @property
     def is_known_transaction(self) -> bool:
         """True if the node has the transaction already that it was sent."""
-        return any(known in self.message.lower() for known in _ALREADY_KNOWN)
+        return any(known in self.message.lower() for known in _KNOWN)
+
+    @property
+    def is_underpriced(self) -> bool:
+        """True if the transaction that was sent offers too little for its gas."""
+        return not self.is_known_transaction and any(words in self.message.lower() for words in _UNDERPRICED)
 
     @property
     def is_revert(self) -> bool:
         """True if a contract refused, rather than the node."""
-        return self.code == 3 or self.data is not None or "revert" in self.message
+        return self.code == 3 or bool(self.data) or "revert" in f"{self.message} {self._words}".lower()
+
+
+def _bytes_in(data: Any) -> bytes | None:
+    """Return the bytes of 0x hex at the end of an error's data."""
+    if not isinstance(data, str) or "0x" not in data:
+        return None
+    try:
+        return bytes.fromhex(data.partition("0x")[2])
+    except ValueError:
+        return None
 
 
 class Node:
@@ -75,6 +121,15 @@ class Node:
 
     def __init__(self, url: str, *, timeout: float = 10, connections: int = 64) -> None:
         self._url = url
+        self._lock = threading.Lock()
+        self._newest: Head | None = None
+        self.answered: Head | None = None
+        """The block that a node answered last, which may be behind the newest."""
+        self._shown = self._asked = 0.0  # When a node had it last, and when one was asked.
+        self._most, self._halved = MOST_CALLS, 0.0
+        self._quiet_until = 0.0
+        self.block_seconds = 0.0
+        """The time that the newest blocks took, in seconds by their own clock; 0 at first."""
         self._http = urllib3.PoolManager(
             maxsize=connections,
             timeout=timeout,
@@ -85,8 +140,8 @@ class Node:
     def call_many(self, calls: Sequence[Call]) -> list[Any]:
         """Return the result of each call, in order; an `RpcError` in place of a result that is one."""
         results: list[Any] = []
-        for first in range(0, len(calls), MOST_CALLS):
-            results += self._post(calls[first : first + MOST_CALLS])
+        while len(results) < len(calls):
+            results += self._post(calls[len(results) : len(results) + self._at_once()])
         return results
 
     def call(self, method: str, *params: Any) -> Any:
@@ -96,31 +151,101 @@ class Node:
             raise result
         return result
 
-    def head(self) -> Head:
-        """Return the newest block. Raises `NodeUnavailable` if the node has none."""
+    def head(self, within: float = 0) -> Head:
+        """Return the newest block that was seen, by any thread. Raises `NodeUnavailable` if there is none.
+
+        A node of a pool may be behind another one that answered before: then the other's block is returned.
+        If a node was asked `within` so many seconds, none is asked now.
+        """
+        with self._lock:
+            if self._newest is not None and time.monotonic() - self._asked < within:
+                return self._newest
         block = self.call("eth_getBlockByNumber", "latest", False)
         if block is None:
             raise NodeUnavailable("no head")
-        return Head.from_rpc(block)
+        return self.see(Head.from_rpc(block))
+
+    def see(self, head: Head) -> Head:
+        """Remember a node's newest block. Return the newest that was seen, by any thread."""
+        with self._lock:
+            self._asked, self.answered, newest = time.monotonic(), head, self._newest
+            if newest is not None and head.number < newest.number:
+                if self._asked - self._shown < _FORGET_SECONDS:
+                    return newest
+            elif newest is not None and head.number > newest.number:
+                blocks, seconds = head.number - newest.number, head.timestamp - newest.timestamp
+                self.block_seconds = seconds / blocks
+            self._newest, self._shown = head, self._asked
+            return head
+
+    # --- HTTP ---
+
+    def _at_once(self) -> int:
+        """Return how many calls go into the next request: more again a minute after some were too many."""
+        with self._lock:
+            if self._most < MOST_CALLS and time.monotonic() - self._halved > _MORE_SECONDS:
+                self._most, self._halved = min(2 * self._most, MOST_CALLS), time.monotonic()
+            return self._most
 
     def _post(self, calls: Sequence[Call]) -> list[Any]:
-        body = [
+        """Return the results of one request; none if the node refuses so many calls at once."""
+        bodies = [
             {"jsonrpc": "2.0", "id": place, "method": method, "params": params}
             for place, (method, params) in enumerate(calls)
         ]
         methods, began = {method for method, _ in calls}, time.perf_counter()
         try:
-            answers = json.loads(self._http.request("POST", self._url, body=json.dumps(body)).data)
-            by_place = {answer["id"]: answer for answer in answers}
-            ordered = [by_place[place] for place in range(len(calls))]
-        except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
+            # One call is no batch: some providers refuse those altogether.
+            answers = self._ask(bodies if len(bodies) > 1 else bodies[0])
+            by_place = {answer.get("id"): answer for answer in answers}
+            if by_place.keys() != {*range(len(calls))}:
+                self._refused(len(calls), next((a["error"] for a in answers if a.get("error")), None))
+                return [] if len(calls) > 1 else [_result(calls[0][0], answers[0])]
+        except NodeUnavailable:
             for method in methods:
                 RPC_ERRORS.labels(method, "unavailable").inc()
-            # Not the error's text: it may name the URL, and that may hold an access key.
-            raise NodeUnavailable(type(error).__name__) from None
+            raise
         for method in methods:
             RPC.labels(method).observe(time.perf_counter() - began)
-        return [_result(method, answer) for (method, _), answer in zip(calls, ordered, strict=True)]
+        return [_result(method, by_place[place]) for place, (method, _) in enumerate(calls)]
+
+    def _ask(self, body: Any) -> list[dict[str, Any]]:
+        """Return what the node answers. Raises `NodeUnavailable` if it wants a pause, or talks nonsense."""
+        if (left := self._quiet_until - time.monotonic()) > 0:
+            raise NodeUnavailable(f"the node wants a pause of {left:.0f} seconds")
+        try:
+            response = self._http.request("POST", self._url, body=json.dumps(body))
+            if (pause := response.headers.get("Retry-After", "")).isdecimal() and response.status >= 400:
+                self._quiet_until = time.monotonic() + min(int(pause), _LONGEST_PAUSE)
+                raise NodeUnavailable(
+                    f"status {response.status}: {_told(response.data.decode(errors='replace'))}"
+                )
+            if response.status in _TOO_LARGE and isinstance(body, list):
+                return [{"error": {"message": f"status {response.status}"}}]
+            parsed = json.loads(response.data)
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            # Not the error's text: it may name the URL, and that may hold an access key.
+            raise NodeUnavailable(type(error).__name__) from None
+        answers = parsed if isinstance(parsed, list) else [parsed]
+        if not answers or not all(isinstance(answer, dict) for answer in answers):
+            raise NodeUnavailable("not JSON-RPC")
+        return answers
+
+    def _refused(self, count: int, error: Any) -> None:
+        """Take fewer calls at once from now on. Raises `NodeUnavailable` if that was not the reason."""
+        if error is None:
+            raise NodeUnavailable("answers are missing")
+        told = _told(str(error.get("message", "")) if isinstance(error, dict) else str(error))
+        if count == 1:
+            return
+        with self._lock:
+            self._most, self._halved = max(count // 2, 1), time.monotonic()
+        log.warning("the node refuses so many calls at once", calls=count, reason=told)
+
+
+def _told(message: str) -> str:
+    """Return a provider's own words, without an address: that may hold an access key."""
+    return re.sub(r"\w+://\S+", "…", message)[:200]
 
 
 def _result(method: str, answer: dict[str, Any]) -> Any:
@@ -132,6 +257,15 @@ def _result(method: str, answer: dict[str, Any]) -> Any:
     if answer.get("result") is None and method not in _MAY_BE_NULL:
         return RpcError({"message": "no result"})
     return answer.get("result")
+
+
+def at(call: Call, head: Head) -> Call:
+    """Return a call whose last parameter is a block, in the state of this one (EIP-1898).
+
+    A node that does not have the block answers with an error, and not from another state.
+    """
+    method, params = call
+    return method, [*params[:-1], {"blockHash": head.hash}]
 
 
 def eth_call(to: str, data: bytes, sender: str | None = None) -> Call:

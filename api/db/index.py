@@ -44,6 +44,16 @@ def set_position(db: Connection, block: Block, contract: tuple[int, str] | None 
     db.execute(update(index_position).values(values))
 
 
+def anchor(db: Connection) -> str:
+    """Return the hash of the deployment's block on the chain of this database; empty: not known yet."""
+    return str(db.scalar(select(index_position.c.anchor)))
+
+
+def set_anchor(db: Connection, anchor: str) -> None:
+    """Set the hash of the deployment's block."""
+    db.execute(update(index_position).values(anchor=anchor))
+
+
 def kept_blocks(db: Connection) -> list[Block]:
     """Return the blocks that a reorganisation may reach, and the newest final one; the newest first."""
     return [Block(*row) for row in db.execute(select(blocks).order_by(blocks.c.number.desc()))]
@@ -107,6 +117,16 @@ def orders_by_id(db: Connection, batch_ids: Collection[str]) -> dict[str, Indexe
     """Return those of these orders that are on the chain."""
     found = db.execute(select(orders).where(orders.c.id.in_(batch_ids)))
     return {row.id: IndexedOrder(**row._mapping) for row in found}
+
+
+def transactions(db: Connection, hashes: Collection[str]) -> set[str]:
+    """Return those of these transactions that brought an event."""
+    return {
+        hash_
+        for table in (orders, actions, publications)
+        for keys in _chunks(hashes)
+        for hash_ in db.scalars(select(table.c.transaction_hash).where(table.c.transaction_hash.in_(keys)))
+    }
 
 
 def creation_of(db: Connection, batch_id: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from api.booking.models import Batch, BatchResult
-from api.db.tables import attempts, batches, leases, now, transactions, webhooks
+from api.db.tables import attempts, batches, index_position, leases, now, transactions, webhooks
 from api.outbox.models import (
     IN_FLIGHT,
     TRANSITIONS,
@@ -14,6 +14,7 @@ from api.outbox.models import (
     Attempt,
     InFlight,
     Lease,
+    Receipt,
     Settlement,
     SignedAttempt,
     State,
@@ -26,18 +27,18 @@ _BATCHES = select(batches, *(transactions.c[name] for name in _FACTS)).join(
     transactions, transactions.c.id == batches.c.id
 )
 _IN_FLIGHT = select(
-    *transactions.c["id", "kind", "request_id", "state", "signer", "nonce", "publishes", "expires"],
+    *transactions.c["id", "kind", "request_id", "state", "signer", "nonce", "expires"],
     *transactions.c["created_at", "transaction_hash"],
     *attempts.c["raw", "gas", "max_fee", "priority_fee", "is_noop"],
 ).join(attempts, attempts.c.hash == transactions.c.transaction_hash)
-_UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash", "signed_at", "cost"))
+_UNSIGNED = dict.fromkeys(("signer", "nonce", "transaction_hash"))
 _UNMINED = dict.fromkeys(("block_number", "block_hash", "gas_used", "fee", "succeeded", "code", "detail"))
 _NOT_BOOKED = {"booked": None, "left_out": None}
 
 
 def require_writable(db: Connection) -> None:
-    """Change nothing, as a write. Raises `SQLAlchemyError` if the database can't be written."""
-    db.execute(update(leases).where(leases.c.address == "").values(owner=""))
+    """Write what is there already. Raises `SQLAlchemyError` if the database can't be written."""
+    db.execute(update(index_position).values(anchor=index_position.c.anchor))
 
 
 # --- Batches ---
@@ -96,19 +97,32 @@ def submissions(db: Connection, submission_ids: Collection[str]) -> list[Submiss
 
 
 def accepted(
-    db: Connection, limit: int, kinds: Collection[TransactionKind], own: Collection[str] = (), left: int = 0
+    db: Connection,
+    limit: int,
+    kinds: Collection[TransactionKind],
+    own: Collection[str] = (),
+    left: int = 0,
+    but: Collection[str] = (),
 ) -> list[Submission]:
-    """Return the oldest submissions that wait for a nonce.
+    """Return submissions that wait for a nonce: the oldest of each kind in turn, so that none starves.
 
-    Of those that are not its `own`, a process leaves alone what was accepted `left` microseconds ago.
+    Of those that are not its `own`, a process leaves alone what was accepted `left` microseconds ago, and
+    all that are in `but`.
     """
-    query = select(transactions).where(transactions.c.state == State.ACCEPTED, transactions.c.kind.in_(kinds))
+    turn = func.row_number().over(partition_by=transactions.c.kind, order_by=transactions.c.created_at)
+    query = select(transactions.c.id, turn.label("turn"), transactions.c.created_at).where(
+        transactions.c.state == State.ACCEPTED, transactions.c.kind.in_(kinds), transactions.c.id.not_in(but)
+    )
     if left:
         # A clock that is ahead protects nothing: what seems to be of the future is taken, too.
         moment = now()
         recent = transactions.c.created_at.between(moment - left, moment)
         query = query.where(transactions.c.id.in_(own) | ~recent)
-    rows = db.execute(query.order_by(transactions.c.created_at).limit(limit))
+    turns = query.subquery()
+    order = turns.c.turn, turns.c.created_at
+    rows = db.execute(
+        select(transactions).join(turns, turns.c.id == transactions.c.id).order_by(*order).limit(limit)
+    )
     return [_submission(row) for row in rows]
 
 
@@ -127,6 +141,12 @@ def recent(db: Connection, kind: TransactionKind, since: int) -> list[Submission
     waiting = transactions.c.state.in_((*UNSETTLED, State.MINED))
     these = (transactions.c.kind == kind) & (waiting | (transactions.c.created_at > since))
     return [_submission(row) for row in db.execute(select(transactions).where(these))]
+
+
+def unsettled(db: Connection) -> list[Submission]:
+    """Return the submissions that may still change something and have not yet."""
+    these = select(transactions).where(transactions.c.state.in_(UNSETTLED))
+    return [_submission(row) for row in db.execute(these)]
 
 
 def locks_in_flight(db: Connection) -> list[Mapping[str, int]]:
@@ -192,6 +212,7 @@ def _changes(signed: SignedAttempt) -> dict[str, Any]:
     if signed.first is not None:
         changes |= {"state": State.SIGNED, "signer": attempt.signer, "nonce": attempt.nonce}
         changes |= {"publishes": signed.first.publishes, "locks": signed.first.locks}
+        changes |= {"code": None, "detail": None}
     return changes
 
 
@@ -235,15 +256,25 @@ def settle(db: Connection, settlement: Settlement) -> bool:
         "detail": rejection and rejection.detail,
     }
     if receipt is not None:
-        names = ("transaction_hash", "block_number", "block_hash", "gas_used", "fee")
-        values |= {name: getattr(receipt, name) for name in names} | {"succeeded": rejection is None}
+        values |= _in_block(receipt) | {"succeeded": True}
     booked = vars(result) if isinstance(result, BatchResult) else None
     return _move(db, settlement.submission.id, settlement.state, values, booked)
 
 
+def revert(db: Connection, submission_id: str, receipt: Receipt) -> bool:
+    """Store that a submission's transaction did nothing in its block."""
+    return _move(db, submission_id, State.REVERTING, _in_block(receipt) | {"succeeded": False})
+
+
 def unsign(db: Connection, submission_id: str) -> bool:
-    """Make a submission wait for a nonce again."""
-    return _move(db, submission_id, State.ACCEPTED, _UNMINED | _UNSIGNED, _NOT_BOOKED)
+    """Make a submission wait for a nonce again. What its transactions cost still counts."""
+    cost = {"cost": func.coalesce(transactions.c.fee, transactions.c.cost)}
+    return _move(db, submission_id, State.ACCEPTED, _UNMINED | _UNSIGNED | cost, _NOT_BOOKED)
+
+
+def _in_block(receipt: Receipt) -> dict[str, Any]:
+    names = ("transaction_hash", "block_number", "block_hash", "gas_used", "fee")
+    return {name: getattr(receipt, name) for name in names}
 
 
 def unmine(db: Connection, submission: Submission, state: State) -> bool:
@@ -274,16 +305,24 @@ def _move(
 # --- Blocks ---
 
 
-def mined_blocks(db: Connection) -> list[tuple[int, str]]:
-    """Return number and hash of each block that has submissions and was not final yet."""
-    mined = transactions.c.state == State.MINED
-    query = select(transactions.c.block_number, transactions.c.block_hash).where(mined).distinct()
+def blocks(db: Connection, states: Collection[State]) -> list[tuple[int, str]]:
+    """Return number and hash of each block that has submissions in these states."""
+    these = transactions.c.state.in_(states)
+    query = select(transactions.c.block_number, transactions.c.block_hash).where(these).distinct()
     return [(number, hash_) for number, hash_ in db.execute(query)]
 
 
-def mined_in(db: Connection, block_hashes: Collection[str]) -> list[Submission]:
-    """Return the submissions in these blocks that are not final yet."""
-    these = (transactions.c.state == State.MINED) & transactions.c.block_hash.in_(block_hashes)
+def final_blocks(db: Connection, limit: int) -> list[tuple[int, str]]:
+    """Return number and hash of blocks that have submissions and are final, the newest first."""
+    final = transactions.c.state == State.FINAL
+    query = select(transactions.c.block_number, transactions.c.block_hash).where(final)
+    newest = query.order_by(transactions.c.block_number.desc()).limit(limit)
+    return [*dict.fromkeys((number, hash_) for number, hash_ in db.execute(newest))]
+
+
+def in_blocks(db: Connection, block_hashes: Collection[str], states: Collection[State]) -> list[Submission]:
+    """Return the submissions in these blocks that are in these states."""
+    these = transactions.c.state.in_(states) & transactions.c.block_hash.in_(block_hashes)
     return [_submission(row) for row in db.execute(select(transactions).where(these))]
 
 

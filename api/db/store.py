@@ -24,6 +24,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
+        self._file: int | None = None  # The inode of SQLite's file.
         options: dict[str, Any] = {}
         if self.is_sqlite:
             if self._url.database:
@@ -65,6 +66,14 @@ class Store:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def require_file(self) -> None:
+        """Raise `FileNotFoundError` if SQLite's file is not the one that was opened: it was deleted, say."""
+        if self.is_sqlite and self._url.database:
+            found = Path(self._url.database).stat().st_ino
+            if self._file not in {None, found}:
+                raise FileNotFoundError("the database's file is another one")
+            self._file = found
 
     def close(self) -> None:
         """Close the connections."""

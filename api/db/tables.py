@@ -165,9 +165,10 @@ transactions = Table(
     Column("kind", String(16), nullable=False),
     Column("request_id", String(64), nullable=False),
     # The call
-    Column("call", LargeBinary, nullable=False),  # To the escrow; it carries whatever signature it needs.
-    Column("publish", LargeBinary),  # Signed by the tutor, if the listing needed it at that time,
-    Column("listing_nonce", BigInteger),  # and the listing's nonce that it is good for.
+    Column("call", LargeBinary, nullable=False),  # As accepted; it carries whatever signature it needs.
+    Column("publishes", Boolean, nullable=False),  # The listing has to be, or was, published first.
+    Column("listing_nonce", BigInteger),  # The listing's when it was accepted.
+    Column("seen_block", BigInteger, nullable=False),  # Acceptance saw that the call can be made.
     Column("locks", Exact, nullable=False),  # {name: bits}: no two in flight hold the same bit.
     Column("expires", BigInteger),  # Unix seconds: the contract refuses it from then on.
     # The newest transaction
@@ -175,7 +176,6 @@ transactions = Table(
     Column("chain_id", BigInteger, nullable=False),
     Column("signer", String(42)),
     Column("nonce", BigInteger),
-    Column("publishes", Boolean, nullable=False),
     Column("transaction_hash", String(66)),  # Of the newest attempt, or of the one in a block.
     Column("signed_at", BigInteger),
     Column("cost", BigInteger),  # At most, in gwei.
@@ -191,6 +191,7 @@ transactions = Table(
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("chain_id", "signer", "nonce", name="one_transaction_per_nonce"),
     Index("transactions_by_state", "state", "created_at"),
+    Index("transactions_by_block", "state", "block_number"),
     Index("transactions_by_signing", "signed_at"),
 )
 
@@ -252,7 +253,7 @@ orders = Table(
     Column("total", Wei, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("block_number", BigInteger, nullable=False, index=True),
-    Column("transaction_hash", String(66), nullable=False),
+    Column("transaction_hash", String(66), nullable=False, index=True),
     Column("instant", Boolean, nullable=False),  # Its lessons were confirmed from the beginning.
 )
 
@@ -267,7 +268,7 @@ actions = Table(
     Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
     Column("cancelled_by", String(42)),  # The account, of a cancellation.
     Column("at", BigInteger, nullable=False),
-    Column("transaction_hash", String(66), nullable=False),
+    Column("transaction_hash", String(66), nullable=False, index=True),
 )
 
 publications = Table(
@@ -278,6 +279,7 @@ publications = Table(
     Column("nonce", BigInteger, primary_key=True),
     Column("instant", Boolean, nullable=False),
     Column("block_number", BigInteger, nullable=False, index=True),
+    Column("transaction_hash", String(66), nullable=False, index=True),
 )
 
 bookings = Table(
@@ -331,4 +333,5 @@ index_position = Table(
     Column("escrow", String(42), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("hash", String(66), nullable=False),  # Empty: nothing was read yet.
+    Column("anchor", String(66), nullable=False),  # The hash of the deployment's block.
 )

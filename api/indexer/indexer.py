@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from api.chain.escrow import Chain, final_block
-from api.chain.rpc import MOST_CALLS, Call, Head, NodeUnavailable, RpcError
+from api.chain.rpc import MOST_CALLS, Call, Head, NodeBehind, NodeUnavailable, RpcError
 from api.indexer.models import Block
 from api.indexer.projection import IndexedEvent, Projection
 from api.settings import Settings
@@ -44,6 +44,8 @@ class Indexer(Worker):
         self._settings = settings
         self._caught_up = caught_up
         self.head = 0  # The number of the newest block that was seen.
+        self.reached = -1
+        """The newest block at which the projection was found complete; -1: none since the start."""
         self._span = min(_FIRST_BLOCKS, settings.follow_blocks)
         self._shorter = ""  # The chain's head when it was last seen to be shorter than the projection.
 
@@ -54,10 +56,11 @@ class Indexer(Worker):
     def tick(self) -> bool:
         """Read the next blocks, or take some back. Return True if there may be more to do at once."""
         at = self._projection.position()
-        head = self._node.head()
+        head = self._chain.head(within=0.9 * self._settings.follow_seconds)
         self.head = head.number
         shorter, self._shorter = self._shorter, ""
         if head.hash == at.hash:
+            self.reached = head.number
             self._caught_up(head)
             return False
         if head.number <= at.number:
@@ -178,4 +181,4 @@ def _heads(answers: Sequence[Any]) -> list[Head]:
 def _require(answers: Sequence[Any]) -> None:
     """Raise `NodeUnavailable` unless the node has all of it: it may be behind its own answers."""
     if any(answer is None or isinstance(answer, RpcError) for answer in answers):
-        raise NodeUnavailable("a node behind its own head")
+        raise NodeBehind("a node behind its own head")

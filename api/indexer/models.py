@@ -79,6 +79,7 @@ class Publication:
     nonce: int
     instant: bool
     block_number: int
+    transaction_hash: str
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from api.chain.escrow import WrongChain
 from api.db import index
 from api.db.store import Store
 from api.indexer.models import (
@@ -64,6 +65,21 @@ class Projection:
         self._contract = settings.chain_id, settings.escrow or ""
         # Nothing happened before the deployment, and nothing is known of its block yet.
         self._start = Block(settings.deployment_block - 1, "")
+
+    def bind(self, anchor: str) -> None:
+        """Bind the database to the chain whose deployment's block has this hash.
+
+        Raises `WrongChain` if it is bound to another one of the same id and contract: that was restarted.
+        """
+        with self._store.write() as db:
+            chain_id, escrow, _ = index.position(db, lock=True)
+            known = index.anchor(db)
+            if (chain_id, escrow) == self._contract and known not in {"", anchor}:
+                raise WrongChain(
+                    f"the database is of another chain {chain_id}, whose contract had the same address: "
+                    "nothing of it may be sent here; name another database"
+                )
+            index.set_anchor(db, anchor)
 
     def position(self) -> Block:
         """Return the newest block that was read. A projection of another contract is cleared first."""
@@ -135,7 +151,10 @@ def _records(
                 listing = to_hex(event.listing)
                 instant[event.tutor, listing] = event.instant
                 publications.append(
-                    Publication(event.tutor, listing, event.nonce, event.instant, each.block_number)
+                    Publication(
+                        *(event.tutor, listing, event.nonce, event.instant),
+                        *(each.block_number, each.transaction_hash),
+                    )
                 )
             case (
                 BookingsConfirmed()

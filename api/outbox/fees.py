@@ -19,22 +19,28 @@ class FeeBid(NamedTuple):
     priority_fee: int
 
 
-def first(settings: Settings, base_fee: int, gas: int) -> FeeBid | None:
-    """Return the bid of a new transaction: enough for some full blocks. None while that is above a cap."""
+def first(settings: Settings, base_fee: int, gas: int, market: int = 0) -> FeeBid | None:
+    """Return the bid of a new transaction: enough for some full blocks. None while that is above a cap.
+
+    The tip is the market's, and the setting's at least.
+    """
     cap = _cap(settings, gas)
     if base_fee > cap:
         return None
-    max_fee = min(2 * base_fee + settings.priority_fee_wei, cap)
-    return FeeBid(max_fee, min(settings.priority_fee_wei, max_fee))
+    tip = max(settings.priority_fee_wei, market)
+    max_fee = min(2 * base_fee + tip, cap)
+    return FeeBid(max_fee, min(tip, max_fee))
 
 
-def bumped(settings: Settings, old: FeeBid, base_fee: int, market: int, gas: int) -> FeeBid | None:
-    """Return the bid of a replacement: at least a tenth more, and the market's price.
+def bumped(
+    settings: Settings, old: FeeBid, base_fee: int, market: int, gas: int, *, steep: bool = False
+) -> FeeBid | None:
+    """Return the bid of a replacement: at least a tenth more, or a tip twice as high, and the market's price.
 
     None if a cap forbids it.
     """
     cap, least = _cap(settings, gas), FeeBid(_tenth_more(old.max_fee), _tenth_more(old.priority_fee))
-    priority = max(least.priority_fee, market)
+    priority = max(2 * old.priority_fee if steep else least.priority_fee, least.priority_fee, market)
     max_fee = min(max(least.max_fee, 2 * base_fee + priority), cap)
     if max_fee < max(least.max_fee, base_fee):
         return None

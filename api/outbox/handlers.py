@@ -1,10 +1,11 @@
 """Handlers: the knowledge of each kind of submissions, which the sender itself treats alike."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from api.chain.rpc import Head
 from api.errors import Code, code_of
 from api.outbox.models import (
     InFlight,
@@ -33,38 +34,41 @@ _Item = TypeVar("_Item", Submission, Outcome, Settlement)
 class Handler(Protocol):
     """The knowledge of one kind. The sender calls it from its own thread."""
 
-    def prepare(self, submissions: Sequence[Submission]) -> Mapping[str, Prepared | Rejection]:
-        """Return by id the submissions that can be sent now, and those that never can. All others wait."""
+    def prepare(
+        self, submissions: Sequence[Submission], head: Head, doubted: Collection[str]
+    ) -> Mapping[str, Prepared]:
+        """Return by id the submissions that can be sent now, as of this block. All others wait.
 
-    def classify(self, outcomes: Sequence[Outcome]) -> Mapping[str, Settlement]:
-        """Return by id the meaning of each outcome. Leave out those that can't be told yet."""
+        Those that are `doubted` were refused by an earlier block as they had been accepted.
+        """
+
+    def classify(self, outcomes: Sequence[Outcome], head: Head) -> Mapping[str, Settlement]:
+        """Return by id the meaning of each outcome, as of this block. Leave out those that can't be told."""
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
-        """Log these settlements, which are stored by now, and wake the requests that wait for them."""
+        """Log these settlements, which are stored by now."""
 
 
 class CallHandler:
     """Handles calls that are sent as they are."""
 
-    def __init__(self, notify: Callable[[Collection[str]], None]) -> None:
-        """`notify` is called with the ids of submissions that were settled."""
-        self._notify = notify
-
-    def prepare(self, submissions: Sequence[Submission]) -> Mapping[str, Prepared | Rejection]:
+    def prepare(
+        self, submissions: Sequence[Submission], _: Head, __: Collection[str]
+    ) -> Mapping[str, Prepared]:
         """Return all of them: any can be sent now."""
-        return {each.id: Prepared(each, each.locks) for each in submissions}
+        return {each.id: Prepared(each, each.locks, each.call) for each in submissions}
 
-    def classify(self, outcomes: Sequence[Outcome]) -> Mapping[str, Settlement]:
+    def classify(self, outcomes: Sequence[Outcome], _: Head) -> Mapping[str, Settlement]:
         """Return by id the meaning of each outcome."""
         return {
             each.submission.id: Settlement(
-                each.submission, each.receipt, None if each.succeeded else rejection(each.error)
+                each.submission, each.receipt, None if each.error is None else rejection(each.error)
             )
             for each in outcomes
         }
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
-        """Log these settlements, and wake the requests that wait for them."""
+        """Log these settlements."""
         for each in settlements:
             receipt, sent = each.receipt, each.submission
             hash_ = sent.transaction_hash if receipt is None else receipt.transaction_hash
@@ -73,7 +77,6 @@ class CallHandler:
                 bound.info("done")
             else:
                 bound.warning("came to nothing", code=each.rejection.code)
-        self._notify([each.submission.id for each in settlements])
 
 
 class Handlers:
@@ -84,22 +87,24 @@ class Handlers:
         self._others = others
         self._of_kind = of_kind
 
-    def prepare(self, submissions: Sequence[Submission]) -> dict[str, Prepared | Rejection]:
-        """Return by id the submissions that can be sent now, and those that never can. All others wait."""
-        prepared: dict[str, Prepared | Rejection] = {}
+    def prepare(
+        self, submissions: Sequence[Submission], head: Head, doubted: Collection[str]
+    ) -> dict[str, Prepared]:
+        """Return by id the submissions that can be sent now, as of this block. All others wait."""
+        prepared: dict[str, Prepared] = {}
         for handler, these in self._by_handler([(each, each) for each in submissions]):
-            prepared |= handler.prepare(these)
+            prepared |= handler.prepare(these, head, doubted)
         return prepared
 
-    def classify(self, outcomes: Sequence[Outcome]) -> dict[str, Settlement]:
+    def classify(self, outcomes: Sequence[Outcome], head: Head) -> dict[str, Settlement]:
         """Return by id the meaning of each outcome. Leave out those that can't be told yet."""
         settlements: dict[str, Settlement] = {}
         for handler, these in self._by_handler([(each.submission, each) for each in outcomes]):
-            settlements |= handler.classify(these)
+            settlements |= handler.classify(these, head)
         return settlements
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
-        """Log these settlements, and wake the requests that wait for them."""
+        """Log these settlements."""
         for handler, these in self._by_handler([(each.submission, each) for each in settlements]):
             handler.settled(these)
 
@@ -112,10 +117,8 @@ class Handlers:
                 yield handler, these
 
 
-def rejection(error: ContractError | None) -> Rejection:
-    """Return the rejection that a contract's error means. None: the node can't tell the error any more."""
-    if error is None:
-        return Rejection(Code.REVERTED, Code.REVERTED.sentence())
+def rejection(error: ContractError) -> Rejection:
+    """Return the rejection that a contract's error means."""
     if isinstance(error, OrderExpired):
         return Rejection(Code.EXPIRED, Code.EXPIRED.sentence())
     return Rejection(code_of(error), str(error))

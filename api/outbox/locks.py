@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from api.db import repository
+from api.outbox.models import Submission
 
 
 def calendar_locks(tutor: str, order_slots: Sequence[tuple[int, int]]) -> dict[str, int]:
@@ -32,6 +33,20 @@ def acquire(locks: Mapping[str, int], held: dict[str, int]) -> None:
     """Add these locks to those that are held."""
     for name, bits in locks.items():
         held[name] = held.get(name, 0) | bits
+
+
+def waits_for_others(db: Connection, submission: Submission) -> bool:
+    """Return True if what may have to come before is not at its end.
+
+    That is the creation of the batch that an action is about, and whatever was accepted earlier and needs
+    the same bits: a reorganisation may have taken them back.
+    """
+    return any(
+        each.id in submission.locks
+        or (each.created_at < submission.created_at and conflicts(each.locks, submission.locks))
+        for each in repository.unsettled(db)
+        if each.id != submission.id
+    )
 
 
 def held_locks(db: Connection) -> dict[str, int]:

@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Any, Self
 
 from api.errors import Code
-from creneau import abi
 from creneau.errors import ContractError
 
 GWEI = 10**9
+
+_ID_LENGTH = 66  # Of a batch's id; other locks have other names.
 
 
 class State(StrEnum):
@@ -18,21 +19,26 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     SIGNED = "signed"
     SUBMITTED = "submitted"
+    REVERTING = "reverting"
     MINED = "mined"
     FINAL = "final"
     REJECTED = "rejected"
-    FAILED = "failed"
     EXPIRED = "expired"
 
 
 IN_FLIGHT = (State.SIGNED, State.SUBMITTED)
-UNSETTLED = (State.ACCEPTED, *IN_FLIGHT)
+IN_BLOCK = (State.REVERTING, State.MINED)
+"""In a block that is not final."""
+UNSETTLED = (State.ACCEPTED, *IN_FLIGHT, State.REVERTING)
+FAILED = (State.REJECTED, State.EXPIRED)
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.SIGNED, State.REJECTED, State.EXPIRED, State.MINED}),
-    State.SIGNED: frozenset({State.SUBMITTED, State.MINED, State.ACCEPTED}),
-    State.SUBMITTED: frozenset({State.MINED, State.ACCEPTED}),
-    State.MINED: frozenset({State.FINAL, State.FAILED, State.EXPIRED, State.SUBMITTED, State.ACCEPTED}),
+    State.SIGNED: frozenset({State.SUBMITTED, State.MINED, State.REVERTING, State.ACCEPTED}),
+    State.SUBMITTED: frozenset({State.MINED, State.REVERTING, State.ACCEPTED}),
+    State.REVERTING: frozenset({State.SUBMITTED, State.ACCEPTED}),
+    State.MINED: frozenset({State.FINAL, State.SUBMITTED, State.ACCEPTED}),
+    State.FINAL: frozenset({State.SUBMITTED, State.ACCEPTED}),
 }
 
 
@@ -57,9 +63,10 @@ class Submission:
     kind: TransactionKind
     request_id: str = ""
     # The call
-    call: bytes  # To the escrow; it carries whatever signature it needs.
-    publish: bytes | None = None  # The signed publication of the listing, if the call needed one then,
-    listing_nonce: int | None = None  # and the listing's nonce that the publication is good for.
+    call: bytes  # To the escrow, as it was accepted; it carries whatever signature it needs.
+    publishes: bool = False  # The listing has to be published first, or was by the newest transaction.
+    listing_nonce: int | None = None  # The listing's when it was accepted: later publications are respected.
+    seen_block: int = 0  # The number of the block in which acceptance saw that the call can be made.
     locks: Mapping[str, int]  # {name: bits}: no two submissions in flight hold the same bit.
     expires: int | None = None  # The contract refuses the call after that time.
     # The newest transaction
@@ -67,7 +74,6 @@ class Submission:
     chain_id: int
     signer: str | None = None
     nonce: int | None = None
-    publishes: bool = False  # The transaction publishes the listing first.
     transaction_hash: str | None = None  # Of the newest attempt, or of the one in a block.
     signed_at: int | None = None  # By the chain's clock.
     cost: int | None = None  # At most.
@@ -83,15 +89,17 @@ class Submission:
     updated_at: int = 0
 
     @property
+    def batch_id(self) -> str | None:
+        """The batch that the call is about; None if it is about none, or about several."""
+        if self.kind == TransactionKind.CREATE:
+            return self.id
+        batches = [name for name in self.locks if len(name) == _ID_LENGTH]
+        return batches[0] if len(batches) == 1 else None
+
+    @property
     def failed(self) -> bool:
         """True if the call was not carried out. A failed submission is kept; a retry gets a new id."""
-        return self.state in {State.REJECTED, State.FAILED, State.EXPIRED} or self.succeeded is False
-
-    def calldata(self, *, publishes: bool) -> bytes:
-        """Return the call to the escrow, with the publication of the listing before it or without."""
-        if publishes and self.publish is not None:
-            return abi.multicall_data([self.publish, self.call])
-        return self.call
+        return self.state in FAILED
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,6 @@ class InFlight:
     state: State
     signer: str
     nonce: int
-    publishes: bool
     expires: int | None
     created_at: int
     transaction_hash: str
@@ -159,36 +166,32 @@ class Receipt:
     block_hash: str
     succeeded: bool
     gas_used: int
-    fee: int
+    fee: int | None  # None: the node does not tell the price.
     logs: Sequence[Mapping[str, Any]]  # As the node gives them.
 
     @classmethod
     def from_rpc(cls, receipt: Mapping[str, Any]) -> Self:
         """Return the receipt that `eth_getTransactionReceipt` gave."""
-        gas_used = int(receipt["gasUsed"], 16)
+        gas_used, price = int(receipt["gasUsed"], 16), receipt.get("effectiveGasPrice")
         return cls(
             transaction_hash=receipt["transactionHash"],
             block_number=int(receipt["blockNumber"], 16),
             block_hash=receipt["blockHash"],
             succeeded=receipt["status"] == "0x1",
             gas_used=gas_used,
-            fee=-(-gas_used * int(receipt["effectiveGasPrice"], 16) // GWEI),
+            fee=None if price is None else -(-gas_used * int(price, 16) // GWEI),
             logs=receipt["logs"],
         )
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A submission that can be sent now, and the locks that it takes."""
+    """A submission that can be sent now: the call to the escrow, and the locks that it takes."""
 
     submission: Submission
     locks: Mapping[str, int]
-    publishes: bool = False
-
-    @property
-    def calldata(self) -> bytes:
-        """The call to the escrow."""
-        return self.submission.calldata(publishes=self.publishes)
+    calldata: bytes
+    publishes: bool = False  # The call publishes the listing first.
 
 
 @dataclass(frozen=True)
@@ -201,16 +204,11 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a submission as the chain tells it, for its handler to classify."""
+    """The chain's word on a submission, for its handler to classify: carried out, or refused."""
 
     submission: Submission
-    receipt: Receipt | None = None  # Of its own transaction, if that is in a block.
-    error: ContractError | None = None  # None: carried out, or the node can't tell the error any more.
-
-    @property
-    def succeeded(self) -> bool:
-        """True if the call was carried out by the submission's own transaction."""
-        return self.receipt is not None and self.receipt.succeeded and self.error is None
+    receipt: Receipt | None = None  # Of its own transaction, which carried it out.
+    error: ContractError | None = None  # The contract's, for the call in the newest block.
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,6 @@ class Settlement:
     @property
     def state(self) -> State:
         """The state that follows."""
-        if self.receipt is not None:
+        if self.rejection is None:
             return State.MINED
-        late = self.rejection is not None and self.rejection.code is Code.EXPIRED
-        return State.EXPIRED if late else State.REJECTED
+        return State.EXPIRED if self.rejection.code is Code.EXPIRED else State.REJECTED

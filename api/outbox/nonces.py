@@ -1,7 +1,8 @@
 """Nonces: the first transaction that is signed with one, its replacements, and those that only use it.
 
 The time that a transaction waits is told by this process's own clock since it first saw the transaction, and
-its lateness by the chain's: what other processes wrote is compared with neither.
+its lateness by the chain's: what other processes wrote is compared with neither. The time for which a nonce
+is missing is told by the nonce, whatever becomes of the transactions behind it.
 """
 
 import time
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from hexbytes import HexBytes
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain
-from api.chain.rpc import Head, NodeUnavailable, RpcError
+from api.chain.rpc import Head, RpcError
 from api.chain.signers import Signer
 from api.db import repository
 from api.db.store import Store
@@ -38,8 +41,6 @@ log = structlog.get_logger()
 
 MOST_FILLED = 64  # Nonces in a row that are filled because nobody uses them; further ahead a node errs.
 
-_NOOP_GAS = 50_000  # A transfer takes 21,000; on some chains its data cost more.
-
 
 @dataclass
 class Timing:
@@ -49,6 +50,7 @@ class Timing:
     block: int  # with this head.
     send_after: float = 0.0
     bump_after: float = 0.0
+    underpriced: bool = False  # A node did not take it for its price.
 
 
 class Nonces:
@@ -67,8 +69,13 @@ class Nonces:
         self._signers = signers
         self._settings = settings
         self._leases = leases
-        self._maybe_lost: set[str] = set()
+        self._missing: dict[tuple[str, int], float] = {}  # Nonces that nobody uses, and since when.
         self.timings: dict[str, Timing] = {}  # By transaction.
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """The nonces, each after its account, that nobody uses and transactions wait for."""
+        return sorted(self._missing)
 
     def remember(self, in_flight: Sequence[InFlight], head: Head) -> None:
         """Remember these transactions, and forget all others."""
@@ -76,16 +83,14 @@ class Nonces:
         hashes = [each.transaction_hash for each in in_flight]
         self.timings = {each: self.timings.get(each) or Timing(clock, head.number) for each in hashes}
 
-    def next(self, db: Connection, signer: str, mined: int, pending: int) -> int:
+    def next(self, db: Connection, signer: str, mined: int) -> int:
         """Return the nonce after the chain's and the table's highest.
 
-        Raises `NodeUnavailable` if the node's is too far ahead.
+        Transactions of others that are pending do not count: a node may name too many, and theirs may be
+        forgotten. If one gets into a block, the batch gets another nonce once that block is final.
         """
         highest = repository.highest_nonce(db, self._settings.chain_id, signer)
-        follows = max(mined, 0 if highest is None else highest + 1)
-        if pending > follows + MOST_FILLED:
-            raise NodeUnavailable("a nonce too far ahead")
-        return max(pending, follows)
+        return max(mined, 0 if highest is None else highest + 1)
 
     def sign(
         self,
@@ -132,7 +137,10 @@ class Nonces:
         return SignedAttempt(attempt, moment, max(cost, fees.cost(gas, bid.max_fee)), first)
 
     def replace(self, in_flight: Sequence[InFlight], head: Head) -> Sequence[InFlight]:
-        """Replace what waits too long, or bids too little. Return what is in flight then."""
+        """Replace what waits too long, or bids too little. Return what is in flight then.
+
+        What waits for a nonce that nobody uses would not get into a block for more money, either.
+        """
         clock = time.monotonic()
         # The contract refuses from now on what is late.
         late = {each.id for each in in_flight if each.is_noop or is_late(each, head)}
@@ -142,8 +150,9 @@ class Nonces:
             waits = clock - timing.since >= self._settings.bump_seconds
             # More money helps if a node had it and a block went by without it, not if there are no blocks.
             passed_over = each.state == State.SUBMITTED and head.number > timing.block
-            needed = head.base_fee > each.max_fee or (waits and (passed_over or each.id in late))
-            if needed and clock >= timing.bump_after:
+            needed = head.base_fee > each.max_fee or timing.underpriced
+            needed = needed or (waits and (passed_over or each.id in late))
+            if needed and clock >= timing.bump_after and not self._waits_for_a_nonce(each):
                 timing.bump_after = clock + self._settings.resend_seconds
                 due.append(each)
         if not due or not self._replace(due, late, head):
@@ -153,58 +162,78 @@ class Nonces:
         self.remember(newer, head)
         return newer
 
+    def _waits_for_a_nonce(self, sent: InFlight) -> bool:
+        return any(signer == sent.signer and nonce < sent.nonce for signer, nonce in self._missing)
+
     def _replace(self, due: Sequence[InFlight], late: Collection[str], head: Head) -> bool:
-        [market] = self._chain.node.call_many([("eth_maxPriorityFeePerGas", [])])
-        tip = 0 if isinstance(market, RpcError) else int(market, 16)
+        tip, gas_of_noop = self._market(sorted({each.signer for each in due}))
         signed: list[SignedAttempt] = []
         with self._store.write() as db:
-            for signer in sorted({each.signer for each in due}):
+            for signer in gas_of_noop:
                 self._leases.fence(db, signer)
             submissions = {each.id: each for each in repository.submissions(db, [each.id for each in due])}
             budget = Budget.of(db, self._settings, head.moment)
             for each in due:
                 is_noop, submission = each.id in late, submissions[each.id]
-                gas, cost = _NOOP_GAS if is_noop else each.gas, submission.cost or 0
+                gas, cost = gas_of_noop[each.signer] if is_noop else each.gas, submission.cost or 0
+                if gas is None:
+                    continue
                 old = FeeBid(each.max_fee, each.priority_fee)
-                bid = fees.bumped(self._settings, old, head.base_fee, tip, gas)
+                steep = self.timings[each.transaction_hash].underpriced
+                bid = fees.bumped(self._settings, old, head.base_fee, tip, gas, steep=steep)
                 if bid is None or not budget.reserve(max(fees.cost(gas, bid.max_fee) - cost, 0)):
                     line(each).warning("a replacement would cost more than the caps allow")
                     continue
-                calldata = None if is_noop else submission.calldata(publishes=each.publishes)
+                calldata = None if is_noop else _calldata(each.raw)
                 terms = each.id, each.signer, each.nonce, calldata, gas, bid, head.moment
                 signed.append(self.sign(*terms, cost=cost))
                 line(each).info("replaced", nonce=each.nonce, max_fee=bid.max_fee, is_noop=is_noop)
             repository.add_attempts(db, signed)
         return bool(signed)
 
-    def nonce_lost(self, in_flight: Sequence[InFlight], finalized: Mapping[str, int]) -> list[InFlight]:
-        """Return submissions whose nonce was used by another finalized transaction.
+    def _market(self, signers: Sequence[str]) -> tuple[int, dict[str, int | None]]:
+        """Return the market's tip, 0 if unknown, and the gas of each account's transfer of nothing to itself.
 
-        `finalized` has how many nonces of each account are used in finalized blocks.
+        A transfer takes 21,000; on some chains its data cost more. None: the node can't estimate it.
         """
-        lost = {each.id for each in in_flight if each.nonce < finalized.get(each.signer, 0)}
-        sure, self._maybe_lost = lost & self._maybe_lost, lost  # Seen twice: a node may be behind itself.
-        return [each for each in in_flight if each.id in sure]
+        transfers = [{"from": signer, "to": signer, "value": "0x0"} for signer in signers]
+        market, *estimates = self._chain.node.call_many(
+            [("eth_maxPriorityFeePerGas", []), *(("eth_estimateGas", [each]) for each in transfers)]
+        )
+        gas = {
+            signer: None if isinstance(estimate, RpcError) else int(estimate, 16) * 5 // 4
+            for signer, estimate in zip(signers, estimates, strict=True)
+        }
+        return 0 if isinstance(market, RpcError) else int(market, 16), gas
 
-    def fill_nonce_gaps(self, in_flight: Sequence[InFlight], pending: Mapping[str, int], head: Head) -> None:
+    def fill_nonce_gaps(self, in_flight: Sequence[InFlight], mined: Mapping[str, int], head: Head) -> None:
         """Use the nonces that nobody uses, and that submissions have waited for.
 
-        `pending` has the next nonce of each account, by the transactions that the node knows.
+        `mined` has how many nonces of each account are used in blocks up to the head.
         """
-        for signer, each in {each.signer: each for each in reversed(in_flight)}.items():
-            waited = time.monotonic() - self.timings[each.transaction_hash].since
-            first = pending.get(signer, each.nonce)
-            if waited >= self._settings.bump_seconds and first < each.nonce <= first + MOST_FILLED:
-                self._fill(signer, range(first, each.nonce), FeeBid(each.max_fee, each.priority_fee), head)
+        clock, chain_id = time.monotonic(), self._settings.chain_id
+        missing: set[tuple[str, int]] = set()
+        with self._store.read() as db:
+            for signer, last in {each.signer: each.nonce for each in in_flight}.items():
+                first = mined.get(signer, last)
+                wanted = range(first, min(last, first + MOST_FILLED))
+                used = repository.nonces_from(db, chain_id, signer, first) if wanted else set()
+                missing |= {(signer, nonce) for nonce in wanted if nonce not in used}
+        self._missing = {each: self._missing.get(each, clock) for each in missing}
+        waited = [k for k, since in self._missing.items() if clock - since >= self._settings.bump_seconds]
+        if waited:
+            self._fill(sorted(waited), head)
 
-    def _fill(self, signer: str, nonces: range, bid: FeeBid, head: Head) -> None:
-        chain_id = self._settings.chain_id
+    def _fill(self, nonces: Sequence[tuple[str, int]], head: Head) -> None:
+        tip, gas_of_noop = self._market(sorted({signer for signer, _ in nonces}))
         with self._store.write() as db:
-            self._leases.fence(db, signer)
-            used = repository.nonces_from(db, chain_id, signer, nonces.start)
+            for signer in gas_of_noop:
+                self._leases.fence(db, signer)
             budget = Budget.of(db, self._settings, head.moment)
-            for nonce in sorted({*nonces} - used):
-                if not budget.reserve(fees.cost(_NOOP_GAS, bid.max_fee)):
+            for signer, nonce in nonces:
+                gas = gas_of_noop[signer]
+                bid = None if gas is None else fees.first(self._settings, head.base_fee, gas, tip)
+                if gas is None or bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
                     return
                 log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
                 noop = Submission(
@@ -213,13 +242,20 @@ class Nonces:
                     call=b"",
                     locks={},
                     state=State.SIGNED,
-                    chain_id=chain_id,
+                    chain_id=self._settings.chain_id,
                     signer=signer,
                     nonce=nonce,
+                    expires=0,  # Its nonce used by another transaction, it has no purpose any more.
                 )
-                repository.add(db, noop)
-                signed = self.sign(noop.id, signer, nonce, None, _NOOP_GAS, bid, head.moment)
-                repository.add_attempts(db, [signed])
+                if repository.submission(db, noop.id) is None:
+                    repository.add(db, noop)
+                    signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
+                    repository.add_attempts(db, [signed])
+
+
+def _calldata(raw: bytes) -> bytes:
+    """Return the data of a signed transaction."""
+    return bytes(TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["data"])
 
 
 def is_late(sent: Submission | InFlight, head: Head) -> bool:

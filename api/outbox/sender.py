@@ -1,19 +1,30 @@
 """The sender: a worker that takes the submissions of the outbox to the chain.
 
     accepted  ──> signed     one database transaction allocates the nonce, signs, and stores the bytes
-    accepted  ──> rejected   the contract refuses it, and nothing was sent
-    accepted  ──> expired    it waited too long
-    accepted  ──> mined      somebody else's transaction did the same
+    accepted  ──> rejected   the contract refuses it in the newest block, and again in a later one
+    accepted  ──> expired    it is too late by the newest block, and nothing of it can get into a block
+    accepted  ──> mined      somebody else's transaction did the same, in a block
     signed    ──> submitted  a node has the bytes
     signed    ──> mined      a block has them
-    signed    ──> accepted   another transaction with this nonce is finalized
+    signed    ──> reverting  a block has them, and they did nothing there
+    signed    ──> accepted   another transaction with this nonce is in a final block
     submitted ──> mined      a block has them
-    submitted ──> accepted   another transaction with this nonce is finalized
-    mined     ──> final      the block is finalized
-    mined     ──> failed     it reverted, in a finalized block
-    mined     ──> expired    it came too late, or its nonce was used otherwise, in a finalized block
+    submitted ──> reverting  a block has them, and they did nothing there
+    submitted ──> accepted   another transaction with this nonce is in a final block
+    reverting ──> submitted  the block was orphaned
+    reverting ──> accepted   the block is final: it is looked at again, and sent again if it can be
+    mined     ──> final      the block is final
     mined     ──> submitted  the block was orphaned
     mined     ──> accepted   the block was orphaned, and it was somebody else's transaction
+    final     ──> submitted  the block was orphaned, although it was final
+    final     ──> accepted   the same, and it was somebody else's transaction
+
+Decisions that end something, and the block that each rests on:
+
+    rejected  rests on the newest block that any node has shown, and on a second one after it; no attempt is
+              left that could get into a block, because the nonce of each is used in a final one
+    expired   rests on the time of the newest block that any node has shown; again, no attempt is left
+    final     rests on its own block, which is final and still is the chain's
 
 Once signed, the same bytes are sent again and again, until a receipt tells the outcome. Only a replacement
 may take their place: a transaction with the same nonce that bids more for gas, or that, when it is too late
@@ -25,6 +36,10 @@ A submission that conflicts with one in flight (about a tutor's time, say, or th
 waits for that one's receipt. So a race is decided by the preflight of the loser, which costs nobody anything,
 and of fifty first bookings of one listing the first publishes it for all.
 
+Whatever a submission relied on may be reorganised away. Refused by the preflight, it is prepared once more by
+the state of the newest block; reverted in a block, it waits until that is final, and is accepted again. So
+what can be mended is mended, and nobody is told that nothing was done before nothing can be done any more.
+
 Where several processes may send, each sends first what it accepted itself: a request waits for it there, and
 two that take the same submission check it twice. What a process leaves lying, any other one takes.
 
@@ -33,7 +48,6 @@ The sender knows the kinds of submissions by their `Handler`, and imports nothin
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -41,49 +55,43 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import metrics
 from api.chain.escrow import Chain, final_block
-from api.chain.rpc import Call, Head, NodeUnavailable, RpcError
+from api.chain.rpc import Call, Head, NodeUnavailable, RpcError, at
 from api.chain.signers import Signer
-from api.db import repository
+from api.db import index, repository
 from api.db.store import Store
-from api.errors import Code
 from api.outbox import fees, locks
+from api.outbox.blocks import compare
 from api.outbox.fees import Budget
 from api.outbox.handlers import LATE, TAG, Handlers, line
 from api.outbox.leases import LeaseLost, Leases
 from api.outbox.models import (
+    IN_BLOCK,
     InFlight,
     Outcome,
-    Prepared,
     Receipt,
-    Rejection,
     Settlement,
     SignedAttempt,
     State,
     Submission,
     TransactionKind,
 )
-from api.outbox.nonces import Nonces, is_late
+from api.outbox.nonces import Nonces
+from api.outbox.preflight import Passed, Preflight
 from api.settings import Settings
 from api.worker import Worker
-from creneau.errors import ContractError, decode_revert
 from creneau.types import to_hex
 
 log = structlog.get_logger()
 
-_MOST_AT_ONCE = 100
+_MOST_FINAL = 1_000  # Final blocks that are compared with the chain once one of them is gone.
 _IDLE_SECONDS = 0.5  # How soon a submission is seen that another process accepted.
 _LEFT_SECONDS = (
     0.5  # So long a submission is left to the process that accepted it, where others may send, too.
 )
-_FIRST_SECONDS = 0.005  # From sending to the next tick, then twice that, and so on: while one is alone.
+_FIRST_SECONDS = 0.005  # From sending one alone to the next tick; then twice that, and so on.
+_LOOKS_PER_BLOCK = 24  # At most so many ticks, by the time that blocks take.
+_SLOWEST_SECONDS = 0.5  # The answer follows the block by less than a second.
 _RETRY_SECONDS = 1.0
-
-
-class Passed(NamedTuple):
-    """A submission that passed the preflight, and the gas limit that is enough for it."""
-
-    prepared: Prepared
-    gas: int
 
 
 class Sender(Worker):
@@ -98,11 +106,13 @@ class Sender(Worker):
         handlers: Handlers,
         kinds: Collection[TransactionKind],
         on_transition: Callable[[Connection, Submission | InFlight, State], None],
+        notify: Callable[[Collection[str]], None],
     ) -> None:
         """`kinds` is what it sends: its signers must be ones that may.
 
         `on_transition` is called in the database transaction of each change of state that others may know of:
-        all but the one to `signed`. The submission is as it was before.
+        all but the one to `signed`. The submission is as it was before. `notify` is called afterwards with
+        the ids of submissions whose block is there, or that are at their end.
         """
         super().__init__("sender", _RETRY_SECONDS)
         self._kinds = kinds
@@ -113,7 +123,10 @@ class Sender(Worker):
         self._settings = settings
         self._handlers = handlers
         self._on_transition = on_transition
-        self._own: set[str] = set()  # Accepted by this process, and maybe without a nonce still.
+        self._notify = notify
+        # One that may send alone leaves nothing to others.
+        left = round(_LEFT_SECONDS * 1_000_000) if len(signers) > 1 else 0
+        self.preflight = Preflight(store, chain, handlers, kinds, left)
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
         self.leases = Leases(store, list(self._signers), settings.lease_seconds)
@@ -129,9 +142,14 @@ class Sender(Worker):
         """The accounts of all keys: so many processes can send at once, and the others wait."""
         return list(self._signers)
 
+    @property
+    def missing_nonces(self) -> list[tuple[str, int]]:
+        """The nonces, each after its account, that nobody uses and transactions wait for."""
+        return self._nonces.missing
+
     def accepted(self, submission_id: str) -> None:
         """Wake up: a request of this process waits for this submission."""
-        self._own.add(submission_id)
+        self.preflight.own.add(submission_id)
         self.wake()
 
     def run(self) -> None:
@@ -156,101 +174,71 @@ class Sender(Worker):
         Raises `LeaseLost`, `NodeUnavailable`.
         """
         held = self.leases.renew()
-        head = self._node.head()
-        if held:
-            self._claim(held[0], head)
         with self._store.read() as db:
+            waiting = self.preflight.waiting(db) if held else []
             in_flight: Sequence[InFlight] = repository.in_flight(db, held)
+        idle = not waiting and not in_flight
+        head = self._chain.head(within=2 * self._settings.follow_seconds if idle else 0)
+        if waiting:
+            self._claim(held[0], waiting, head)
+            with self._store.read() as db:
+                in_flight = repository.in_flight(db, held)
         self._nonces.remember(in_flight, head)
         in_flight = self._nonces.replace(in_flight, head)
         timings, clock = self._nonces.timings, time.monotonic()
         due = [each for each in in_flight if timings[each.transaction_hash].send_after <= clock]
         sent = self._send(due)
+        is_new = head.hash != self._looked_at
         # A block may have what the node refused: after each attempt to send, receipts are looked for.
-        if due or head.hash != self._looked_at:
+        if due or is_new:
             finalized = final_block(self._node, self._settings, head)
             settled = self._look_for_receipts(in_flight, sent, head, finalized)
-            orphaned = self._confirm(finalized)
+            orphaned = self._confirm(head, finalized)
             self._looked_at = head.hash
             if settled or orphaned:
                 return 0  # Another submission may have waited for one of these.
-        # Several are worth a pause: they share the next tick.
-        most = self._settings.poll_seconds
-        sooner = _FIRST_SECONDS if due else 2 * self._patience
-        self._patience = min(sooner, most) if len(in_flight) == 1 else most
+        fresh = any(each.state == State.SIGNED for each in due)
+        self._patience = self._next_look(len(in_flight), fresh=fresh, passed=bool(due) or is_new)
         return self._patience if in_flight else _IDLE_SECONDS
+
+    def _next_look(self, count: int, *, fresh: bool, passed: bool) -> float:
+        """Return the seconds until receipts can be there: soon, and then by the time that blocks take."""
+        soon = self._settings.poll_seconds
+        if fresh and count == 1:
+            return min(_FIRST_SECONDS, soon)
+        if fresh or passed:
+            return soon  # Several are worth a pause: they share the next tick.
+        slow = min(max(self._node.block_seconds / _LOOKS_PER_BLOCK, soon), _SLOWEST_SECONDS)
+        return min(2 * self._patience, slow)
 
     # --- accepted -> signed, rejected, expired, mined ---
 
-    def _claim(self, signer: str, head: Head) -> None:
-        own, others = set(self._own), len(self._signers) > 1
-        left = round(_LEFT_SECONDS * 1_000_000) if others else 0
-        with self._store.read() as db:
-            waiting = repository.accepted(db, _MOST_AT_ONCE, self._kinds, own, left)
-        if len(waiting) < _MOST_AT_ONCE:
-            self._own -= own - {each.id for each in waiting}
-        if not waiting:
-            return
-        outcomes = [Outcome(each, error=LATE) for each in waiting if is_late(each, head)]
-        ready, rejected = self._select([each for each in waiting if not is_late(each, head)])
-        mined, pending, *estimates = self._node.call_many(
-            [
-                ("eth_getTransactionCount", [signer, "latest"]),
-                ("eth_getTransactionCount", [signer, "pending"]),
-                *(("eth_estimateGas", [self._chain.transaction(signer, each.calldata)]) for each in ready),
-            ]
-        )
-        if isinstance(mined, RpcError) or isinstance(pending, RpcError):
-            raise NodeUnavailable("no nonce")
-        passed: list[Passed] = []
-        for each, estimate in zip(ready, estimates, strict=True):
-            if not isinstance(estimate, RpcError):
-                # A calendar word that is emptied meanwhile costs more to write than the estimate says.
-                passed.append(Passed(each, int(estimate, 16) * 5 // 4 + 25_000))
-            elif estimate.is_revert:
-                error = decode_revert(estimate.data or b"", self._chain.currency)
-                outcomes.append(Outcome(each.submission, error=error))
-            else:
-                log.warning("preflight failed", submission_id=each.submission.id, reason=estimate.message)
-        self._settle([*rejected, *self._handlers.classify(outcomes).values()])
-        if passed:
-            self._sign(signer, passed, int(mined, 16), int(pending, 16), head)
+    def _claim(self, signer: str, waiting: Sequence[Submission], head: Head) -> None:
+        looked = self.preflight.look(signer, waiting, head)
+        self._settle(looked.ends)
+        if looked.passed:
+            self._sign(signer, looked.passed, looked.mined, looked.tip, head)
 
-    def _select(self, waiting: Sequence[Submission]) -> tuple[list[Prepared], list[Settlement]]:
-        """Return the submissions that can be sent now, and those that never can.
-
-        Each of the others waits for one that is in flight.
-        """
-        prepared = self._handlers.prepare(waiting)
-        with self._store.read() as db:
-            held = locks.held_locks(db)
-        ready: list[Prepared] = []
-        rejected: list[Settlement] = []
-        for submission in waiting:
-            match prepared.get(submission.id):
-                case Prepared() as each if not locks.conflicts(each.locks, held):
-                    locks.acquire(each.locks, held)
-                    ready.append(each)
-                case Rejection() as rejection:
-                    rejected.append(Settlement(submission, rejection=rejection))
-        return ready, rejected
-
-    def _sign(self, signer: str, passed: Sequence[Passed], mined: int, pending: int, head: Head) -> None:
+    def _sign(self, signer: str, passed: Sequence[Passed], mined: int, tip: int, head: Head) -> None:
         """Claim, allocate nonces, and store the signed bytes, all in one database transaction."""
         signed: list[SignedAttempt] = []
         with self._store.write() as db:
             self.leases.fence(db, signer)
             claimed = repository.claim(db, [each.submission.id for each, _ in passed])
+            earlier = repository.attempts_of(db, claimed)
             held = locks.held_locks(db)  # Another process may have signed something since the preflight.
             budget = Budget.of(db, self._settings, head.moment)
-            nonce = self._nonces.next(db, signer, mined, pending)
-            for each, gas in passed:
+            nonce = self._nonces.next(db, signer, mined)
+            for each, estimated in passed:
                 submission = each.submission
                 if submission.id not in claimed or locks.conflicts(each.locks, held):
                     continue
-                bid = fees.first(self._settings, head.base_fee, gas)
+                # What came to nothing in a block may have run out of gas.
+                used = [attempt.gas for attempt in earlier if attempt.transaction_id == submission.id]
+                gas = max(estimated, min(2 * max(used, default=0), 4 * estimated))
+                bid = fees.first(self._settings, head.base_fee, gas, tip)
                 if bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
-                    log.warning("gas costs more than the caps allow", submission_id=submission.id)
+                    line(submission).warning("gas costs more than the caps allow")
                     continue
                 locks.acquire(each.locks, held)
                 terms = submission.id, signer, nonce, each.calldata, gas, bid, head.moment
@@ -267,7 +255,7 @@ class Sender(Worker):
         sent: set[str] = set()
         for each, answer in zip(due, answers, strict=True):
             bound = line(each).bind(nonce=each.nonce, transaction=each.transaction_hash)
-            pause = self._settings.resend_seconds
+            timing, pause = self._nonces.timings[each.transaction_hash], self._settings.resend_seconds
             if not isinstance(answer, RpcError):
                 creates = each.kind == TransactionKind.CREATE
                 bound.info(f"{TAG} Transaction envoyée: {each.transaction_hash}" if creates else "sent")
@@ -277,11 +265,11 @@ class Sender(Worker):
             else:
                 # "Nonce too low" among others: its receipt will tell, and until then it is sent again.
                 bound.warning("the node did not take the transaction", reason=answer.message)
-                pause = _RETRY_SECONDS
-            self._nonces.timings[each.transaction_hash].send_after = time.monotonic() + pause
+                pause, timing.underpriced = _RETRY_SECONDS, answer.is_underpriced
+            timing.send_after = time.monotonic() + pause
         return sent
 
-    # --- signed, submitted -> mined, accepted ---
+    # --- signed, submitted -> mined, reverting, accepted ---
 
     def _look_for_receipts(
         self, in_flight: Sequence[InFlight], sent: Collection[str], head: Head, finalized: int
@@ -292,15 +280,16 @@ class Sender(Worker):
         with self._store.read() as db:
             attempts = repository.attempts_of(db, [each.id for each in in_flight])
         signers = sorted({each.signer for each in in_flight})
+        counts: list[Call] = [("eth_getTransactionCount", [signer, hex(finalized)]) for signer in signers]
         # The counts first: a transaction that is counted has its receipt when it is asked for next.
         answers = self._node.call_many(
             [
-                *(("eth_getTransactionCount", [signer, hex(finalized)]) for signer in signers),
-                *(("eth_getTransactionCount", [signer, "pending"]) for signer in signers),
+                *counts,
+                *(at(count, head) for count in counts),
                 *(("eth_getTransactionReceipt", [attempt.hash]) for attempt in attempts),
             ]
         )
-        final, pending = (
+        final, mined = (
             {s: int(a, 16) for s, a in zip(signers, part, strict=True) if not isinstance(a, RpcError)}
             for part in (answers[: len(signers)], answers[len(signers) : 2 * len(signers)])
         )
@@ -312,40 +301,61 @@ class Sender(Worker):
                 receipt = Receipt.from_rpc(answer)
                 if attempt.transaction_id not in receipts or receipt.succeeded:
                     receipts[attempt.transaction_id] = receipt, attempt.is_noop
-        self._settle([*self._handlers.classify(self._outcomes(receipts)).values()])
+        self._in_blocks(receipts, head)
         waiting = [each for each in in_flight if each.id not in receipts]
         known = [each for each in waiting if each.state == State.SIGNED and each.id in sent]
         if known:
+            self._move_all(known, State.SUBMITTED)
+        lost = [each for each in waiting if each.nonce < final.get(each.signer, 0)]
+        if lost:
+            self._give_back(lost, finalized)
+        self._nonces.fill_nonce_gaps(waiting, mined, head)
+        return bool(receipts)
+
+    def _in_blocks(self, receipts: dict[str, tuple[Receipt, bool]], head: Head) -> None:
+        """Store what the receipts tell. One comes with True if its transaction only used the nonce."""
+        with self._store.read() as db:
+            submissions = repository.submissions(db, receipts)
+        done: list[Outcome] = []
+        reverted: list[tuple[Submission, Receipt]] = []
+        for each in submissions:
+            receipt, is_noop = receipts[each.id]
+            if receipt.succeeded and is_noop == (each.kind == TransactionKind.NOOP):
+                done.append(Outcome(each, receipt))
+            else:
+                reverted.append((each, receipt))
+        ends = [*self._handlers.classify(done, head).values()]
+        # Somebody else's transaction may have done the same before.
+        others = self._handlers.classify([Outcome(each, error=LATE) for each, _ in reverted], head).values()
+        self._settle([*ends, *(each for each in others if each.receipt is not None)])
+        if reverted:
             with self._store.write() as db:
-                for each in known:
-                    if repository.advance(db, each.id, State.SUBMITTED):
-                        self._moved(db, each, State.SUBMITTED)
-        for each in self._nonces.nonce_lost(waiting, final):
+                for each, receipt in reverted:
+                    if repository.revert(db, each.id, receipt):
+                        line(each).warning("it did nothing in its block", block=receipt.block_number)
+                        self._moved(db, each, State.REVERTING)
+            self._notify([each.id for each, _ in reverted])
+
+    def _give_back(self, lost: Sequence[InFlight], finalized: int) -> None:
+        """Accept again what lost its nonce to another transaction, in a block up to this number.
+
+        A node may be late with receipts: if the projection has events of an attempt, its receipt will come.
+        """
+        with self._store.read() as db:
+            _, _, position = index.position(db)
+            attempts = repository.attempts_of(db, [each.id for each in lost])
+            known = index.transactions(db, [attempt.hash for attempt in attempts])
+        done = {attempt.transaction_id for attempt in attempts if attempt.hash in known}
+        if position.number < finalized:
+            return
+        for each in lost:
+            if each.id in done:
+                continue
             line(each).warning("another transaction took the nonce", nonce=each.nonce)
             with self._store.write() as db:
                 self.leases.fence(db, each.signer)
                 if repository.unsign(db, each.id):
                     self._moved(db, each, State.ACCEPTED)
-        self._nonces.fill_nonce_gaps(waiting, pending, head)
-        return bool(receipts)
-
-    def _outcomes(self, receipts: dict[str, tuple[Receipt, bool]]) -> list[Outcome]:
-        """Return the outcomes that the receipts tell, with the errors of calls that reverted.
-
-        A receipt comes with True if its transaction only used the nonce.
-        """
-        with self._store.read() as db:
-            submissions = repository.submissions(db, receipts)
-        reverted = [each for each in submissions if not receipts[each.id][0].succeeded]
-        calls: list[Call] = []
-        for each in reverted:
-            call = self._chain.transaction(each.signer or "", each.calldata(publishes=each.publishes))
-            calls.append(("eth_call", [call, hex(receipts[each.id][0].block_number)]))
-        errors: dict[str, ContractError | None] = {id_: LATE for id_, (_, noop) in receipts.items() if noop}
-        for each, answer in zip(reverted, self._node.call_many(calls), strict=True):
-            is_error = isinstance(answer, RpcError)
-            errors[each.id] = decode_revert(answer.data or b"", self._chain.currency) if is_error else None
-        return [Outcome(each, receipts[each.id][0], errors.get(each.id)) for each in submissions]
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Store the ends of submissions, whether or not there is a transaction in a block."""
@@ -356,33 +366,34 @@ class Sender(Worker):
                 if repository.settle(db, each):
                     self._moved(db, each.submission, each.state)
         self._handlers.settled(settlements)
+        self._notify([each.submission.id for each in settlements])
 
-    # --- mined -> final, failed, expired, submitted, accepted ---
+    # --- reverting, mined, final -> final, submitted, accepted ---
 
-    def _confirm(self, finalized: int) -> bool:
+    def _confirm(self, head: Head, finalized: int) -> bool:
         """Compare the blocks of submissions with the chain's. Return True if one of them was orphaned.
 
-        Those up to the number `finalized` are final.
+        Those up to the number `finalized` are final. Only a node that has the head is believed.
         """
+        if TransactionKind.CREATE not in self._kinds:
+            return False  # The relayer's sender does it for all kinds.
         with self._store.read() as db:
-            blocks = repository.mined_blocks(db)
-        answers = self._node.call_many(
-            [("eth_getBlockByNumber", [hex(number), False]) for number, _ in blocks]
-        )
-        if any(isinstance(answer, RpcError) for answer in answers):
-            raise NodeUnavailable("no blocks")
-        pairs = list(zip(blocks, answers, strict=True))
-        orphaned = {hash_ for (_, hash_), answer in pairs if not answer or answer["hash"] != hash_}
-        final = {hash_ for number, hash_ in blocks if number <= finalized} - orphaned
+            blocks, [*newest] = repository.blocks(db, IN_BLOCK), repository.final_blocks(db, 1)
+        orphaned, known = compare(self._node, [*blocks, *newest], head)
+        if orphaned.intersection(hash_ for _, hash_ in newest):
+            log.error("a reorganisation beyond finality: what was final is sent again", head=head.number)
+            with self._store.read() as db:
+                orphaned |= compare(self._node, repository.final_blocks(db, _MOST_FINAL), head)[0]
+        final = {hash_ for number, hash_ in blocks if number <= finalized and hash_ in known}
         if not orphaned and not final:
             return False
         with self._store.write() as db:
-            for each in repository.mined_in(db, final):
-                failed = State.EXPIRED if each.code == Code.EXPIRED else State.FAILED
-                state = State.FINAL if each.succeeded else failed
-                if repository.advance(db, each.id, state):
-                    self._moved(db, each, state)
-            for each in repository.mined_in(db, orphaned):
+            for each in repository.in_blocks(db, final, IN_BLOCK):
+                if each.state is State.MINED and repository.advance(db, each.id, State.FINAL):
+                    self._moved(db, each, State.FINAL)
+                elif each.state is State.REVERTING and repository.unsign(db, each.id):
+                    self._moved(db, each, State.ACCEPTED)
+            for each in repository.in_blocks(db, orphaned, (*IN_BLOCK, State.FINAL)):
                 line(each).warning("the block was orphaned")
                 # Without a nonce of its own, somebody else's transaction did the same.
                 state = State.ACCEPTED if each.nonce is None else State.SUBMITTED
@@ -391,6 +402,12 @@ class Sender(Worker):
         return bool(orphaned)
 
     # --- For all of them ---
+
+    def _move_all(self, these: Sequence[InFlight], state: State) -> None:
+        with self._store.write() as db:
+            for each in these:
+                if repository.advance(db, each.id, state):
+                    self._moved(db, each, state)
 
     def _moved(self, db: Connection, before: Submission | InFlight, state: State) -> None:
         """Tell of a change of state, in the transaction that makes it."""

@@ -11,10 +11,11 @@ from api.booking.actions import Beside, LessonAction
 from api.errors import Code, Problem
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import UNSETTLED, Submission
+from api.routes.bookings import LATER
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
-from api.schemas.lesson_responses import BatchId, BookingId
+from api.schemas.lesson_responses import ActId, BatchId, BookingId
 from api.schemas.requests import ActData, BatchActData, BatchShare, LessonChoice, Share
 from api.services import Services
 from api.words import DONE
@@ -28,7 +29,11 @@ _TRIES = 2  # Somebody else may have been quicker; then the second one says so, 
 
 SENT: dict[int | str, dict[str, Any]] = {
     200: {"model": lesson_models.DoneAnswer, "description": "Done, in a block"},
-    202: {"model": lesson_models.DoneAnswer, "description": "On its way; asking again is the same act"},
+    202: {
+        "model": lesson_models.DoneAnswer,
+        "description": "On its way; asking again is the same act",
+        "headers": LATER,
+    },
     **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
 }
 _PREPARED: dict[int | str, dict[str, Any]] = {
@@ -186,6 +191,20 @@ async def confirm_outcome(
     return await perform(services, user, request_id, action, data.signature, prefer)
 
 
+@router.get(
+    "/act/{actId}",
+    operation_id="getAct",
+    summary="What became of an act",
+    responses={
+        200: {"model": lesson_models.ActAnswer, "description": "For student and tutor, or an operator"},
+        **models.problems(401, 404, 422),
+    },
+)
+def get_act(services: ServicesDep, user: CurrentUser, act_id: ActId) -> Response:
+    """Show state and transaction of what was answered 202. Anybody may ask for a publication."""
+    return ExactResponse(lesson_models.ActAnswer.from_submission(services.actions.submission(act_id, user)))
+
+
 async def perform(
     services: Services,
     user: str,
@@ -226,6 +245,7 @@ async def settled(
         if not submission.failed:
             body = await services.waiting.in_thread(answer, subject, submission)
             if submission.state in UNSETTLED:
-                return ExactResponse(body, 202, headers={"Retry-After": "1"})
+                location = router.url_path_for("get_act", actId=submission_id)
+                return ExactResponse(body, 202, headers={"Location": location, "Retry-After": "1"})
             return ExactResponse(body)
     raise Problem(Code(submission.code or Code.REFUSED), message=submission.detail or Code.REFUSED.sentence())

@@ -17,15 +17,17 @@ from api.services import Services
 
 router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
 
+LATER = {
+    "Location": {"schema": {"type": "string"}, "description": "Where to ask for the outcome"},
+    "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
+}
+
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     200: {"model": models.BatchAnswer, "description": "In a block"},
     202: {
         "model": models.BatchAnswer,
         "description": "On its way",
-        "headers": {
-            "Location": {"schema": {"type": "string"}, "description": "Where to ask for the batch"},
-            "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
-        },
+        "headers": LATER,
     },
     **models.problems(401, 402, 403, 409, 413, 422, 502, 503),
 }

@@ -11,13 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api import metrics
+from api.chain.escrow import knows_finality
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db import repository
 from api.db.tables import now
 from api.errors import Code, Problem
 from api.json_io import ExactResponse
 from api.outbox.fees import left_today
-from api.outbox.models import GWEI
+from api.outbox.models import GWEI, UNSETTLED
 from api.routes.deps import ServicesDep
 from api.schemas import responses as models
 from api.services import Services
@@ -92,18 +93,28 @@ def _check(ok: bool, right: str, wrong: str, **more: object) -> Check:
 
 def _database(services: Services) -> dict[str, Check]:
     try:
+        services.store.require_file()
         with services.store.write() as db:
             repository.require_writable(db)
             left = left_today(db, services.settings)
             oldest = repository.oldest_unsettled(db)
-    except SQLAlchemyError as error:
+            counts = repository.counts(db, UNSETTLED)
+    except (SQLAlchemyError, FileNotFoundError) as error:
         return {"database": _check(False, "", f"The database can't be written ({type(error).__name__}).")}
     age = 0 if oldest is None else (now() - oldest) // 1_000_000
     most = services.settings.max_pending_seconds
     waits = f"The oldest batch that is in no block has waited {age} seconds"
+    gaps = sum(len(sender.missing_nonces) for sender in services.senders)
     return {
         "database": _check(True, "The database can be written.", "", feesLeftTodayWei=str(left * GWEI)),
-        "pending": _check(age <= most, f"{waits}.", f"{waits}; {most} are normal.", oldestPendingSeconds=age),
+        "pending": _check(
+            age <= most,
+            f"{waits}.",
+            f"{waits}; {most} are normal.",
+            oldestPendingSeconds=age,
+            waiting=counts,  # By state.
+            missingNonces=gaps,  # Nobody uses them, and transactions of this process's keys wait for them.
+        ),
     }
 
 
@@ -121,6 +132,8 @@ def _node(services: Services) -> dict[str, Check]:
         served, wei = int(chain_id, 16), int(balance, 16)
         age = now() // 1_000_000 - int(head["timestamp"], 16)
         lag = abs(int(head["number"], 16) - services.projection.position().number)
+        complete = services.view.is_complete()
+        final = settings.finality == "confirmations" or knows_finality(services.chain.node)
     except SQLAlchemyError:
         return {}  # That is said already.
     except (NodeUnavailable, TypeError) as error:
@@ -149,12 +162,19 @@ def _node(services: Services) -> dict[str, Check]:
             ageSeconds=age,
         ),
         "view": _check(
-            services.indexer.is_alive() and lag <= settings.max_view_lag_blocks,
+            services.indexer.is_alive() and complete and lag <= settings.max_view_lag_blocks,
             f"The view is {lag} blocks behind the chain.",
-            f"The view is {lag} blocks behind the chain, more than {settings.max_view_lag_blocks}."
-            if services.indexer.is_alive()
-            else "The follower's thread has ended.",
+            "The follower's thread has ended."
+            if not services.indexer.is_alive()
+            else f"The view is {lag} blocks behind the chain, more than {settings.max_view_lag_blocks}."
+            if complete
+            else f"Not all is read of the chain since the start; the view is {lag} blocks behind.",
             lagBlocks=lag,
+        ),
+        "finality": _check(
+            final,
+            f"Blocks are final by {settings.finality}.",
+            "The node does not say which block is `finalized`, so none is final.",
         ),
         "relayer": _check(
             runs and wei >= least,

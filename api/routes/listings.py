@@ -9,6 +9,7 @@ from api.booking.listings import Publication
 from api.json_io import ExactResponse, ExactRoute
 from api.outbox.models import Submission
 from api.routes.actions import settled
+from api.routes.bookings import LATER
 from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
@@ -61,7 +62,7 @@ def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
     summary="Put an annonce's rate on the chain",
     responses={
         200: {"model": lesson_models.PublishedAnswer, "description": "Done, in a block"},
-        202: {"model": lesson_models.PublishedAnswer, "description": "On its way"},
+        202: {"model": lesson_models.PublishedAnswer, "description": "On its way", "headers": LATER},
         **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
     },
 )

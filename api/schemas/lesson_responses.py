@@ -18,6 +18,7 @@ from api.booking.models import (
 )
 from api.booking.models import Stats as Sums
 from api.language import language, say
+from api.outbox.models import UNSETTLED, Submission
 from api.schemas.requests import BOOKING_ID, BookingStatus, Number
 from api.schemas.responses import Answer, BookingData, Payment, Response, is_none
 from api.words import DONE, lessons, utc
@@ -27,7 +28,8 @@ from creneau.lifecycle import Action, Periods
 _ID = "a1b2c3d4-e5f6-8a7b-8c9d-0e1f2a3b4c5d"
 BookingId = Annotated[str, Path(alias="id", pattern=BOOKING_ID, examples=[_ID])]
 BatchId = Annotated[str, Path(alias="batchId", pattern="^0x[0-9a-f]{62}00$")]
-Sent = Literal["accepted", "signed", "submitted", "mined", "final"]
+ActId = Annotated[str, Path(alias="actId", pattern="^0x[0-9a-f]{64}$")]
+Sent = Literal["accepted", "signed", "submitted", "reverting", "mined", "final"]
 
 
 class PreparedAct(Response):
@@ -113,6 +115,41 @@ def _word(action: str, count: int) -> str:
     """Return the French word for lessons to which an action is done."""
     word = DONE["fr"][Action(action)] if action in {*Action} else "pris en compte"
     return f"{word}s" if count > 1 and not word.endswith(("s", "e")) else word
+
+
+class Act(Response):
+    """The progress of an act."""
+
+    act_id: str
+    batch_id: str | None = Field(description="Null for a publication.")
+    state: Literal["accepted", "signed", "submitted", "reverting", "mined", "final", "rejected", "expired"]
+    transaction_hash: str | None
+    block_number: int | None
+    gas_used: int | None
+    code: str | None = Field(description="Why it came to nothing.")
+
+
+class ActAnswer(Answer):
+    """`success`: done, or on its way."""
+
+    data: Act
+
+    @classmethod
+    def from_submission(cls, sent: Submission) -> Self:
+        """Build the response about an act, or a publication."""
+        data = Act(
+            act_id=sent.id,
+            batch_id=sent.batch_id,
+            state=sent.state.value,
+            transaction_hash=sent.transaction_hash,
+            block_number=sent.block_number,
+            gas_used=sent.gas_used,
+            code=sent.code,
+        )
+        message = say("On its way.", "En route.")
+        if sent.state not in UNSETTLED:
+            message = sent.detail or say("Done.", "Fait.")
+        return cls(success=not sent.failed, message=message, data=data)
 
 
 class BookingAnswer(Answer):

@@ -210,7 +210,7 @@ class BatchData(Response):
     """The outcome of a batch."""
 
     batch_id: str
-    state: Literal["accepted", "signed", "submitted", "mined", "final", "rejected", "failed", "expired"]
+    state: Literal["accepted", "signed", "submitted", "reverting", "mined", "final", "rejected", "expired"]
     bookings: list[BookingData]
     total_amount: Number
     total_amount_wei: str
@@ -257,6 +257,18 @@ class BatchAnswer(Response):
         return cls(success=bool(places), message=_message(batch), data=data)
 
 
+_ON_THE_WAY = {
+    "en": (
+        "the transaction is not in a block yet",
+        "the transaction did nothing in its block, which is not final yet",
+    ),
+    "fr": (
+        "la transaction n'est pas encore dans un bloc",
+        "la transaction n'a rien fait dans son bloc, qui n'est pas encore définitif",
+    ),
+}
+
+
 def _message(batch: Batch) -> str:
     count, failed = len(batch.places), batch.not_booked
     if not count:
@@ -267,8 +279,8 @@ def _message(batch: Batch) -> str:
         number, nombre = f"{count} of {lessons(of)}", f"{count} sur {of} cours"
     if batch.booked is None:
         message = say(
-            f"{number} for {price} EDU on the way; the transaction is not in a block yet.",
-            f"{nombre} pour {price} EDU en route ; la transaction n'est pas encore dans un bloc.",
+            f"{number} for {price} EDU on the way; {_ON_THE_WAY['en'][batch.state is State.REVERTING]}.",
+            f"{nombre} pour {price} EDU en route ; {_ON_THE_WAY['fr'][batch.state is State.REVERTING]}.",
         )
     else:
         message = say(

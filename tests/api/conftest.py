@@ -20,9 +20,6 @@ from api.schemas.requests import STUDENT, TUTOR
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 from tools.dev_stack import DevStack
 
-ELSEWHERE = frozenset({"reverted"})
-"""Codes that only faults lead to: tests/chaos."""
-
 
 @dataclass
 class Traffic:
@@ -83,7 +80,7 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
     config = request.config
     if here <= {item.path.name for item in request.session.items} and not config.option.keyword:
         # As text: xdist cannot send an enum from a worker.
-        missing = {str(code) for code in set(Code) - ELSEWHERE - traffic.codes}
+        missing = {str(code) for code in set(Code) - traffic.codes}
         if hasattr(config, "workeroutput"):  # One process of several: tests/conftest.py adds them up.
             config.workeroutput["unreached codes"] = sorted(missing)
         else:

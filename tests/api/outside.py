@@ -32,13 +32,15 @@ class Following:
     """A follower of a test's own, on a database, and what it stored."""
 
     def __init__(self, settings: Settings, node: Node | None = None) -> None:
-        self.settings = settings
+        # A step asks the node each time: no thread has asked a moment ago.
+        self.settings = settings.model_copy(update={"follow_seconds": 1e-6})
         self.store = Store(settings.database)
         self.store.migrate()
         assert settings.escrow is not None
-        self.chain = Chain(node or Node(settings.rpc_url), settings.chain_id, settings.escrow)
-        self.projection = Projection(self.store, settings)
-        self.indexer = Indexer(self.projection, self.chain, settings)
+        node, block = node or Node(settings.rpc_url), settings.deployment_block
+        self.chain = Chain(node, settings.chain_id, settings.escrow, block)
+        self.projection = Projection(self.store, self.settings)
+        self.indexer = Indexer(self.projection, self.chain, self.settings)
 
     def catch_up(self) -> None:
         """Steps until there is nothing to read."""

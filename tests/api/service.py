@@ -100,6 +100,7 @@ def serving(stack: DevStack, folder: Path, key: int, **settings: Any) -> Iterato
     thread.start()
     try:
         until(lambda: server.started)
+        until(shim.view.is_complete)
         yield shim
     finally:
         server.should_exit = True

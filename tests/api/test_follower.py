@@ -38,6 +38,12 @@ def stack() -> Iterator[DevStack]:
         yield stack
 
 
+@pytest.fixture(autouse=True)
+def chain_that_is_turned_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a newest block that is lower than the one before is of a shorter chain, and of no node behind."""
+    monkeypatch.setattr("api.chain.rpc._FORGET_SECONDS", 0)
+
+
 @pytest.fixture
 def shim(stack: DevStack) -> Iterator[None]:
     """The shim runs."""

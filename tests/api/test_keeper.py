@@ -43,6 +43,7 @@ class Keeping:
 
     def __init__(self, stack: DevStack, database_url: str, **settings: Any) -> None:
         own = {"database_url": database_url, "relayer_mnemonic_index": "2,3", "keeper_seconds": 1e-6}
+        own["follow_seconds"] = 1e-6
         self.stack = stack
         self.shim = Services.build(stack.settings.model_copy(update=own | settings))
         self.shim.sender.start()

@@ -400,6 +400,23 @@ def test_an_act_goes_on_without_its_client(life: Life) -> None:
     assert life.act("tutor", "confirm", booking).status_code == 200
 
 
+def test_an_act_on_its_way_says_where_to_ask(life: Life) -> None:
+    """Its parties may; to others it does not exist, nor does a batch by its own id."""
+    data = life.book()
+    with paused(life.stack):
+        answer = life.act("tutor", "confirm", data["bookings"][0], headers={"Prefer": "respond-async"})
+        where = answer.headers["location"]
+        waits = life.student.get(where).json()
+        assert (waits["success"], waits["message"]) == (True, "On its way.")
+        assert waits["data"]["batchId"] == data["batchId"]
+    until(lambda: life.tutor.get(where).json()["data"]["state"] in {"mined", "final"})
+    told = life.tutor.get(where).json()
+    assert (told["message"], told["data"]["code"], told["data"]["gasUsed"] > 0) == ("Done.", None, True)
+    stranger = life.stack.client(life.stack.create_user("student").id)
+    for client, path in ((stranger, where), (life.student, where[:-64] + data["batchId"][2:])):
+        assert refused(client.get(path)) == (404, "act_not_found")
+
+
 def test_what_is_not_in_a_block_can_not_be_acted_on_yet(life: Life) -> None:
     life.book()
     with paused(life.stack):

@@ -17,10 +17,13 @@ import uvicorn
 from desk import BATCH, EDU, Desk, log_lines, paused, slot, wait_for
 from eth_account import Account
 from pydantic import ValidationError
+from sqlalchemy import insert, select
 from waiting import PATIENCE, until
 
 from api.app import create_app
 from api.chain.signers import relayer_account
+from api.db.store import Store
+from api.db.tables import users
 from api.people.directory import Annonce, Directory, User
 from api.schemas.requests import TUTOR
 from api.services import Services
@@ -51,8 +54,9 @@ class CountingDirectory:
 
 
 @pytest.fixture
-def counted(stack: DevStack, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory]]:
+def counted(desk: Desk, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory]]:
     """The URL of a shim in this process, and its directory."""
+    stack = desk.stack
     directory = CountingDirectory(stack.directory)
     own = {
         "database_url": f"sqlite:///{tmp_path / 'own.db'}",
@@ -60,11 +64,16 @@ def counted(stack: DevStack, tmp_path: Path) -> Iterator[tuple[str, CountingDire
         "port": free_port(),
     }
     settings = stack.settings.model_copy(update=own)
-    app = create_app(Services.build(settings, directory))
+    services = Services.build(settings, directory)
+    with Store(stack.settings.database).read() as theirs, services.store.write() as db:
+        # Whose account is whose, the sender asks its own tables.
+        db.execute(insert(users), [dict(row) for row in theirs.execute(select(users)).mappings()])
+    app = create_app(services)
     server = uvicorn.Server(uvicorn.Config(app, port=settings.port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started)
+    until(services.view.is_complete)
     yield f"http://127.0.0.1:{settings.port}", directory
     server.should_exit = True
     thread.join()

@@ -11,4 +11,4 @@ down_revision = None
 def upgrade() -> None:
     """Create the tables, and a projection that has read nothing."""
     metadata.create_all(op.get_bind())
-    op.bulk_insert(index_position, [{"chain_id": 0, "escrow": "", "number": -1, "hash": ""}])
+    op.bulk_insert(index_position, [{"chain_id": 0, "escrow": "", "number": -1, "hash": "", "anchor": ""}])

@@ -1,0 +1,61 @@
+"""The view of the chain, before which no new order is made: the database may be an older copy.
+
+What such a copy does not know of a request is on the chain, or on its way there with a nonce that the copy
+does not know either. So a process that has just started first lets the indexer reach the head, then waits
+until no transaction of the relayer's is pending that is not in the table, and lets it reach the head again.
+"""
+
+from collections.abc import Callable, Sequence
+
+from api.chain.escrow import Chain
+from api.chain.rpc import NodeUnavailable, RpcError
+from api.db import repository
+from api.db.store import Store
+
+
+class View:
+    """Says once per process that all that was ever sent is known."""
+
+    def __init__(
+        self, store: Store, chain: Chain, addresses: Sequence[str], reached: Callable[[], int]
+    ) -> None:
+        """`reached` returns the newest block at which the projection was complete, or -1."""
+        self._store = store
+        self._chain = chain
+        self._addresses = addresses
+        self._reached = reached
+        self._from: int | None = None  # Up to this block nothing is on its way that the table lacks.
+
+    def is_complete(self) -> bool:
+        """Return True once all is known. Raises `NodeUnavailable`."""
+        if self._from is None and self._reached() >= 0:
+            self._from = self._needed()
+        return self._from is not None and self._reached() >= self._from
+
+    def require_complete(self) -> None:
+        """Raise `NodeUnavailable` until all is known: the same request may have been sent before."""
+        if not self.is_complete():
+            raise NodeUnavailable("not all is read of the chain yet")
+
+    def _needed(self) -> int | None:
+        """Return the block up to which the chain has to be read; None while more is on its way."""
+        answers = self._chain.node.call_many(
+            [
+                ("eth_getTransactionCount", [address, tag])
+                for address in self._addresses
+                for tag in ("latest", "pending")
+            ]
+        )
+        if any(isinstance(answer, RpcError) for answer in answers):
+            raise NodeUnavailable("no count of transactions")
+        counts = [int(answer, 16) for answer in answers]
+        needed = 0
+        with self._store.read() as db:
+            for address, mined, pending in zip(self._addresses, counts[::2], counts[1::2], strict=True):
+                highest = repository.highest_nonce(db, self._chain.domain.chain_id, address)
+                known = 0 if highest is None else highest + 1
+                if pending > max(mined, known):
+                    return None
+                if mined > known:
+                    needed = self._chain.head().number
+        return needed
