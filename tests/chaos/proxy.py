@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import urllib3
 from eth_utils.crypto import keccak
+from nodes import Pool
 
 
 class Fault(StrEnum):
@@ -70,6 +71,8 @@ class Proxy:
         self.requests = 0
         self.seen: Counter[str] = Counter()
         """How often each fault happened."""
+        self.pool = Pool(self._rpc, self._random)
+        """The nodes that requests meet."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -109,6 +112,7 @@ class Proxy:
         self.misbehave(0, [])
         with self._lock:
             self._next.clear()
+            self.pool = Pool(self._rpc, self._random)
         self.rewrite = None
 
     def next(self, *faults: Fault, method: str = "eth_sendRawTransaction") -> None:
@@ -135,8 +139,20 @@ class Proxy:
                 self.seen[fault] += 1
             return fault
 
-    def forward(self, body: bytes) -> list[dict[str, Any]]:
-        """The node's answers."""
+    def _rpc(self, method: str, *params: Any) -> Any:
+        call = {"jsonrpc": "2.0", "id": 0, "method": method, "params": params}
+        return self._post(json.dumps(call).encode())[0]["result"]
+
+    def forward(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers of the node that is met."""
+        passed, answers, newest = self.pool.before(calls)
+        if passed:
+            by_id = {call["id"]: call for call in passed}
+            for answer in self._post(json.dumps(passed).encode()):
+                answers[answer["id"]] = self.pool.after(by_id[answer["id"]], answer, newest)
+        return [answers[call["id"]] for call in calls]
+
+    def _post(self, body: bytes) -> list[dict[str, Any]]:
         headers = {"Content-Type": "application/json"}
         answers = json.loads(self._http.request("POST", self.node_url, body=body, headers=headers).data)
         return answers if isinstance(answers, list) else [answers]
@@ -202,16 +218,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.close()
             self._hang_up()
             return
+        refusal = self.proxy.pool.refusal(calls, is_batch=isinstance(parsed, list))
         if fault == Fault.TOO_MANY:
-            self._reply(429, b'{"error":"too many requests"}')
+            refusal = 429, {"error": "too many requests"}, {}
+        if refusal is not None:
+            status, answer, headers = refusal
+            self._reply(status, json.dumps(answer).encode(), **headers)
             return
         forgotten = [c for c in calls if fault == Fault.FORGET and c["method"] == "eth_sendRawTransaction"]
-        if forgotten:
-            body = json.dumps([call for call in calls if call not in forgotten]).encode()
+        passed = [call for call in calls if call not in forgotten]
         try:
             if fault == Fault.DUPLICATE:
-                self.proxy.forward(body)
-            answers = self.proxy.forward(body) if len(forgotten) < len(calls) else []
+                self.proxy.forward(passed)
+            answers = self.proxy.forward(passed)
             for call in forgotten:
                 sent = "0x" + keccak(hexstr=call["params"][0]).hex()
                 answers.append({"jsonrpc": "2.0", "id": call["id"], "result": sent})
@@ -232,8 +251,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, content, half=fault == Fault.HALF)
             self.proxy.answered.update(call["method"] for call in calls)
 
-    def _reply(self, status: int, content: bytes, *, half: bool = False) -> None:
+    def _reply(self, status: int, content: bytes, *, half: bool = False, **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

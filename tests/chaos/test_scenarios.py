@@ -1,0 +1,510 @@
+"""What real nodes and chains did to a sender that believed them, and what is right, on both databases.
+
+The node is real, and behind a proxy; the shim works when a test says so, so nothing depends on who is faster.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk import EDU, Desk, paused
+from nodes import CLIENTS, ESTIMATE, RECEIPT
+from proxy import Proxy
+from rounds import Rounds
+from stacks import SETTINGS, ChaosStack, Shims
+from structlog.testing import capture_logs
+
+from api.chain.escrow import WrongChain
+from api.chain.rpc import NodeUnavailable
+from api.db import repository
+from api.outbox.models import State, Submission, TransactionKind
+from api.routes.health import readiness
+from creneau import abi
+from creneau.lifecycle import Action
+
+GWEI = 10**9
+FINALITY = int(str(SETTINGS["confirmations"]))
+COUNT, BLOCK = "eth_getTransactionCount", "eth_getBlockByNumber"
+
+Maker = Callable[..., Rounds]
+
+
+@pytest.fixture(scope="module")
+def stack(shims: Shims) -> Iterator[ChaosStack]:
+    """A node with the contracts, and people. Its own shim has nothing to do."""
+    with ChaosStack(shims, settings=SETTINGS) as stack:
+        stack.stop_shim()
+        yield stack
+
+
+@pytest.fixture
+def proxy(stack: ChaosStack) -> Iterator[Proxy]:
+    with Proxy(stack.rpc_url, 19) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make(stack: ChaosStack, proxy: Proxy, database_url: str, tmp_path: Path) -> Iterator[Maker]:
+    """Processes of one shim: they share the database, and know only the proxy."""
+    with ExitStack() as made:
+
+        def make(keys: str | None = None, **settings: Any) -> Rounds:
+            database = database_url or f"sqlite:///{tmp_path / 'own.db'}"
+            own = {"rpc_url": proxy.url, "database_url": database}
+            if keys:
+                own["relayer_mnemonic_index"] = keys
+            rounds = Rounds(stack, own | settings)
+            made.callback(rounds.shim.close)
+            rounds.read()
+            return rounds
+
+        yield make
+
+
+@pytest.fixture
+def rounds(make: Maker) -> Rounds:
+    return make()
+
+
+@pytest.fixture
+def desk(stack: ChaosStack) -> Desk:
+    return Desk.of(stack)
+
+
+def mine(stack: ChaosStack, count: int = 1) -> None:
+    stack.rpc("anvil_mine", hex(count))
+
+
+def booked(rounds: Rounds, batch_id: str, desk: Desk, lessons: int = 1) -> Any:
+    """The batch in its block, and the student has paid once for all batches so far."""
+    row = rounds.work(batch_id, State.MINED, State.FINAL)
+    assert (row.booked, row.code) == (1, None)
+    assert desk.balance() == (1000 - 35 * lessons) * EDU
+    return row
+
+
+# --- What a decision rests on ---
+
+
+@pytest.mark.parametrize("code", ["not_published", "insufficient_balance"])
+def test_a_preflight_by_a_node_that_is_behind(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, code: str
+) -> None:
+    """The node does not know yet what acceptance saw: it is asked again, until it does."""
+    if code == "not_published":
+        rounds.work(rounds.place(desk, "08:00"), State.MINED)
+    else:
+        desk = Desk(stack, stack.create_user("student"), desk.tutor, desk.annonce)
+        stack.mint(desk.student.wallet, 1000 * EDU)
+    batch_id = rounds.place(desk, "09:00")
+    proxy.pool.ages = [1]
+    for _ in range(5):
+        rounds.round()
+        assert rounds.row(batch_id).state == State.ACCEPTED
+    assert proxy.pool.met
+    proxy.pool.ages = [0]
+    booked(rounds, batch_id, desk, 2 if code == "not_published" else 1)
+
+
+def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Proxy, rounds: Rounds) -> None:
+    """Whichever node is asked: all are booked, and no block is taken for orphaned."""
+    desks = [Desk.of(stack) for _ in range(4)]
+    proxy.pool.ages = [0, 1, 2]
+    with capture_logs() as logs:
+        ids = [
+            (rounds.place(desk, f"{hour:02}:00"), desk, hour - 7) for hour in range(8, 13) for desk in desks
+        ]
+        for batch_id, _, _ in ids:
+            rounds.work(batch_id, State.MINED, State.FINAL, meanwhile=lambda: mine(stack))
+        for _ in range(3 * FINALITY):
+            mine(stack)
+            rounds.round()
+    assert [rounds.row(batch_id).booked for batch_id, _, _ in ids] == [1] * len(ids)
+    assert not [line for line in logs if "orphaned" in line["event"] or "reorganised" in line["event"]]
+    assert [desk.balance() for desk in desks] == [(1000 - 5 * 35) * EDU] * 4
+
+
+def test_a_node_that_is_behind_is_not_shorter(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk
+) -> None:
+    """A block that a node does not have yet is not orphaned; one that is no more the chain's is."""
+    batch_id = rounds.place(desk, "09:00")
+    rounds.work(batch_id, State.MINED)
+    proxy.pool.ages = [2]
+    for _ in range(4):
+        rounds.again()
+        rounds.round()
+        assert rounds.row(batch_id).state == State.MINED
+    proxy.pool.ages = [0]
+    with paused(stack):
+        stack.rpc("anvil_reorg", 1, [])
+        rounds.round()
+        assert rounds.row(batch_id).state == State.SUBMITTED
+    booked(rounds, batch_id, desk)
+
+
+# --- Reverts, and the ground that a batch stands on ---
+
+
+def test_the_bytes_of_one_process_before_the_publication_of_another(
+    stack: ChaosStack, make: Maker, desk: Desk
+) -> None:
+    """Reverted, and reorganised once more: nobody is told that nothing was booked, and it is booked once."""
+    one, two = make("301,302"), make("301,302")
+    mine(stack, FINALITY + 2)
+    first, second = one.place(desk, "09:00"), two.place(desk, "10:00")
+    one.shim.sender.leases.renew()
+    two.shim.sender.leases.renew()
+    one.work(first, State.MINED)
+    two.work(second, State.MINED)
+    signers = {one.row(first).signer, one.row(second).signer}
+    assert len(signers) == 2
+    with paused(stack):
+        stack.rpc("anvil_reorg", 2, [[two.raw(second), 0]])
+        two.work(second, State.REVERTING)
+        stack.rpc("anvil_reorg", 2, [[one.raw(first), 0], [two.raw(second), 1]])
+        two.work(second, State.MINED)
+    assert booked(two, second, desk, 2).transaction_hash == two.attempts(second)[0].hash
+    with paused(stack):
+        stack.rpc("anvil_reorg", 2, [[two.raw(second), 0]])
+        two.work(second, State.REVERTING)
+    mine(stack, FINALITY + 1)
+    one.work(first, State.MINED, State.FINAL)
+    row = booked(two, second, desk, 2)
+    assert row.transaction_hash != two.attempts(second)[0].hash
+
+
+def test_a_confirmation_before_its_creation(stack: ChaosStack, make: Maker, desk: Desk) -> None:
+    """It reverts after a reorganisation, and is sent again when that is final."""
+    one, two = make("303,304"), make("303,304")
+    mine(stack, FINALITY + 2)
+    batch_id = one.place(desk, "09:00")
+    one.work(batch_id, State.MINED)
+    one.read()
+    two.read()
+    two.shim.sender.leases.renew()
+    act = two.act(desk.tutor.id, Action.CONFIRM, batch_id)
+    two.work(act, State.MINED)
+    with paused(stack):
+        stack.rpc("anvil_reorg", 2, [[two.raw(act), 0]])
+        two.work(act, State.REVERTING)
+    one.work(batch_id, State.MINED)
+    mine(stack, FINALITY + 1)
+    row = two.work(act, State.MINED)
+    assert row.transaction_hash != two.attempts(act)[0].hash
+    assert status(one, batch_id) == "CONFIRMED"
+
+
+def status(rounds: Rounds, batch_id: str) -> str:
+    """The first lesson's, by the view."""
+    rounds.read()
+    return str(rounds.shim.lessons.states(batch_id)[0].status.name)
+
+
+def test_an_act_whose_receipt_is_late(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    """Its nonce is used in a final block, and no receipt is there: the view knows that it was done."""
+    batch_id = rounds.place(desk, "09:00")
+    rounds.work(batch_id, State.MINED)
+    act = rounds.act(desk.tutor.id, Action.CONFIRM, batch_id)
+    proxy.rewrite = lambda call, result: None if call["method"] == RECEIPT else result
+    rounds.work(act, State.SUBMITTED)
+    for _ in range(FINALITY + 3):
+        mine(stack)
+        rounds.again()
+        rounds.round()
+    assert rounds.row(act).state == State.SUBMITTED
+    proxy.rewrite = None
+    assert rounds.work(act, State.MINED, State.FINAL).code is None
+
+
+def test_a_gas_limit_that_is_too_low_in_the_block(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk
+) -> None:
+    """The parent chain's part of gas rose: it is sent again with more."""
+    proxy.pool.gas_part = 0.2
+    batch_id = rounds.place(desk, "09:00")
+    rounds.work(batch_id, State.REVERTING)
+    row = rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
+    assert row.booked == 1
+    gas = [attempt.gas for attempt in rounds.attempts(batch_id)]
+    assert gas == sorted(gas)
+    assert gas[-1] >= 2 * gas[0]
+
+
+# --- Finality ---
+
+
+def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds, desk: Desk) -> None:
+    """There is an alarm; the same bytes are sent again, and the key goes on."""
+    batch_id = rounds.place(desk, "09:00")
+    first = rounds.work(batch_id, State.MINED)
+    mine(stack, FINALITY + 2)
+    rounds.work(batch_id, State.FINAL)
+    with paused(stack), capture_logs() as logs:
+        stack.rpc("anvil_reorg", FINALITY + 3, [])
+        rounds.work(batch_id, State.SUBMITTED)
+    assert [line["log_level"] for line in logs if "beyond finality" in line["event"]][:1] == ["error"]
+    row = booked(rounds, batch_id, desk)
+    assert row.transaction_hash == first.transaction_hash
+    booked(rounds, rounds.place(desk, "10:00"), desk, 2)
+    assert status(rounds, batch_id) == "PENDING"
+
+
+def test_only_the_tags_own_answer_makes_final(
+    stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
+) -> None:
+    """An error is no answer, however many blocks are on top."""
+    rounds = make(finality="finalized")
+    batch_id = rounds.place(desk, "09:00")
+    rounds.work(batch_id, State.MINED)
+    mine(stack, 100)
+    node, real = rounds.shim.chain.node, rounds.shim.chain.node.call_many
+    proxy.rewrite = lambda call, result: None if call["params"][:1] == ["finalized"] else result
+    for _ in range(3):
+        rounds.again()
+        rounds.round()
+        assert rounds.row(batch_id).state == State.MINED
+    assert node.call_many == real
+    proxy.rewrite = None
+    rounds.again()
+    rounds.work(batch_id, State.FINAL)
+
+
+# --- Fees, words, limits ---
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_floor_of_the_tip(proxy: Proxy, rounds: Rounds, desk: Desk, client: str) -> None:
+    """In the words of each client: the transaction offers more until it is taken."""
+    proxy.pool.tip_floor, proxy.pool.words = 25 * GWEI, CLIENTS[client]
+    batch_id = rounds.place(desk, "09:00")
+    booked(rounds, batch_id, desk)
+    newest = rounds.attempts(batch_id)[-1]
+    assert 25 * GWEI <= newest.priority_fee < 60 * GWEI
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_refusal_in_the_words_of_each_client(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, client: str
+) -> None:
+    """The reason is known, and a transaction that the node has already counts as sent."""
+    rounds.work(rounds.place(desk, "08:00"), State.MINED)
+    batch_id = rounds.place(desk, "09:00")
+    give_away(stack, rounds.shim.chain.token, desk)
+    proxy.pool.words = CLIENTS[client]
+    row = rounds.work(batch_id, State.REJECTED, meanwhile=lambda: mine(stack))
+    assert (row.code, row.nonce) == ("insufficient_balance", None)
+
+
+def give_away(stack: ChaosStack, token: str, desk: Desk) -> None:
+    """The student's money goes elsewhere."""
+    stack.rpc("anvil_setBalance", desk.student.wallet, hex(EDU))
+    stack.rpc("anvil_impersonateAccount", desk.student.wallet)
+    stack.send(
+        desk.student.wallet, token, abi.call_data("EduToken", "transfer", stack.owner.address, desk.balance())
+    )
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_a_node_has_already_counts_as_sent(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, client: str
+) -> None:
+    proxy.pool.words = CLIENTS[client]
+    batch_id = rounds.place(desk, "09:00")
+    with paused(stack):
+        rounds.work(batch_id, State.SUBMITTED)
+        rounds.change(batch_id, state=State.SIGNED)
+        rounds.again()
+        rounds.round()
+        assert rounds.row(batch_id).state == State.SUBMITTED
+    booked(rounds, batch_id, desk)
+
+
+def test_an_estimate_that_fails_is_not_asked_for_again_and_again(
+    proxy: Proxy, rounds: Rounds, desk: Desk
+) -> None:
+    """It decides nothing, and the pauses get longer."""
+    proxy.pool.wrong[ESTIMATE] = {"error": {"code": -32000, "message": "gas required exceeds allowance (0)"}}
+    batch_id = rounds.place(desk, "09:00")
+    before = proxy.answered[ESTIMATE]
+    for _ in range(100):
+        rounds.round()
+    assert rounds.row(batch_id).state == State.ACCEPTED
+    assert proxy.answered[ESTIMATE] - before < 15
+    proxy.pool.wrong.clear()
+    booked(rounds, batch_id, desk)
+
+
+def test_no_kind_starves_another(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    """A hundred and two acts whose estimate fails, and a batch after them."""
+    for number in range(102):
+        act = Submission(
+            id=f"act {number}",
+            kind=TransactionKind.ACT,
+            call=b"\1",
+            locks={},
+            chain_id=rounds.shim.settings.chain_id,
+        )
+        with rounds.shim.store.write() as db:
+            repository.add(db, act)
+    batch_id = rounds.place(desk, "09:00")
+    proxy.rewrite = None
+    rounds.round()
+    assert rounds.row(batch_id).state != State.ACCEPTED
+
+
+@pytest.mark.parametrize("most", [10, 1, 0])
+def test_batches_that_are_too_large_for_the_provider(
+    stack: ChaosStack, proxy: Proxy, make: Maker, most: int
+) -> None:
+    """Fewer calls at once, down to single ones; also at the start. Words are logged, and no URL."""
+    proxy.pool.most_calls = most
+    with capture_logs() as logs:
+        rounds = make()
+        desks = [Desk.of(stack) for _ in range(6)]
+        ids = [rounds.place(desk, "09:00") for desk in desks]
+        for batch_id, desk in zip(ids, desks, strict=True):
+            booked(rounds, batch_id, desk)
+    told = {line["reason"] for line in logs if line["event"] == "the node refuses so many calls at once"}
+    assert told == {f"batch too large: at most {most}, see …"}
+
+
+def test_a_pause_that_the_provider_wants_is_kept(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    batch_id = rounds.place(desk, "09:00")
+    proxy.pool.pauses = [1]
+    with pytest.raises(NodeUnavailable, match="status 429"):
+        rounds.shim.chain.node.head()
+    asked = proxy.requests
+    for _ in range(5):
+        with pytest.raises(NodeUnavailable, match="wants a pause"):
+            rounds.shim.sender.tick()
+    assert proxy.requests == asked
+    booked(rounds, batch_id, desk)
+
+
+def test_a_receipt_without_a_price(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    proxy.pool.left_out = {"effectiveGasPrice"}
+    row = booked(rounds, rounds.place(desk, "09:00"), desk)
+    assert (row.fee, row.gas_used > 0) == (None, True)
+
+
+def test_a_block_without_a_base_fee(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    """No decision rests on it."""
+    batch_id = rounds.place(desk, "09:00")
+    proxy.pool.left_out = {"baseFeePerGas"}
+    with pytest.raises(NodeUnavailable, match="a block without 'baseFeePerGas'"):
+        rounds.shim.sender.tick()
+    proxy.pool.left_out = ()
+    booked(rounds, batch_id, desk)
+
+
+def test_a_node_without_old_states(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    """Nothing needs them."""
+    proxy.pool.archive = 2
+    batch_id = rounds.place(desk, "09:00")
+    booked(rounds, batch_id, desk)
+    mine(stack, FINALITY + 1)
+    rounds.work(batch_id, State.FINAL)
+
+
+# --- Nonces ---
+
+
+def test_a_count_that_is_too_high_once(stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk) -> None:
+    """The nonces before are used within two bump periods, and nothing behind them is bumped meanwhile."""
+    rounds = make(bump_seconds=0.2)
+    batch_id = rounds.place(desk, "09:00")
+    proxy.rewrite = lambda call, result: hex(int(result, 16) + 2) if call["method"] == COUNT else result
+    rounds.round()
+    proxy.rewrite = None
+    assert rounds.row(batch_id).nonce == 2
+    booked_row = rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
+    assert booked_row.booked == 1
+    assert len(rounds.attempts(batch_id)) == 1
+
+
+def test_a_transfer_that_needs_more_gas(stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk) -> None:
+    """On some chains a transfer of nothing takes more than 50,000: it is estimated."""
+    rounds = make(bump_seconds=0.1)
+    batch_id = rounds.place(desk, "09:00")
+    proxy.pool.transfer_gas = 60_000
+    proxy.rewrite = lambda call, result: hex(int(result, 16) + 1) if call["method"] == COUNT else result
+    rounds.round()
+    proxy.rewrite = None
+    rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
+    signer = rounds.row(batch_id).signer
+    [noop] = rounds.attempts(f"noop:{signer}:0")
+    assert (noop.gas, noop.is_noop) == (75_000, True)
+
+
+# --- Another database, another chain ---
+
+
+@pytest.mark.parametrize("what", ["left out", "cancelled", "in flight"])
+def test_an_older_copy_of_the_database(
+    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, what: str
+) -> None:
+    """The copy does not know the key: the retry finds its batch, and the student pays once."""
+    key = str(next(_COPIES))
+    lost = make(key)
+    rival = Desk(stack, stack.create_user("student", balance=1000), desk.tutor, desk.annonce)
+    lost.work(lost.place(rival, "10:00"), State.MINED)
+    batch_id = lost.place(desk, "09:00", "11:00", key="same")
+    copy = {"database_url": f"sqlite:///{tmp_path / 'copy.db'}"}
+    if what == "in flight":
+        with paused(stack):
+            lost.work(batch_id, State.SUBMITTED)
+            restored = make(key, **copy)
+            with pytest.raises(NodeUnavailable, match="not all is read"):
+                restored.place(desk, "09:00", "11:00", key="same")
+    else:
+        lost.work(batch_id, State.MINED)
+        if what == "cancelled":
+            lost.work(lost.act(desk.student.id, Action.CANCEL, batch_id), State.MINED)
+        restored = make(key, **copy)
+    before = desk.balance()
+    assert restored.place(desk, "09:00", "11:00", key="same") == batch_id
+    row = restored.work(batch_id, State.MINED, State.FINAL)
+    assert (row.booked, row.nonce, desk.balance()) == (3, None, before)
+
+
+_COPIES = itertools.count(400)  # Keys that no other test has.
+
+
+def test_another_chain_under_the_same_database(
+    stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
+) -> None:
+    """Its contract has the same address: a process that runs sends nothing; one that starts refuses to."""
+    rounds = make()
+    batch_id = rounds.place(desk, "09:00")
+    deployed = hex(stack.settings.deployment_block)
+
+    def other(call: dict[str, Any], result: Any) -> Any:
+        return result | {"hash": "0x" + "11" * 32} if call["params"][:1] == [deployed] else result
+
+    proxy.rewrite = other
+    mine(stack, 3)
+    for _ in range(3):
+        with pytest.raises(NodeUnavailable, match="another chain with the same id"):
+            rounds.shim.sender.tick()
+    assert rounds.row(batch_id).state == State.ACCEPTED
+    with pytest.raises(WrongChain, match="the database is of another chain 31337"):
+        make()
+    proxy.rewrite = None
+    booked(rounds, batch_id, desk)
+
+
+def test_a_database_that_is_gone(make: Maker, tmp_path: Path) -> None:
+    """Readiness writes, and looks that the file is there."""
+    file = tmp_path / "gone.db"
+    rounds = make(database_url=f"sqlite:///{file}")
+    assert readiness(rounds.shim)["database"]["ok"]
+    file.rename(tmp_path / "elsewhere.db")
+    check = readiness(rounds.shim)["database"]
+    assert (check["ok"], check["message"]) == (False, "The database can't be written (FileNotFoundError).")
