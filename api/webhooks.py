@@ -45,6 +45,9 @@ _EVENTS = {
     State.EXPIRED: "failed",
 }
 
+EVENTS = {*_EVENTS.values(), "reorged"}
+"""The changes that are told, as `batch.mined` or `act.mined`."""
+
 
 class Webhooks:
     """The outbox of messages, and the threads that empty it."""
