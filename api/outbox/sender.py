@@ -60,7 +60,7 @@ from api.chain.signers import Signer
 from api.db import index, repository
 from api.db.store import Store
 from api.outbox import fees, locks
-from api.outbox.blocks import compare
+from api.outbox.blocks import Blocks
 from api.outbox.fees import Budget
 from api.outbox.handlers import LATE, TAG, Handlers, line
 from api.outbox.leases import LeaseLost, Leases
@@ -126,6 +126,7 @@ class Sender(Worker):
         self._notify = notify
         # One that may send alone leaves nothing to others.
         left = round(_LEFT_SECONDS * 1_000_000) if len(signers) > 1 else 0
+        self._blocks = Blocks(chain.node)
         self.preflight = Preflight(store, chain, handlers, kinds, left)
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
@@ -194,7 +195,8 @@ class Sender(Worker):
             finalized = final_block(self._node, self._settings, head)
             settled = self._look_for_receipts(in_flight, sent, head, finalized)
             orphaned = self._confirm(head, finalized)
-            self._looked_at = head.hash
+            # A block that is later than the head is looked for again.
+            self._looked_at = "" if self._blocks.beyond else head.hash
             if settled or orphaned:
                 return 0  # Another submission may have waited for one of these.
         fresh = any(each.state == State.SIGNED for each in due)
@@ -379,11 +381,11 @@ class Sender(Worker):
             return False  # The relayer's sender does it for all kinds.
         with self._store.read() as db:
             blocks, [*newest] = repository.blocks(db, IN_BLOCK), repository.final_blocks(db, 1)
-        orphaned, known = compare(self._node, [*blocks, *newest], head)
+        orphaned, known = self._blocks.compare([*blocks, *newest], head)
         if orphaned.intersection(hash_ for _, hash_ in newest):
             log.error("a reorganisation beyond finality: what was final is sent again", head=head.number)
             with self._store.read() as db:
-                orphaned |= compare(self._node, repository.final_blocks(db, _MOST_FINAL), head)[0]
+                orphaned |= self._blocks.compare(repository.final_blocks(db, _MOST_FINAL), head)[0]
         final = {hash_ for number, hash_ in blocks if number <= finalized and hash_ in known}
         if not orphaned and not final:
             return False

@@ -95,7 +95,9 @@ def test_alive_and_ready(stack: DevStack) -> None:
     ready = client.get("/readyz")
     assert ready.status_code == 200
     checks = ready.json()["checks"]
-    assert set(checks) == {"database", "pending", "node", "contract", "head", "view", "relayer"}
+    assert set(checks) == {
+        *("database", "pending", "node", "contract", "head", "view", "finality", "relayer")
+    }
     assert all(check["ok"] for check in checks.values())
     assert checks["relayer"]["address"] == stack.account(1).address
     assert int(checks["relayer"]["balanceWei"]) > 10**21

@@ -352,7 +352,7 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
     batch = waiting.batch
 
     def charged(*codes: SlotCode) -> int:
-        snapshot = ChainSnapshot([*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
+        snapshot = ChainSnapshot(1, [*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
         return WalletBookings._charged(batch, batch.order, wallet.annonce, snapshot)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU
