@@ -19,7 +19,7 @@ class Blocks:
     def compare(self, blocks: Sequence[tuple[int, str]], head: Head) -> tuple[set[str], set[str]]:
         """Return the hashes of those blocks that the chain has no more, and of those that it has.
 
-        A block that the node does not have may be still to come: a receipt may be of a later one than the head.
+        A block that the node does not have may be still to come: receipts may be of later ones than the head.
         Raises `NodeBehind` if the node does not have the head.
         """
         if not blocks:
