@@ -120,7 +120,7 @@ def _word(action: str, count: int) -> str:
 class Act(Response):
     """The progress of an act."""
 
-    act_id: str
+    act_id: str = Field(description="0x and 64 hex digits.")
     batch_id: str | None = Field(description="Null for a publication.")
     state: Literal["accepted", "signed", "submitted", "reverting", "mined", "final", "rejected", "expired"]
     transaction_hash: str | None
