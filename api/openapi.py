@@ -49,7 +49,7 @@ FIELDS = {
     "ok": "Whether it is right.",
     "slot": "The lesson, as it was asked for; of a field, its lesson's number from 1, or null.",
     "startsAt": "RFC 3339, UTC.",
-    "state": "accepted, signed, submitted, reverting: on its way. mined: in a block. final: for good. Else: nothing.",
+    "state": "accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.",
     "status": "Of a lesson: where it stands. Of a refusal: the HTTP status.",
     "studentId": "The student's id in the user service.",
     "studentNotes": "For the tutor; read by the parties only. Never on the chain.",

@@ -38,6 +38,7 @@ _NOT_BOOKED = {"booked": None, "left_out": None}
 
 def require_writable(db: Connection) -> None:
     """Write what is there already. Raises `SQLAlchemyError` if the database can't be written."""
+    db.execute(update(leases).where(leases.c.address == "").values(owner=""))
     db.execute(update(index_position).values(anchor=index_position.c.anchor))
 
 
