@@ -115,6 +115,7 @@ class Driver:
         self.ledger = Ledger(stack)
         self.desks = self.ledger.desks(4)
         self.wallets = [self._wallet() for _ in range(2)]
+        stack.rpc("anvil_mine", hex(10))  # Their money is final; nothing else is.
         self.acts: list[LessonAct] = []
         self.happened: Counter[str] = Counter()
         self._other, self._url = stack.start_another()
