@@ -240,7 +240,7 @@ class Sender(Worker):
                 gas = max(estimated, min(2 * max(used, default=0), 4 * estimated))
                 bid = fees.first(self._settings, head.base_fee, gas, tip)
                 if bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
-                    line(submission).warning("gas costs more than the caps allow")
+                    log.warning("gas costs more than the caps allow", submission_id=submission.id)
                     continue
                 locks.acquire(each.locks, held)
                 terms = submission.id, signer, nonce, each.calldata, gas, bid, head.moment
