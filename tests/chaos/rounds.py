@@ -9,7 +9,7 @@ from desk import Desk, rows_of, slot
 from sqlalchemy import select, update
 from waiting import until
 
-from api.chain.rpc import NodeUnavailable, RpcError
+from api.chain.rpc import NodeBehind, NodeUnavailable, RpcError
 from api.db.tables import attempts, transactions
 from api.outbox.models import State
 from api.schemas.requests import ActData, CreateBatchBookingData
@@ -53,9 +53,14 @@ class Rounds:
                 look()
 
     def read(self) -> None:
-        """Reads to the end of the chain."""
-        while self.shim.indexer.tick():
-            pass
+        """Reads to the end of the chain, from whichever nodes of a pool have it."""
+        more, tries = True, 100
+        while more:
+            try:
+                more = self.shim.indexer.tick()
+            except NodeBehind:
+                tries -= 1
+                more = tries > 0
 
     def row(self, submission_id: str) -> Any:
         [row] = rows_of(self.shim.store, [submission_id])
