@@ -495,6 +495,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blockchain/act/{actId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What became of an act
+         * @description Show state and transaction of what was answered 202. Anybody may ask for a publication.
+         */
+        get: operations["getAct"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/blockchain/tutor/{tutorId}/calendar": {
         parameters: {
             query?: never;
@@ -1018,6 +1038,67 @@ export interface components {
             role: string;
         };
         /**
+         * Act
+         * @description The progress of an act.
+         */
+        Act: {
+            /**
+             * Actid
+             * @description 0x and 64 hex digits.
+             */
+            actId: string;
+            /**
+             * Batchid
+             * @description Null for a publication.
+             */
+            batchId: string | null;
+            /**
+             * State
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
+             * @enum {string}
+             */
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final" | "rejected" | "expired";
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+            /**
+             * Blocknumber
+             * @description Of the block that the transaction is in.
+             */
+            blockNumber: number | null;
+            /**
+             * Gasused
+             * @description Of the whole transaction; null until it is in a block.
+             */
+            gasUsed: number | null;
+            /**
+             * Code
+             * @description Why it came to nothing.
+             */
+            code: string | null;
+        };
+        /**
+         * ActAnswer
+         * @description `success`: done, or on its way.
+         */
+        ActAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Act"];
+        };
+        /**
          * ActData
          * @description The signature of an act. Custodial accounts need none.
          */
@@ -1223,10 +1304,10 @@ export interface components {
             batchId: string;
             /**
              * State
-             * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
              * @enum {string}
              */
-            state: "accepted" | "signed" | "submitted" | "mined" | "final" | "rejected" | "failed" | "expired";
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final" | "rejected" | "expired";
             /**
              * Bookings
              * @description The lessons, 1 to 40; of an answer, those that are booked or on their way.
@@ -1793,10 +1874,10 @@ export interface components {
             batchId: string;
             /**
              * State
-             * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
              * @enum {string}
              */
-            state: "accepted" | "signed" | "submitted" | "mined" | "final";
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final";
             /**
              * Transactionhash
              * @description Null if nothing was left to do.
@@ -2992,7 +3073,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3103,10 +3184,10 @@ export interface components {
             instant: boolean;
             /**
              * State
-             * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
              * @enum {string}
              */
-            state: "accepted" | "signed" | "submitted" | "mined" | "final";
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final";
             /**
              * Transactionhash
              * @description Null if nothing was left to do.
@@ -3550,7 +3631,7 @@ export interface components {
         /** @description On its way */
         BatchAnswerAccepted: {
             headers: {
-                /** @description Where to ask for the batch */
+                /** @description Where to ask for the outcome */
                 Location?: string;
                 /** @description In how many seconds */
                 "Retry-After"?: number;
@@ -3593,7 +3674,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
+        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3677,7 +3758,7 @@ export interface components {
                 "application/json": components["schemas"]["PreparedAnswer"];
             };
         };
-        /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` */
+        /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` `act_not_found` */
         NotFound: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3720,6 +3801,10 @@ export interface components {
         /** @description On its way; asking again is the same act */
         DoneAnswerAccepted: {
             headers: {
+                /** @description Where to ask for the outcome */
+                Location?: string;
+                /** @description In how many seconds */
+                "Retry-After"?: number;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -3735,6 +3820,16 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["PreparedActAnswer"];
+            };
+        };
+        /** @description For student and tutor, or an operator */
+        ActAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ActAnswer"];
             };
         };
         /** @description For anybody */
@@ -3770,6 +3865,10 @@ export interface components {
         /** @description On its way */
         PublishedAnswerAccepted: {
             headers: {
+                /** @description Where to ask for the outcome */
+                Location?: string;
+                /** @description In how many seconds */
+                "Retry-After"?: number;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4666,6 +4765,26 @@ export interface operations {
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getAct: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                actId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["ActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
