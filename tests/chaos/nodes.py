@@ -157,7 +157,7 @@ class Pool:
                 return _error(call["id"], -32000, words)
         block = call["params"][-1] if call["params"] else None
         number: int | None = None
-        if isinstance(block, dict) and "blockHash" in block and call["method"] != "eth_getLogs":
+        if isinstance(block, dict) and "blockHash" in block:
             found = self.ask("eth_getBlockByHash", block["blockHash"], False)
             if found is None or int(found["number"], 16) > newest:
                 return _error(call["id"], -32000, "header not found")
