@@ -17,7 +17,7 @@ from api.booking.view import View
 from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
 from api.chain import signers
-from api.chain.escrow import Chain, connect
+from api.chain.escrow import Chain, WrongChain, connect
 from api.chain.rpc import NodeUnavailable
 from api.db.store import Store
 from api.indexer.indexer import Indexer
@@ -78,7 +78,11 @@ class Services:
         store = Store(settings.database)
         store.migrate()
         projection = Projection(store, settings)
-        projection.bind(chain.anchor)
+        try:
+            projection.bind(chain.anchor)
+        except WrongChain:
+            store.close()
+            raise
         given = directory if isinstance(directory, TableDirectory) else None
         users = given or TableDirectory(store, custodian)
         if directory is None:

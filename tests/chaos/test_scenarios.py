@@ -169,7 +169,7 @@ def test_the_bytes_of_one_process_before_the_publication_of_another(
         two.work(second, State.MINED)
     assert booked(two, second, desk, 2).transaction_hash == two.attempts(second)[0].hash
     with paused(stack):
-        stack.rpc("anvil_reorg", 2, [[two.raw(second), 0]])
+        stack.rpc("anvil_reorg", 3, [[two.raw(second), 0]])
         two.work(second, State.REVERTING)
     mine(stack, FINALITY + 1)
     one.work(first, State.MINED, State.FINAL)
