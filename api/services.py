@@ -79,7 +79,7 @@ class Services:
         store.migrate()
         projection = Projection(store, settings)
         try:
-            projection.bind(chain.anchor)
+            projection.bind(chain)
         except WrongChain:
             store.close()
             raise

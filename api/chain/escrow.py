@@ -72,8 +72,7 @@ class Chain:
             raise WrongChain(
                 f"chain {chain_id} has no block {deployment_block}, where the contract was deployed"
             )
-        self.anchor = str(deployed["hash"])
-        """The hash of the deployment's block: by it a chain is known again that has the same id."""
+        self._anchor = str(deployed["hash"])
         try:
             [token] = abi.decode_result(
                 "BookingEscrow", "token", self._view(escrow, "BookingEscrow", "token")
@@ -90,6 +89,17 @@ class Chain:
             )
         )
 
+    @property
+    def anchor(self) -> str:
+        """Number and hash of the deployment's block: by them a chain is known again that has the same id."""
+        return f"{int(self._deployed[0], 16)} {self._anchor}"
+
+    def has(self, anchor: str) -> bool:
+        """Return True if the block of an `anchor` is this chain's. Raises `NodeUnavailable`."""
+        number, _, block_hash = anchor.partition(" ")
+        block = self.node.call("eth_getBlockByNumber", hex(int(number)), False)
+        return block is not None and block["hash"] == block_hash
+
     def head(self, within: float = 0) -> Head:
         """Return the newest block, as `Node.head` does. Raises `NodeUnavailable` if it is another chain's."""
         head = self.node.head(within)
@@ -99,7 +109,7 @@ class Chain:
                 deployed = self.node.call("eth_getBlockByNumber", *self._deployed)
                 if deployed is None:
                     raise NodeBehind("a node without the block of the deployment")
-                if deployed["hash"] != self.anchor:
+                if deployed["hash"] != self._anchor:
                     raise NodeUnavailable("the node serves another chain with the same id")
             self._checked.append(answered.hash)
         return head

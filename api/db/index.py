@@ -45,12 +45,12 @@ def set_position(db: Connection, block: Block, contract: tuple[int, str] | None 
 
 
 def anchor(db: Connection) -> str:
-    """Return the hash of the deployment's block on the chain of this database; empty: not known yet."""
+    """Return the block of this database's chain by which it is known again; empty: not known yet."""
     return str(db.scalar(select(index_position.c.anchor)))
 
 
 def set_anchor(db: Connection, anchor: str) -> None:
-    """Set the hash of the deployment's block."""
+    """Set that block, by its number and hash."""
     db.execute(update(index_position).values(anchor=anchor))
 
 

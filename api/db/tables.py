@@ -333,5 +333,5 @@ index_position = Table(
     Column("escrow", String(42), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("hash", String(66), nullable=False),  # Empty: nothing was read yet.
-    Column("anchor", String(66), nullable=False),  # The hash of the deployment's block.
+    Column("anchor", String(90), nullable=False),  # Number and hash of the deployment's block.
 )

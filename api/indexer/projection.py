@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api.chain.escrow import WrongChain
+from api.chain.escrow import Chain, WrongChain
 from api.db import index
 from api.db.store import Store
 from api.indexer.models import (
@@ -66,20 +66,22 @@ class Projection:
         # Nothing happened before the deployment, and nothing is known of its block yet.
         self._start = Block(settings.deployment_block - 1, "")
 
-    def bind(self, anchor: str) -> None:
-        """Bind the database to the chain whose deployment's block has this hash.
+    def bind(self, chain: Chain) -> None:
+        """Bind the database to a chain, by the block of the deployment.
 
         Raises `WrongChain` if it is bound to another one of the same id and contract: that was restarted.
         """
         with self._store.write() as db:
             chain_id, escrow, _ = index.position(db, lock=True)
             known = index.anchor(db)
-            if (chain_id, escrow) == self._contract and known not in {"", anchor}:
+            same = (chain_id, escrow) == self._contract
+            if same and known and not chain.has(known):
                 raise WrongChain(
                     f"the database is of another chain {chain_id}, whose contract had the same address: "
                     "nothing of it may be sent here; name another database"
                 )
-            index.set_anchor(db, anchor)
+            if not (same and known):
+                index.set_anchor(db, chain.anchor)
 
     def position(self) -> Block:
         """Return the newest block that was read. A projection of another contract is cleared first."""

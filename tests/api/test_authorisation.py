@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from desk import DAY, watching
+from desk import DAY, paused, watching
 from forked import Stack
 from life import SETTINGS, Life
 
@@ -46,6 +46,7 @@ MATRIX: dict[str, tuple[str, tuple[int, ...]]] = {
     "POST /api/blockchain/booking": ("", A_STUDENT),
     "POST /api/blockchain/booking/batch": ("", A_STUDENT),
     "GET /api/blockchain/booking/batch/{batchId}": ("pending", PARTIES),
+    "GET /api/blockchain/act/{actId}": ("confirmed", PARTIES),
     "GET /api/blockchain/booking/{id}": ("pending", PARTIES),
     "GET /api/blockchain/booking/user/{userId}": ("", HIS_OWN),
     "GET /api/blockchain/booking/tutor/{tutorId}": ("", HIS_TOO),
@@ -136,6 +137,9 @@ def lesson(life: Life, stands: str, days: int = 2) -> dict[str, str]:
         return ids
     [booking] = life.book(days=days)["bookings"]
     if stands != "pending":
+        with paused(life.stack):
+            on_its_way = life.act("tutor", "confirm", booking, headers={"Prefer": "respond-async"})
+        ids["actId"] = on_its_way.headers["location"].rpartition("/")[2]
         assert life.act("tutor", "confirm", booking).status_code == 200
         life.at(life.start(booking))
     if stands == "disputed":

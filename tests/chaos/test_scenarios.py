@@ -497,6 +497,7 @@ def test_another_chain_under_the_same_database(
     with pytest.raises(WrongChain, match="the database is of another chain 31337"):
         make()
     proxy.rewrite = None
+    make(deployment_block=0)  # The same chain, whatever the setting says of its first block.
     booked(rounds, batch_id, desk)
 
 
