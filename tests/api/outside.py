@@ -67,7 +67,7 @@ VIEW = (orders, actions, publications, transfers, bookings, blocks, index_positi
 
 
 def _all(db: Connection, table: Any) -> list[Any]:
-    read = [column for column in table.columns if column.name != "anchor"]  # That is set at the start of a shim.
+    read = [column for column in table.columns if column.name != "anchor"]  # Set at the start.
     return [*db.execute(select(*read).order_by(*table.primary_key.columns))]
 
 
