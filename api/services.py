@@ -9,9 +9,12 @@ import anyio
 from api import metrics
 from api.booking.actions import Actions
 from api.booking.create import Bookings
+from api.booking.credits import Credits
 from api.booking.handler import BatchHandler
 from api.booking.listings import Listings
+from api.booking.own_time import OwnTimes
 from api.booking.queries import LessonQueries
+from api.booking.settlements import Settlements
 from api.booking.signed_calls import SignedCalls
 from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
@@ -56,6 +59,9 @@ class Services:
     lessons: LessonQueries
     actions: Actions
     listings: Listings
+    settlements: Settlements
+    credits: Credits
+    own_times: OwnTimes
     linking: WalletLinks
     shared: metrics.Shared
     spare: anyio.CapacityLimiter
@@ -95,9 +101,10 @@ class Services:
             )
         bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted)
         lessons = LessonQueries(settings, store, directory, custodian)
-        signed_calls = SignedCalls(store, chain, directory, custodian)
+        signed_calls = SignedCalls(store, chain, directory, custodian, settings.act_seconds)
+        actions = Actions(chain, lessons, signed_calls, senders)
         projection = Projection(store, settings)
-        keeper = Keeper(store, projection, chain, accounts[0], settings)
+        keeper = Keeper(store, projection, chain, accounts, settings)
         indexer = Indexer(projection, chain, settings, keeper.tick)
         jwks = settings.jwt_jwks_url
         return cls(
@@ -115,7 +122,10 @@ class Services:
             bookings=bookings,
             prepared=WalletBookings(settings, store, chain, bookings),
             lessons=lessons,
-            actions=Actions(chain, lessons, signed_calls, senders),
+            actions=actions,
+            settlements=Settlements(store, chain, lessons, actions, signed_calls, sender),
+            credits=Credits(chain, directory, signed_calls, sender),
+            own_times=OwnTimes(settings, chain, directory, signed_calls, sender),
             listings=Listings(settings, chain, directory, signed_calls, sender),
             linking=WalletLinks(settings, store, chain, directory, users),
             shared=metrics.Shared(store, lambda: _balances_and_lag(chain, sender, projection)),

@@ -13,12 +13,13 @@ from api.outbox.handlers import TAG, line, rejection
 from api.outbox.models import Outcome, Prepared, Receipt, Rejection, Settlement, State, Submission
 from creneau import abi, events
 from creneau.amounts import to_wei
-from creneau.errors import ContractError, NotActor, NothingFree, OrderExists, SlotError
+from creneau.errors import ContractError, NotActor, OrderExists, SlotError, TooFewFree
 from creneau.types import to_bytes32, to_hex
 
 _BLOCKS = "latest", "pending"
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
 _BOOKINGS_CREATED = to_hex(events.BOOKINGS_CREATED)
+_BOOKED = slice(2 + 6 * 64, 2 + 7 * 64)  # The hex digits of the event's seventh word. The order is known.
 
 
 class BatchHandler:
@@ -139,9 +140,8 @@ class BatchHandler:
 
 def _created(submission: Submission, batches: Mapping[str, Batch], receipt: Receipt) -> Settlement:
     """Return the settlement that the receipt of the batch's creation tells."""
-    # The data begin with where the order is, then `booked`. The order is known, and long to read.
     [booked] = [
-        int(entry["data"][66:130], 16)
+        int(entry["data"][_BOOKED], 16)
         for entry in receipt.logs
         if entry["topics"][:2] == [_BOOKINGS_CREATED, submission.id]
     ]
@@ -163,7 +163,7 @@ def _refused(outcome: Outcome, batch: Batch, check: str | RpcError) -> Settlemen
         for lesson, code in zip(batch.lessons, codes, strict=False)
         if code in SLOT_CODES
     ]
-    if isinstance(error, SlotError | NothingFree) or (error is None and left_out):
+    if isinstance(error, SlotError | TooFewFree) or (error is None and left_out):
         # Not taken any more, if it names none: it was when the contract said so.
         left_out = left_out or [slots.failure(lesson, Code.TAKEN) for lesson in batch.lessons]
         return Settlement(submission, receipt, Rejection(), BatchResult(booked, left_out))

@@ -24,7 +24,11 @@ from creneau.types import to_hex
 class SignedCalls:
     """Puts calls that carry a signature into the outbox."""
 
-    def __init__(self, store: Store, chain: Chain, directory: Directory, custodian: Custodian) -> None:
+    def __init__(
+        self, store: Store, chain: Chain, directory: Directory, custodian: Custodian, seconds: int
+    ) -> None:
+        """Signatures count for so many `seconds`."""
+        self._seconds = seconds
         self._store = store
         self._chain = chain
         self._directory = directory
@@ -43,6 +47,10 @@ class SignedCalls:
             if known is None or not known.failed:
                 return submission_id, known
             attempt += 1
+
+    def deadline(self) -> int:
+        """Return until when a signature that is made now counts: some minutes, by the chain's clock."""
+        return self._chain.node.head().timestamp + self._seconds
 
     def signature(self, user_id: str, account: str, message: dict[str, Any], given: bytes | None) -> bytes:
         """Return the account's signature: the one that is given, or the custodian's for its accounts.
@@ -79,6 +87,7 @@ class SignedCalls:
         call: bytes,
         locks: Mapping[str, int],
         request_id: str,
+        expires: int | None = None,
     ) -> None:
         """Put a call into the outbox, unless another request does so at the same time."""
         submission = Submission(
@@ -87,6 +96,7 @@ class SignedCalls:
             request_id=request_id,
             call=call,
             locks=locks,
+            expires=expires,
             chain_id=self._chain.domain.chain_id,
         )
         try:

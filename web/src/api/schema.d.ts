@@ -152,6 +152,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blockchain/booking/user/{userId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A student's lessons
+         * @description List lessons in order of time, a page at a time.
+         */
+        get: operations["getBookingsOfUser"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/tutor/{tutorId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A tutor's lessons
+         * @description List lessons in order of time, a page at a time. The id is the user's or the profile's.
+         */
+        get: operations["getBookingsOfTutor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{userId}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts and sums of a user's lessons
+         * @description Sum up a tutor's lessons as a tutor, anybody else's as a student.
+         */
+        get: operations["getStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One lesson
+         * @description Find a lesson by the frontend's id, or by the one on the chain.
+         */
+        get: operations["getBooking"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/blockchain/booking/batch/{batchId}/confirm": {
         parameters: {
             query?: never;
@@ -190,6 +270,26 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Have a lesson confirmed
+         * @description The tutor agrees to pending lessons before they start.
+         */
+        patch: operations["confirmBooking"];
         trace?: never;
     };
     "/api/blockchain/booking/{id}/confirm/prepare": {
@@ -250,6 +350,26 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Have a lesson cancelled
+         * @description Refunds the student and frees the tutor's time. The student may as long as they are pending, and until the cancel window before they start; the tutor at any time before they are completed.
+         */
+        patch: operations["cancelBooking"];
         trace?: never;
     };
     "/api/blockchain/booking/{id}/cancel/prepare": {
@@ -495,6 +615,170 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blockchain/booking/batch/{batchId}/settle/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a wallet signs to offer a split, or to accept one
+         * @description Prepare a split of lessons' money. If the other party offers the same, its deadline is taken.
+         */
+        post: operations["prepareSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/batch/{batchId}/settle/offer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Offer the other party a split
+         * @description Offer a split of lessons' money: it happens if the other party accepts exactly that, within a week.
+         */
+        post: operations["offerSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/batch/{batchId}/settle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The splits that can be accepted
+         * @description Show the parties' open offers.
+         */
+        get: operations["getSettlementOffers"];
+        put?: never;
+        /**
+         * Accept the split that the other party offers
+         * @description Accept a split of the same lessons with the same share; both signatures are sent.
+         */
+        post: operations["acceptSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the token refused to pay the account
+         * @description Show the credit of the account in force.
+         */
+        get: operations["getCredit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit/withdraw/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a wallet signs to have its credit paid
+         * @description Prepare the payment of the whole credit to an address.
+         */
+        post: operations["prepareWithdrawal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have the credit paid
+         * @description Pay the whole credit of the account to any address.
+         */
+        post: operations["withdrawCredit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/own-time/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a tutor's wallet signs to take time of their own
+         * @description Prepare times that nobody can book. Send the same Idempotency-Key with the signature.
+         */
+        post: operations["prepareOwnTime"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/own-time": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take time out of a tutor's calendar
+         * @description Take times of the tutor's own, for nothing: all of them or none. Cancelling gives them back.
+         */
+        post: operations["takeOwnTime"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/blockchain/tutor/{tutorId}/calendar": {
         parameters: {
             query?: never;
@@ -566,7 +850,7 @@ export interface paths {
         put?: never;
         /**
          * What a tutor's wallet signs to publish an annonce
-         * @description Prepare a publication. The signature is good until the listing is published again.
+         * @description Prepare a publication. The signature is good for minutes, and until the listing is published again.
          */
         post: operations["preparePublish"];
         delete?: never;
@@ -627,246 +911,6 @@ export interface paths {
          * @description Show the metrics to programs on the same machine or, if it is set, with `CRENEAU_METRICS_TOKEN`.
          */
         get: operations["metrics"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/all/{userId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * A person's lessons, on both sides
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
-         */
-        get: operations["getAllBookings"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/student-courses/{userId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * A student's confirmed and completed lessons
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
-         */
-        get: operations["getStudentCourses"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/student/{userId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * The lessons that a person booked
-         * @description Return the lessons that a person of any role booked: as `/booking/user/{userId}` does.
-         */
-        get: operations["getBookingsOfStudent"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/user/{userId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * The lessons that a person booked
-         * @description Return a page in order of time; without any parameter but `status`, 200 to come and 200 past.
-         */
-        get: operations["getBookingsOfUser"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/tutor/{tutorId}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * The lessons that a tutor gives
-         * @description Return the same of a tutor, by the user's id or the profile's.
-         */
-        get: operations["getBookingsOfTutor"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{userId}/stats": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Counts and sums of a user's lessons
-         * @description Return a tutor's as a tutor, anybody else's as a student; `total` counts every status.
-         */
-        get: operations["getStats"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * One lesson, and what may be done with it now
-         * @description Find a lesson by the frontend's id, or by the one on the chain.
-         */
-        get: operations["getBooking"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}/confirm": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        /**
-         * Have a lesson confirmed
-         * @description Confirm a pending lesson before it starts; its tutor may leave a note.
-         */
-        patch: operations["confirmBooking"];
-        trace?: never;
-    };
-    "/api/blockchain/booking/{id}/cancel": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        /**
-         * Have a lesson cancelled
-         * @description Refund the student and free the tutor's time; either may give a reason.
-         */
-        patch: operations["cancelBooking"];
-        trace?: never;
-    };
-    "/api/blockchain/balance": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * An account's money
-         * @description Return a balance; `locked` is what the escrow holds for a tutor.
-         */
-        get: operations["getBalance"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/history": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * An account's movements
-         * @description Return movements, the newest first: completed ones add up to the balance, pending ones to `locked`.
-         */
-        get: operations["getHistory"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/blockchain/stats": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * An account's money, and what came and went
-         * @description Return sums by days and months of the service's time zone. There are no fees.
-         */
-        get: operations["getAccountStats"];
         put?: never;
         post?: never;
         delete?: never;
@@ -954,70 +998,6 @@ export interface components {
             data: components["schemas"]["Account"];
         };
         /**
-         * AccountStats
-         * @description An account's money, and what came and went.
-         */
-        AccountStats: {
-            /** @description The account and its money. */
-            wallet: components["schemas"]["WalletSums"];
-            /** @description Of this day, in the service's time zone. */
-            today: components["schemas"]["Sums"];
-            /** @description Of this month, likewise. */
-            monthly: components["schemas"]["Sums"];
-            /** @description Of all time. */
-            allTime: components["schemas"]["AllTime"];
-        };
-        /**
-         * AccountStatsAnswer
-         * @description An account's money, and what came and went.
-         */
-        AccountStatsAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["AccountStats"];
-        };
-        /**
-         * AccountUser
-         * @description An account's user.
-         */
-        AccountUser: {
-            /**
-             * Firstname
-             * @description Of a person who shares a lesson with the reader; else empty.
-             */
-            firstName: string;
-            /**
-             * Lastname
-             * @description Likewise.
-             */
-            lastName: string;
-            /**
-             * Email
-             * @description Likewise.
-             */
-            email: string;
-            /**
-             * Id
-             * @description The user's.
-             */
-            id: string;
-            /**
-             * Role
-             * @description In the user service.
-             */
-            role: string;
-        };
-        /**
          * ActData
          * @description The signature of an act. Custodial accounts need none.
          */
@@ -1027,6 +1007,11 @@ export interface components {
              * @description Of a wallet of one's own, for the typed data that `prepare` gave.
              */
             signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
         };
         /**
          * Alive
@@ -1039,34 +1024,6 @@ export interface components {
              * @constant
              */
             status: "ok";
-        };
-        /**
-         * AllTime
-         * @description The same of all time.
-         */
-        AllTime: {
-            /**
-             * Sent
-             * @description In EDU: what went.
-             */
-            sent: number;
-            /**
-             * Received
-             * @description In EDU: what came.
-             */
-            received: number;
-            /**
-             * Transactions
-             * @description How many movements.
-             */
-            transactions: number;
-            /**
-             * Fees
-             * @description There are none.
-             * @default 0
-             * @constant
-             */
-            fees: 0;
         };
         /**
          * AnnonceAnswer
@@ -1147,35 +1104,16 @@ export interface components {
              * @description Lessons are confirmed as they are booked.
              */
             instant: boolean;
-        };
-        /**
-         * Balance
-         * @description A user, and the user's money.
-         */
-        Balance: {
-            /** @description Whose account it is. */
-            user: components["schemas"]["AccountUser"];
-            /** @description The account and its money. */
-            wallet: components["schemas"]["WalletMoney"];
-        };
-        /**
-         * BalanceAnswer
-         * @description An account's money.
-         */
-        BalanceAnswer: {
             /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
+             * Minnotice
+             * @description Lessons start so many seconds after their booking, at least.
              */
-            success: true;
+            minNotice: number;
             /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit.
              */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["Balance"];
+            horizon: number;
         };
         /**
          * BatchActData
@@ -1183,15 +1121,20 @@ export interface components {
          */
         BatchActData: {
             /**
-             * Lessons
-             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
-             */
-            lessons?: string[] | null;
-            /**
              * Signature
              * @description Of a wallet of one's own, for the typed data that `prepare` gave.
              */
             signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * Lessons
+             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
+             */
+            lessons?: string[] | null;
         };
         /**
          * BatchAnswer
@@ -1313,7 +1256,7 @@ export interface components {
              */
             message: string;
             /** @description What became of the batch. */
-            data: components["schemas"]["ExistingDetails"];
+            data: components["schemas"]["BookingData"];
         };
         /**
          * BookingData
@@ -1430,7 +1373,7 @@ export interface components {
         };
         /**
          * BookingsAnswer
-         * @description A list of lessons; `nextCursor` is null unless a page of it was asked for.
+         * @description A page of lessons; `nextCursor` is null on the last one.
          */
         BookingsAnswer: {
             /**
@@ -1448,52 +1391,12 @@ export interface components {
              * Data
              * @description What became of the batch.
              */
-            data: components["schemas"]["ExistingLesson"][];
+            data: components["schemas"]["BookingData"][];
             /**
              * Nextcursor
              * @description Give it as `cursor` for the next page; null on the last.
              */
             nextCursor: string | null;
-        };
-        /**
-         * BothSides
-         * @description A person's lessons, on both sides.
-         */
-        BothSides: {
-            /**
-             * Asstudent
-             * @description The lessons that the person booked.
-             */
-            asStudent: components["schemas"]["ExistingLesson"][];
-            /**
-             * Astutor
-             * @description The lessons that the person gives.
-             */
-            asTutor: components["schemas"]["ExistingLesson"][];
-            /**
-             * Total
-             * @description How many there are.
-             */
-            total: number;
-        };
-        /**
-         * BothSidesAnswer
-         * @description A person's lessons, on both sides.
-         */
-        BothSidesAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["BothSides"];
         };
         /**
          * Calendar
@@ -1539,22 +1442,6 @@ export interface components {
             message: string;
             /** @description What became of the batch. */
             data: components["schemas"]["Calendar"];
-        };
-        /**
-         * CancelData
-         * @description A cancellation, and its reason.
-         */
-        CancelData: {
-            /**
-             * Signature
-             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
-             */
-            signature?: string | null;
-            /**
-             * Reason
-             * @description Kept, and shown to both; empty: no reason.
-             */
-            reason?: string | null;
         };
         /**
          * Challenge
@@ -1628,44 +1515,6 @@ export interface components {
             [key: string]: unknown;
         };
         /**
-         * ConfirmData
-         * @description A confirmation, and what the tutor wants the student to know.
-         */
-        ConfirmData: {
-            /**
-             * Signature
-             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
-             */
-            signature?: string | null;
-            /**
-             * Tutornotes
-             * @description Kept, and shown to both; empty: no note.
-             */
-            tutorNotes?: string | null;
-        };
-        /**
-         * CoursesAnswer
-         * @description A student's courses.
-         */
-        CoursesAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /**
-             * Data
-             * @description What became of the batch.
-             */
-            data: components["schemas"]["ExistingCourse"][];
-        };
-        /**
          * CreateBatchBookingData
          * @description Several lessons with one tutor, booked in one transaction.
          */
@@ -1709,6 +1558,11 @@ export interface components {
              * @default true
              */
             allowPartial: boolean;
+            /**
+             * Minlessons
+             * @description The same, if so many can be booked at least. Instead of `allowPartial`, not beside it.
+             */
+            minLessons?: number | null;
         };
         /**
          * CreateBookingData
@@ -1770,6 +1624,35 @@ export interface components {
             timeZone?: string | null;
         };
         /**
+         * Credit
+         * @description Tokens that the escrow keeps for an account.
+         */
+        Credit: {
+            /** Credit */
+            credit: number;
+            /** Creditwei */
+            creditWei: string;
+        };
+        /**
+         * CreditAnswer
+         * @description The credit of the account in force.
+         */
+        CreditAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Credit"];
+        };
+        /**
          * Done
          * @description The outcome of an act.
          */
@@ -1779,7 +1662,7 @@ export interface components {
              * @description confirm, cancel, complete, dispute or resolve.
              * @enum {string}
              */
-            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "acknowledge";
+            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "settle" | "acknowledge";
             /**
              * Batchid
              * @description The contract's key of the batch: 0x and 64 hex digits. The last two are 00.
@@ -1832,644 +1715,6 @@ export interface components {
             data: components["schemas"]["Done"];
         };
         /**
-         * ExistingCourse
-         * @description A confirmed or completed lesson.
-         */
-        ExistingCourse: {
-            /**
-             * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
-             */
-            id: string;
-            /**
-             * Tutorid
-             * @description Or the tutor's wallet, if this service does not know the tutor.
-             */
-            tutorId: string;
-            /**
-             * Studentid
-             * @description Likewise.
-             */
-            studentId: string;
-            /**
-             * Annonceid
-             * @description Null for a listing that this service does not know.
-             */
-            annonceId: string | null;
-            /**
-             * Date
-             * @description The day, in the time zone of the request.
-             */
-            date: string;
-            /**
-             * Time
-             * @description Local time of the start, in the time zone of the request.
-             */
-            time: string;
-            /**
-             * Startsat
-             * @description RFC 3339, UTC.
-             */
-            startsAt: string;
-            /**
-             * Duration
-             * @description In minutes: 15 to 480, in steps of 15.
-             */
-            duration: number;
-            /**
-             * Status
-             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
-             * @enum {string}
-             */
-            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
-            /**
-             * Amount
-             * @description In EDU, exact.
-             */
-            amount: number;
-            /**
-             * Amountwei
-             * @description In base units (10^-18 EDU), as decimal text.
-             */
-            amountWei: string;
-            /**
-             * Transactionhash
-             * @description The one transaction; null until it is signed.
-             */
-            transactionHash: string | null;
-            /**
-             * Blockchainstatus
-             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
-             * @enum {string}
-             */
-            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
-            /**
-             * Blockchaintransactionid
-             * @description The booking's id on the chain.
-             */
-            blockchainTransactionId: string;
-            /**
-             * Description
-             * @description What the lesson is about, as it was given. Never on the chain.
-             */
-            description: string | null;
-            /**
-             * Studentnotes
-             * @description For student and tutor only.
-             */
-            studentNotes: string | null;
-            /**
-             * Createdat
-             * @description RFC 3339, UTC.
-             */
-            createdAt: string;
-            /**
-             * Updatedat
-             * @description RFC 3339, UTC.
-             */
-            updatedAt: string;
-            /**
-             * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
-             */
-            cancellableUntil: string | null;
-            /**
-             * May
-             * @description What can be done with it now, by whom and until when.
-             */
-            may: components["schemas"]["Possible"][];
-            /**
-             * Payments
-             * @description What became of its price, once it left the escrow.
-             */
-            payments: components["schemas"]["Payment"][];
-            /**
-             * Blockchainid
-             * @description The booking's id on the chain.
-             */
-            blockchainId: string;
-            /**
-             * Annoncetitle
-             * @description The listing's title.
-             */
-            annonceTitle: string;
-            /** @description What the listing is about. */
-            annonce: components["schemas"]["ListingFacts"];
-            /** @description Who learns. */
-            student: components["schemas"]["Person"];
-            /** @description Who teaches. */
-            tutor: components["schemas"]["Person"];
-            /**
-             * Myrole
-             * @description The reader's; null for an operator.
-             */
-            myRole: ("student" | "tutor") | null;
-            /**
-             * Starttime
-             * @description Unix seconds.
-             */
-            startTime: number;
-            /**
-             * Isskillexchange
-             * @description Exchanges of skills are not booked here.
-             * @default false
-             * @constant
-             */
-            isSkillExchange: false;
-            /**
-             * Studentconfirmed
-             * @description The lesson was held, by the student's word or silence.
-             */
-            studentConfirmed: boolean;
-            /**
-             * Tutorconfirmed
-             * @description The tutor agreed to the lesson.
-             */
-            tutorConfirmed: boolean;
-            /**
-             * Tutornotes
-             * @description The tutor's words to the student; for the two only.
-             */
-            tutorNotes: string | null;
-            /**
-             * Cancelledby
-             * @description Null also if the chain let anybody do it.
-             */
-            cancelledBy: ("student" | "tutor") | null;
-            /**
-             * Cancellationreason
-             * @description For student and tutor only.
-             */
-            cancellationReason: string | null;
-            /**
-             * Coursepassed
-             * @description The lesson has begun.
-             */
-            coursePassed: boolean;
-        };
-        /**
-         * ExistingDetails
-         * @description A lesson, and what its reader may do with it now.
-         */
-        ExistingDetails: {
-            /**
-             * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
-             */
-            id: string;
-            /**
-             * Tutorid
-             * @description Or the tutor's wallet, if this service does not know the tutor.
-             */
-            tutorId: string;
-            /**
-             * Studentid
-             * @description Likewise.
-             */
-            studentId: string;
-            /**
-             * Annonceid
-             * @description Null for a listing that this service does not know.
-             */
-            annonceId: string | null;
-            /**
-             * Date
-             * @description The day, in the time zone of the request.
-             */
-            date: string;
-            /**
-             * Time
-             * @description Local time of the start, in the time zone of the request.
-             */
-            time: string;
-            /**
-             * Startsat
-             * @description RFC 3339, UTC.
-             */
-            startsAt: string;
-            /**
-             * Duration
-             * @description In minutes: 15 to 480, in steps of 15.
-             */
-            duration: number;
-            /**
-             * Status
-             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
-             * @enum {string}
-             */
-            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
-            /**
-             * Amount
-             * @description In EDU, exact.
-             */
-            amount: number;
-            /**
-             * Amountwei
-             * @description In base units (10^-18 EDU), as decimal text.
-             */
-            amountWei: string;
-            /**
-             * Transactionhash
-             * @description The one transaction; null until it is signed.
-             */
-            transactionHash: string | null;
-            /**
-             * Blockchainstatus
-             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
-             * @enum {string}
-             */
-            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
-            /**
-             * Blockchaintransactionid
-             * @description The booking's id on the chain.
-             */
-            blockchainTransactionId: string;
-            /**
-             * Description
-             * @description What the lesson is about, as it was given. Never on the chain.
-             */
-            description: string | null;
-            /**
-             * Studentnotes
-             * @description For student and tutor only.
-             */
-            studentNotes: string | null;
-            /**
-             * Createdat
-             * @description RFC 3339, UTC.
-             */
-            createdAt: string;
-            /**
-             * Updatedat
-             * @description RFC 3339, UTC.
-             */
-            updatedAt: string;
-            /**
-             * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
-             */
-            cancellableUntil: string | null;
-            /**
-             * May
-             * @description What can be done with it now, by whom and until when.
-             */
-            may: components["schemas"]["Possible"][];
-            /**
-             * Payments
-             * @description What became of its price, once it left the escrow.
-             */
-            payments: components["schemas"]["Payment"][];
-            /**
-             * Blockchainid
-             * @description The booking's id on the chain.
-             */
-            blockchainId: string;
-            /**
-             * Annoncetitle
-             * @description The listing's title.
-             */
-            annonceTitle: string;
-            /** @description What the listing is about. */
-            annonce: components["schemas"]["ListingFacts"];
-            /** @description Who learns. */
-            student: components["schemas"]["Person"];
-            /** @description Who teaches. */
-            tutor: components["schemas"]["Person"];
-            /**
-             * Myrole
-             * @description The reader's; null for an operator.
-             */
-            myRole: ("student" | "tutor") | null;
-            /**
-             * Starttime
-             * @description Unix seconds.
-             */
-            startTime: number;
-            /**
-             * Isskillexchange
-             * @description Exchanges of skills are not booked here.
-             * @default false
-             * @constant
-             */
-            isSkillExchange: false;
-            /**
-             * Studentconfirmed
-             * @description The lesson was held, by the student's word or silence.
-             */
-            studentConfirmed: boolean;
-            /**
-             * Tutorconfirmed
-             * @description The tutor agreed to the lesson.
-             */
-            tutorConfirmed: boolean;
-            /**
-             * Tutornotes
-             * @description The tutor's words to the student; for the two only.
-             */
-            tutorNotes: string | null;
-            /**
-             * Cancelledby
-             * @description Null also if the chain let anybody do it.
-             */
-            cancelledBy: ("student" | "tutor") | null;
-            /**
-             * Cancellationreason
-             * @description For student and tutor only.
-             */
-            cancellationReason: string | null;
-            /**
-             * Canconfirmoutcome
-             * @description The lesson has begun, and nobody has said yet if it was held.
-             */
-            canConfirmOutcome: boolean;
-            /**
-             * Cancancel
-             * @description The reader may cancel the lesson now.
-             */
-            canCancel: boolean;
-            /**
-             * Outcome
-             * @description What is decided of it.
-             * @enum {string}
-             */
-            outcome: "NOT_DECIDED" | "COURSE_HELD" | "COURSE_NOT_HELD";
-        };
-        /**
-         * ExistingLesson
-         * @description A lesson, as one of its people sees it.
-         */
-        ExistingLesson: {
-            /**
-             * Id
-             * @description The booking's id for frontends. It follows from the one on the chain.
-             */
-            id: string;
-            /**
-             * Tutorid
-             * @description Or the tutor's wallet, if this service does not know the tutor.
-             */
-            tutorId: string;
-            /**
-             * Studentid
-             * @description Likewise.
-             */
-            studentId: string;
-            /**
-             * Annonceid
-             * @description Null for a listing that this service does not know.
-             */
-            annonceId: string | null;
-            /**
-             * Date
-             * @description The day, in the time zone of the request.
-             */
-            date: string;
-            /**
-             * Time
-             * @description Local time of the start, in the time zone of the request.
-             */
-            time: string;
-            /**
-             * Startsat
-             * @description RFC 3339, UTC.
-             */
-            startsAt: string;
-            /**
-             * Duration
-             * @description In minutes: 15 to 480, in steps of 15.
-             */
-            duration: number;
-            /**
-             * Status
-             * @description Of a lesson: where it stands. Of a refusal: the HTTP status.
-             * @enum {string}
-             */
-            status: "PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED";
-            /**
-             * Amount
-             * @description In EDU, exact.
-             */
-            amount: number;
-            /**
-             * Amountwei
-             * @description In base units (10^-18 EDU), as decimal text.
-             */
-            amountWei: string;
-            /**
-             * Transactionhash
-             * @description The one transaction; null until it is signed.
-             */
-            transactionHash: string | null;
-            /**
-             * Blockchainstatus
-             * @description PENDING: sent; CONFIRMED: in a block. FAILED and CANCELLED: it came to nothing.
-             * @enum {string}
-             */
-            blockchainStatus: "PENDING" | "CONFIRMED" | "FAILED" | "CANCELLED";
-            /**
-             * Blockchaintransactionid
-             * @description The booking's id on the chain.
-             */
-            blockchainTransactionId: string;
-            /**
-             * Description
-             * @description What the lesson is about, as it was given. Never on the chain.
-             */
-            description: string | null;
-            /**
-             * Studentnotes
-             * @description For student and tutor only.
-             */
-            studentNotes: string | null;
-            /**
-             * Createdat
-             * @description RFC 3339, UTC.
-             */
-            createdAt: string;
-            /**
-             * Updatedat
-             * @description RFC 3339, UTC.
-             */
-            updatedAt: string;
-            /**
-             * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
-             */
-            cancellableUntil: string | null;
-            /**
-             * May
-             * @description What can be done with it now, by whom and until when.
-             */
-            may: components["schemas"]["Possible"][];
-            /**
-             * Payments
-             * @description What became of its price, once it left the escrow.
-             */
-            payments: components["schemas"]["Payment"][];
-            /**
-             * Blockchainid
-             * @description The booking's id on the chain.
-             */
-            blockchainId: string;
-            /**
-             * Annoncetitle
-             * @description The listing's title.
-             */
-            annonceTitle: string;
-            /** @description What the listing is about. */
-            annonce: components["schemas"]["ListingFacts"];
-            /** @description Who learns. */
-            student: components["schemas"]["Person"];
-            /** @description Who teaches. */
-            tutor: components["schemas"]["Person"];
-            /**
-             * Myrole
-             * @description The reader's; null for an operator.
-             */
-            myRole: ("student" | "tutor") | null;
-            /**
-             * Starttime
-             * @description Unix seconds.
-             */
-            startTime: number;
-            /**
-             * Isskillexchange
-             * @description Exchanges of skills are not booked here.
-             * @default false
-             * @constant
-             */
-            isSkillExchange: false;
-            /**
-             * Studentconfirmed
-             * @description The lesson was held, by the student's word or silence.
-             */
-            studentConfirmed: boolean;
-            /**
-             * Tutorconfirmed
-             * @description The tutor agreed to the lesson.
-             */
-            tutorConfirmed: boolean;
-            /**
-             * Tutornotes
-             * @description The tutor's words to the student; for the two only.
-             */
-            tutorNotes: string | null;
-            /**
-             * Cancelledby
-             * @description Null also if the chain let anybody do it.
-             */
-            cancelledBy: ("student" | "tutor") | null;
-            /**
-             * Cancellationreason
-             * @description For student and tutor only.
-             */
-            cancellationReason: string | null;
-        };
-        /**
-         * ExistingStats
-         * @description The number of lessons by status, and the sums of their prices.
-         */
-        ExistingStats: {
-            /**
-             * Userid
-             * @description The user's id in the user service.
-             */
-            userId: string;
-            /**
-             * Role
-             * @description In these lessons: student or tutor.
-             * @enum {string}
-             */
-            role: "student" | "tutor";
-            /**
-             * Count
-             * @description How many lessons are booked, or on their way.
-             */
-            count: number;
-            /**
-             * Bystatus
-             * @description How many lessons have each status.
-             */
-            byStatus: {
-                [key: string]: number;
-            };
-            /**
-             * Spent
-             * @description A student's: what tutors got.
-             */
-            spent?: number | null;
-            /**
-             * Spentwei
-             * @description What tutors got of it, in base units.
-             */
-            spentWei?: string | null;
-            /**
-             * Earned
-             * @description A tutor's: what the tutor got.
-             */
-            earned?: number | null;
-            /**
-             * Earnedwei
-             * @description What the tutor got, in base units.
-             */
-            earnedWei?: string | null;
-            /**
-             * Inescrow
-             * @description In EDU: what the contract holds for lessons that are not over.
-             */
-            inEscrow: number;
-            /**
-             * Inescrowwei
-             * @description The same in base units.
-             */
-            inEscrowWei: string;
-            /**
-             * Refunded
-             * @description What students got back.
-             */
-            refunded: number;
-            /**
-             * Refundedwei
-             * @description What came back, in base units.
-             */
-            refundedWei: string;
-            /**
-             * Total
-             * @description How many there are.
-             */
-            total: number;
-            /**
-             * Pending
-             * @description How many are pending.
-             */
-            pending: number;
-            /**
-             * Confirmed
-             * @description How many are confirmed.
-             */
-            confirmed: number;
-            /**
-             * Cancelled
-             * @description How many are cancelled.
-             */
-            cancelled: number;
-            /**
-             * Completed
-             * @description How many are completed.
-             */
-            completed: number;
-            /**
-             * Totalamount
-             * @description The price of all of them, in EDU.
-             */
-            totalAmount: number;
-            /**
-             * Pendingamount
-             * @description The price of the pending ones, in EDU.
-             */
-            pendingAmount: number;
-        };
-        /**
          * Failure
          * @description A lesson that was not booked. `index` counts from 1, in the order of the request.
          */
@@ -2486,17 +1731,12 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time";
+            code: "in_past" | "outside_schedule" | "misaligned" | "too_soon" | "too_far" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time";
             /**
              * Error
              * @description Why, for people.
              */
             error: string;
-            /**
-             * Batchid
-             * @description The student's own batch that has taken it.
-             */
-            batchId?: string | null;
         };
         /**
          * FieldError
@@ -2520,74 +1760,6 @@ export interface components {
             message: string;
         };
         /**
-         * History
-         * @description A page of an account's movements, the newest first.
-         */
-        History: {
-            /**
-             * Transactions
-             * @description The movements of this page.
-             */
-            transactions: components["schemas"]["Transaction"][];
-            /**
-             * Total
-             * @description How many there are, on all pages.
-             */
-            total: number;
-            /**
-             * Page
-             * @description The page's number, from 1.
-             */
-            page: number;
-            /**
-             * Totalpages
-             * @description How many pages there are.
-             */
-            totalPages: number;
-        };
-        /**
-         * HistoryAnswer
-         * @description A page of an account's movements.
-         */
-        HistoryAnswer: {
-            /**
-             * Success
-             * @description Whether at least one lesson is booked, or on its way.
-             * @constant
-             */
-            success: true;
-            /**
-             * Message
-             * @description For people: what happened and, if nothing did, why.
-             */
-            message: string;
-            /** @description What became of the batch. */
-            data: components["schemas"]["History"];
-        };
-        /**
-         * HistoryWallet
-         * @description One end of a movement; of the escrow, `user` is the other party of the lesson.
-         */
-        HistoryWallet: {
-            /**
-             * Id
-             * @description The account.
-             */
-            id: string;
-            /**
-             * Userid
-             * @description Null for the escrow, and for who shares no lesson.
-             */
-            userId: string | null;
-            /**
-             * Walletaddress
-             * @description The account.
-             */
-            walletAddress: string;
-            /** @description Null if the reader shares no lesson with them. */
-            user: components["schemas"]["UserPerson"] | null;
-        };
-        /**
          * Interval
          * @description A half-open interval: from `start` until just before `end`, both RFC 3339 in UTC.
          */
@@ -2604,31 +1776,10 @@ export interface components {
             end: string;
         };
         /**
-         * LedgerBlock
-         * @description The block of a movement.
-         */
-        LedgerBlock: {
-            /**
-             * Id
-             * @description The block's number.
-             */
-            id: string;
-            /**
-             * Hash
-             * @description Of the block.
-             */
-            hash: string;
-            /**
-             * Timestamp
-             * @description RFC 3339, UTC.
-             */
-            timestamp: string;
-        };
-        /**
-         * LessonChoice
+         * Lessons
          * @description A choice of lessons of a batch.
          */
-        LessonChoice: {
+        Lessons: {
             /**
              * Lessons
              * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
@@ -2652,81 +1803,128 @@ export interface components {
             signature: string;
         };
         /**
-         * ListingFacts
-         * @description The facts of a listing, as the user service has them; empty if it has none.
+         * Offer
+         * @description A split that a party offers.
          */
-        ListingFacts: {
+        Offer: {
             /**
-             * Id
-             * @description The listing's.
+             * Batchid
+             * @description The contract's key of the batch: 0x and 64 hex digits. The last two are 00.
              */
-            id: string;
+            batchId: string;
             /**
-             * Title
-             * @description The listing's.
+             * By
+             * @description Who can do it.
+             * @enum {string}
              */
-            title: string;
+            by: "student" | "tutor";
             /**
-             * Subject
-             * @description What is taught; without one the title.
+             * Lessons
+             * @description The bookings' ids.
              */
-            subject: string;
+            lessons: string[];
+            /** Tutorsharebps */
+            tutorShareBps: number;
             /**
-             * Description
-             * @description The listing's.
+             * Until
+             * @description It can be accepted until then.
              */
-            description: string;
-            /**
-             * Level
-             * @description The listing's.
-             */
-            level: string;
-            /**
-             * Teachingmode
-             * @description The listing's.
-             */
-            teachingMode: string;
+            until: string;
         };
         /**
-         * Metadata
-         * @description The lesson that a movement is for; all null, but the transaction, of any other movement.
+         * OfferAnswer
+         * @description An offer that waits for the other party.
          */
-        Metadata: {
+        OfferAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Offer"];
+        };
+        /**
+         * OffersAnswer
+         * @description The open offers of a batch.
+         */
+        OffersAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /**
+             * Data
+             * @description What became of the batch.
+             */
+            data: components["schemas"]["Offer"][];
+        };
+        /**
+         * OwnTimeAnswer
+         * @description Taken, or (202) on its way. They are among the tutor's lessons, and cancelled like them.
+         */
+        OwnTimeAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["OwnTimeTaken"];
+        };
+        /**
+         * OwnTimeData
+         * @description Times that a tutor takes out of the calendar.
+         */
+        OwnTimeData: {
+            /** Slots */
+            slots: components["schemas"]["TimeData"][];
+            /**
+             * Timezone
+             * @description IANA name; else the tutor's.
+             */
+            timeZone?: string | null;
+        };
+        /**
+         * OwnTimeTaken
+         * @description Times that a tutor took.
+         */
+        OwnTimeTaken: {
+            /**
+             * Count
+             * @description How many lessons are booked, or on their way.
+             */
+            count: number;
+            /**
+             * State
+             * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
+             * @enum {string}
+             */
+            state: "accepted" | "signed" | "submitted" | "mined" | "final";
             /**
              * Transactionhash
-             * @description Empty for what the account had before the escrow.
+             * @description The one transaction; null until it is signed.
              */
-            transactionHash: string;
-            /**
-             * Bookingid
-             * @description The lesson's.
-             */
-            bookingId?: string | null;
-            /**
-             * Tutorid
-             * @description Who teaches.
-             */
-            tutorId?: string | null;
-            /**
-             * Tutorname
-             * @description The tutor's name.
-             */
-            tutorName?: string | null;
-            /**
-             * Annonceid
-             * @description The listing's.
-             */
-            annonceId?: string | null;
-            /**
-             * Starttime
-             * @description Unix seconds.
-             */
-            startTime?: number | null;
-            /**
-             * Duration
-             * @description Minutes.
-             */
-            duration?: number | null;
+            transactionHash: string | null;
         };
         /**
          * Payment
@@ -2756,27 +1954,6 @@ export interface components {
             amountWei: string;
         };
         /**
-         * Person
-         * @description A name, for people who share a lesson; empty for others.
-         */
-        Person: {
-            /**
-             * Firstname
-             * @description Of a person who shares a lesson with the reader; else empty.
-             */
-            firstName: string;
-            /**
-             * Lastname
-             * @description Likewise.
-             */
-            lastName: string;
-            /**
-             * Email
-             * @description Likewise.
-             */
-            email: string;
-        };
-        /**
          * Possible
          * @description An act that a lesson allows as it stands, from a first to a last second.
          */
@@ -2786,7 +1963,7 @@ export interface components {
              * @description confirm, cancel, complete, dispute or resolve.
              * @enum {string}
              */
-            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve";
+            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "settle";
             /**
              * By
              * @description Who can do it.
@@ -2986,7 +2163,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_student" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "reverted" | "signature_required" | "taken" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3020,6 +2197,16 @@ export interface components {
          */
         PublishData: {
             /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
              * Hourlyrate
              * @description Without it the annonce's; 0 withdraws it; nothing else is taken.
              */
@@ -3030,10 +2217,15 @@ export interface components {
              */
             instant?: boolean | null;
             /**
-             * Signature
-             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             * Minnotice
+             * @description Lessons start at least so many seconds after their booking. Without it: as before.
              */
-            signature?: string | null;
+            minNotice?: number | null;
+            /**
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit. Without it: as before.
+             */
+            horizon?: number | null;
         };
         /**
          * Published
@@ -3095,6 +2287,16 @@ export interface components {
              * @description Lessons are confirmed as they are booked.
              */
             instant: boolean;
+            /**
+             * Minnotice
+             * @description Lessons start so many seconds after their booking, at least.
+             */
+            minNotice: number;
+            /**
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit.
+             */
+            horizon: number;
             /**
              * State
              * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
@@ -3158,6 +2360,78 @@ export interface components {
             tutorShareBps: number;
         };
         /**
+         * SignedOwnTimeData
+         * @description The same, with the tutor's signature.
+         */
+        SignedOwnTimeData: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /** Slots */
+            slots: components["schemas"]["TimeData"][];
+            /**
+             * Timezone
+             * @description IANA name; else the tutor's.
+             */
+            timeZone?: string | null;
+        };
+        /**
+         * SignedShare
+         * @description A split of the prices of lessons of a batch, with the party's signature.
+         */
+        SignedShare: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * Lessons
+             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
+             */
+            lessons?: string[] | null;
+            /**
+             * Tutorsharebps
+             * @description The tutor's share in basis points; the student gets the rest.
+             * @example 5000
+             */
+            tutorShareBps: number;
+        };
+        /**
+         * SignedTo
+         * @description The same, with the account's signature.
+         */
+        SignedTo: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
+             * @example 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
+             */
+            to: string;
+        };
+        /**
          * SlotData
          * @description A lesson: day and time in the request's time zone, price in EDU, length in minutes.
          */
@@ -3215,6 +2489,75 @@ export interface components {
             duration: number;
         };
         /**
+         * Stats
+         * @description The number of lessons by status, and the sums of their prices.
+         */
+        Stats: {
+            /**
+             * Userid
+             * @description The user's id in the user service.
+             */
+            userId: string;
+            /**
+             * Role
+             * @description In these lessons: student or tutor.
+             * @enum {string}
+             */
+            role: "student" | "tutor";
+            /**
+             * Count
+             * @description How many lessons are booked, or on their way.
+             */
+            count: number;
+            /**
+             * Bystatus
+             * @description How many lessons have each status.
+             */
+            byStatus: {
+                [key: string]: number;
+            };
+            /**
+             * Spent
+             * @description A student's: what tutors got.
+             */
+            spent?: number | null;
+            /**
+             * Spentwei
+             * @description What tutors got of it, in base units.
+             */
+            spentWei?: string | null;
+            /**
+             * Earned
+             * @description A tutor's: what the tutor got.
+             */
+            earned?: number | null;
+            /**
+             * Earnedwei
+             * @description What the tutor got, in base units.
+             */
+            earnedWei?: string | null;
+            /**
+             * Inescrow
+             * @description In EDU: what the contract holds for lessons that are not over.
+             */
+            inEscrow: number;
+            /**
+             * Inescrowwei
+             * @description The same in base units.
+             */
+            inEscrowWei: string;
+            /**
+             * Refunded
+             * @description What students got back.
+             */
+            refunded: number;
+            /**
+             * Refundedwei
+             * @description What came back, in base units.
+             */
+            refundedWei: string;
+        };
+        /**
          * StatsAnswer
          * @description Counts and sums.
          */
@@ -3231,7 +2574,7 @@ export interface components {
              */
             message: string;
             /** @description What became of the batch. */
-            data: components["schemas"]["ExistingStats"];
+            data: components["schemas"]["Stats"];
         };
         /**
          * SubmitData
@@ -3250,88 +2593,41 @@ export interface components {
             permitSignature?: string | null;
         };
         /**
-         * Sums
-         * @description Sums of all that came and went, in EDU.
+         * TimeData
+         * @description A time of a tutor's own, in the request's time zone.
          */
-        Sums: {
+        TimeData: {
             /**
-             * Sent
-             * @description In EDU: what went.
+             * Date
+             * Format: date
+             * @description The day, in the time zone of the request.
+             * @example 2035-03-05
              */
-            sent: number;
+            date: string;
             /**
-             * Received
-             * @description In EDU: what came.
+             * Time
+             * @description Local time of the start, in the time zone of the request.
+             * @example 09:00
              */
-            received: number;
+            time: string;
+            /**
+             * Duration
+             * @description In minutes: 15 to 480, in steps of 15.
+             * @default 60
+             */
+            duration: number;
         };
         /**
-         * Transaction
-         * @description A movement of money; pending: still in the escrow.
+         * To
+         * @description The address that gets a credit.
          */
-        Transaction: {
+        To: {
             /**
-             * Id
-             * @description The movement's own.
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
+             * @example 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
              */
-            id: string;
-            /**
-             * Fromwalletid
-             * @description The paying account.
-             */
-            fromWalletId: string;
-            /**
-             * Towalletid
-             * @description The paid account; of a lesson's price to a tutor, the tutor.
-             */
-            toWalletId: string;
-            /**
-             * Amount
-             * @description In EDU, exact.
-             */
-            amount: number;
-            /**
-             * Amountwei
-             * @description In base units (10^-18 EDU), as decimal text.
-             */
-            amountWei: string;
-            /**
-             * Fee
-             * @description There are none.
-             * @default 0
-             * @constant
-             */
-            fee: 0;
-            /**
-             * Transactiontype
-             * @description What moved the money.
-             * @enum {string}
-             */
-            transactionType: "BOOKING" | "REFUND" | "DEPOSIT" | "TRANSFER";
-            /**
-             * Status
-             * @description Pending: still in the escrow.
-             * @enum {string}
-             */
-            status: "completed" | "pending";
-            /**
-             * Description
-             * @description In words.
-             */
-            description: string;
-            /** @description The lesson that it is for. */
-            metadata: components["schemas"]["Metadata"];
-            /**
-             * Createdat
-             * @description RFC 3339, UTC.
-             */
-            createdAt: string;
-            /** @description Who paid. */
-            fromWallet: components["schemas"]["HistoryWallet"];
-            /** @description Who was paid. */
-            toWallet: components["schemas"]["HistoryWallet"];
-            /** @description The block that it is in. */
-            ledgerBlock: components["schemas"]["LedgerBlock"];
+            to: string;
         };
         /**
          * TypedData
@@ -3365,32 +2661,6 @@ export interface components {
             message: {
                 [key: string]: unknown;
             };
-        };
-        /**
-         * UserPerson
-         * @description A name with its user's id.
-         */
-        UserPerson: {
-            /**
-             * Firstname
-             * @description Of a person who shares a lesson with the reader; else empty.
-             */
-            firstName: string;
-            /**
-             * Lastname
-             * @description Likewise.
-             */
-            lastName: string;
-            /**
-             * Email
-             * @description Likewise.
-             */
-            email: string;
-            /**
-             * Id
-             * @description The user's.
-             */
-            id: string;
         };
         /**
          * WalletAnswer
@@ -3428,100 +2698,49 @@ export interface components {
             custodial: boolean;
         };
         /**
-         * WalletMoney
-         * @description An account with its money, as a balance has it.
+         * Withdrawn
+         * @description A credit that is paid.
          */
-        WalletMoney: {
+        Withdrawn: {
+            /** Credit */
+            credit: number;
+            /** Creditwei */
+            creditWei: string;
             /**
-             * Available
-             * @description In EDU: what the account has.
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
              */
-            available: number;
+            to: string;
             /**
-             * Availablewei
-             * @description The same in base units.
+             * State
+             * @description accepted, signed, submitted: on its way. mined: in a block. final: for good. Else: nothing.
+             * @enum {string}
              */
-            availableWei: string;
+            state: "accepted" | "signed" | "submitted" | "mined" | "final";
             /**
-             * Locked
-             * @description In EDU: what the escrow holds for a tutor.
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
              */
-            locked: number;
-            /**
-             * Lockedwei
-             * @description The same in base units.
-             */
-            lockedWei: string;
-            /**
-             * Total
-             * @description In EDU: available and locked.
-             */
-            total: number;
-            /**
-             * Totalwei
-             * @description The same in base units.
-             */
-            totalWei: string;
-            /**
-             * Kycstatus
-             * @description Identities are not checked here.
-             * @default none
-             * @constant
-             */
-            kycStatus: "none";
-            /**
-             * Walletaddress
-             * @description The account.
-             */
-            walletAddress: string;
+            transactionHash: string | null;
         };
         /**
-         * WalletSums
-         * @description An account with its money, as sums have it.
+         * WithdrawnAnswer
+         * @description Paid, or (202) on its way.
          */
-        WalletSums: {
+        WithdrawnAnswer: {
             /**
-             * Available
-             * @description In EDU: what the account has.
-             */
-            available: number;
-            /**
-             * Availablewei
-             * @description The same in base units.
-             */
-            availableWei: string;
-            /**
-             * Locked
-             * @description In EDU: what the escrow holds for a tutor.
-             */
-            locked: number;
-            /**
-             * Lockedwei
-             * @description The same in base units.
-             */
-            lockedWei: string;
-            /**
-             * Total
-             * @description In EDU: available and locked.
-             */
-            total: number;
-            /**
-             * Totalwei
-             * @description The same in base units.
-             */
-            totalWei: string;
-            /**
-             * Kycstatus
-             * @description Identities are not checked here.
-             * @default none
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
              * @constant
              */
-            kycStatus: "none";
+            success: true;
             /**
-             * Address
-             * @description The account.
+             * Message
+             * @description For people: what happened and, if nothing did, why.
              */
-            address: string;
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Withdrawn"];
         };
     };
     responses: {
@@ -3561,17 +2780,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `insufficient_balance` */
-        PaymentRequired: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
+        /** @description `not_a_student` `not_a_tutor` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
         Forbidden: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3581,7 +2790,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
+        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `annonce_not_bookable` `insufficient_balance` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` `reverted` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3601,7 +2810,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `other_batch` `wrong_signer` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
         UnprocessableEntity: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3611,7 +2820,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `directory_invalid` `directory_refused` */
+        /** @description `directory_invalid` */
         BadGateway: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3695,6 +2904,36 @@ export interface components {
                 "application/json": components["schemas"]["ChallengeAnswer"];
             };
         };
+        /** @description For this user, or an operator */
+        BookingsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BookingsAnswer"];
+            };
+        };
+        /** @description For this user, or an operator */
+        StatsAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["StatsAnswer"];
+            };
+        };
+        /** @description For its student, its tutor, or an operator */
+        BookingAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["BookingAnswer"];
+            };
+        };
         /** @description Done, in a block */
         DoneAnswer: {
             headers: {
@@ -3723,6 +2962,86 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["PreparedActAnswer"];
+            };
+        };
+        /** @description Kept until it is accepted, replaced or too old */
+        OfferAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OfferAnswer"];
+            };
+        };
+        /** @description At most one of each party */
+        OffersAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OffersAnswer"];
+            };
+        };
+        /** @description Kept in the escrow for it */
+        CreditAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CreditAnswer"];
+            };
+        };
+        /** @description To be signed */
+        PreparedListingAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PreparedListingAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        WithdrawnAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["WithdrawnAnswer"];
+            };
+        };
+        /** @description On its way */
+        WithdrawnAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["WithdrawnAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        OwnTimeAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OwnTimeAnswer"];
+            };
+        };
+        /** @description On its way */
+        OwnTimeAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OwnTimeAnswer"];
             };
         };
         /** @description For anybody */
@@ -3763,16 +3082,6 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["PublishedAnswer"];
-            };
-        };
-        /** @description To be signed */
-        PreparedListingAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["PreparedListingAnswer"];
             };
         };
         /** @description Successful Response */
@@ -3817,86 +3126,6 @@ export interface components {
                 "text/plain": string;
             };
         };
-        /** @description For this user, or an operator */
-        BothSidesAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BothSidesAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        CoursesAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["CoursesAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        BookingsAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BookingsAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        StatsAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["StatsAnswer"];
-            };
-        };
-        /** @description For its student, its tutor, or an operator */
-        BookingAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BookingAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        BalanceAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["BalanceAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        HistoryAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["HistoryAnswer"];
-            };
-        };
-        /** @description For this user, or an operator */
-        AccountStatsAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["AccountStatsAnswer"];
-            };
-        };
         /** @description The user whose token was sent */
         AccountAnswer: {
             headers: {
@@ -3939,7 +3168,6 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
-            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
@@ -3971,7 +3199,6 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
-            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
@@ -4031,7 +3258,6 @@ export interface operations {
             200: components["responses"]["BatchAnswer"];
             202: components["responses"]["BatchAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
-            402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
@@ -4158,6 +3384,118 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    getBookingsOfUser: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so; several may be named. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+                /** @description That begin then or later, */
+                from?: string | null;
+                /** @description and before. */
+                to?: string | null;
+                /** @description By their beginning. */
+                order?: "asc" | "desc";
+                /** @description How many at most on a page. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["BookingsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBookingsOfTutor: {
+        parameters: {
+            query?: {
+                /** @description Those that stand so; several may be named. */
+                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
+                /** @description That begin then or later, */
+                from?: string | null;
+                /** @description and before. */
+                to?: string | null;
+                /** @description By their beginning. */
+                order?: "asc" | "desc";
+                /** @description How many at most on a page. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                tutorId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["BookingsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getStats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                userId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["StatsAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getBooking: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["BookingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     confirmBatch: {
         parameters: {
             query?: never;
@@ -4201,11 +3539,43 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["LessonChoice"];
+                "application/json": components["schemas"]["Lessons"];
             };
         };
         responses: {
             200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    confirmBooking: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ActData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4285,11 +3655,43 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["LessonChoice"];
+                "application/json": components["schemas"]["Lessons"];
             };
         };
         responses: {
             200: components["responses"]["PreparedActAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    cancelBooking: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ActData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            202: components["responses"]["DoneAnswerAccepted"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
@@ -4369,7 +3771,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["LessonChoice"];
+                "application/json": components["schemas"]["Lessons"];
             };
         };
         responses: {
@@ -4485,7 +3887,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["LessonChoice"];
+                "application/json": components["schemas"]["Lessons"];
             };
         };
         responses: {
@@ -4657,6 +4059,275 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    prepareSettlement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchShare"];
+            };
+        };
+        responses: {
+            /** @description To be signed */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreparedActAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    offerSettlement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedShare"];
+            };
+        };
+        responses: {
+            200: components["responses"]["OfferAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getSettlementOffers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OffersAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    acceptSettlement: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedShare"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            /** @description On its way */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoneAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getCredit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["CreditAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    prepareWithdrawal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["To"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PreparedListingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    withdrawCredit: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedTo"];
+            };
+        };
+        responses: {
+            200: components["responses"]["WithdrawnAnswer"];
+            202: components["responses"]["WithdrawnAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    prepareOwnTime: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body are the same batch, however often they are sent. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnTimeData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PreparedListingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    takeOwnTime: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+                /** @description The same key and body are the same batch, however often they are sent. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedOwnTimeData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["OwnTimeAnswer"];
+            202: components["responses"]["OwnTimeAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     getCalendar: {
         parameters: {
             query?: {
@@ -4798,344 +4469,6 @@ export interface operations {
         responses: {
             200: components["responses"]["Metrics"];
             403: components["responses"]["Forbidden"];
-        };
-    };
-    getAllBookings: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-            };
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BothSidesAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getStudentCourses: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["CoursesAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBookingsOfStudent: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-                /** @description That begin then or later, */
-                from?: string | null;
-                /** @description and before. */
-                to?: string | null;
-                /** @description By their beginning. */
-                order?: "asc" | "desc";
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBookingsOfUser: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-                /** @description That begin then or later, */
-                from?: string | null;
-                /** @description and before. */
-                to?: string | null;
-                /** @description By their beginning. */
-                order?: "asc" | "desc";
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBookingsOfTutor: {
-        parameters: {
-            query?: {
-                /** @description Those that stand so, in any case; several may be named. `all`, or none: all. */
-                status?: ("PENDING" | "CONFIRMED" | "DISPUTED" | "COMPLETED" | "CANCELLED")[];
-                /** @description That begin then or later, */
-                from?: string | null;
-                /** @description and before. */
-                to?: string | null;
-                /** @description By their beginning. */
-                order?: "asc" | "desc";
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                tutorId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getStats: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                userId: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["StatsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBooking: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BookingAnswer"];
-            401: components["responses"]["Unauthorized"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    confirmBooking: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description `respond-async`: do not wait for the block. */
-                prefer?: string | null;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["ConfirmData"];
-            };
-        };
-        responses: {
-            200: components["responses"]["DoneAnswer"];
-            202: components["responses"]["DoneAnswerAccepted"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["RequestEntityTooLarge"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    cancelBooking: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description `respond-async`: do not wait for the block. */
-                prefer?: string | null;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["CancelData"];
-            };
-        };
-        responses: {
-            200: components["responses"]["DoneAnswer"];
-            202: components["responses"]["DoneAnswerAccepted"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            409: components["responses"]["Conflict"];
-            413: components["responses"]["RequestEntityTooLarge"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getBalance: {
-        parameters: {
-            query?: {
-                /** @description The caller, unless for an operator. */
-                userId?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["BalanceAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getHistory: {
-        parameters: {
-            query?: {
-                /** @description The caller's own id, or for an operator anybody's. */
-                userId?: string | null;
-                /** @description The page's number, from 1. */
-                page?: number;
-                /** @description How many at most on a page. */
-                limit?: number;
-                /** @description The first day, in the service's time zone, or a time of RFC 3339. */
-                startDate?: string;
-                /** @description The last day, whole, or a time before which they were. */
-                endDate?: string;
-                /** @description BOOKING, REFUND, DEPOSIT, TRANSFER, incoming or outgoing. */
-                transactionType?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["HistoryAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    getAccountStats: {
-        parameters: {
-            query?: {
-                /** @description The caller, unless for an operator. */
-                userId?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: components["responses"]["AccountStatsAnswer"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["NotFound"];
-            422: components["responses"]["UnprocessableEntity"];
-            429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["InternalServerError"];
-            502: components["responses"]["BadGateway"];
-            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getAccount: {
