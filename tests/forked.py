@@ -80,10 +80,11 @@ class Forked(subprocess.Popen[bytes]):
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code."""
-        until = time.monotonic() + (timeout or PATIENCE)
+        seconds = PATIENCE if timeout is None else timeout
+        until = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("shim", timeout or PATIENCE)
+                raise subprocess.TimeoutExpired("shim", seconds)
             time.sleep(0.01)
         return code
 
