@@ -164,7 +164,7 @@ def test_the_states_are_drawn_as_they_are() -> None:
 
 
 def test_each_end_is_listed_with_the_block_that_it_rests_on() -> None:
-    """What fails was only accepted then: nothing of it can get into a block. What is final was in a block."""
+    """Only what is accepted fails, and nothing of it can get into a block; what is final was in a block."""
     listed = re.findall(r"^    (\w+) +rests on ", relayer.__doc__ or "", re.MULTILINE)
     assert {*listed} == {*FAILED, State.FINAL}
     before = {end: {state for state, targets in TRANSITIONS.items() if end in targets} for end in listed}

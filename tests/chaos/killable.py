@@ -135,7 +135,7 @@ def detach_the_log() -> None:
 
 
 def prepare() -> None:
-    """What is done in a shim that was just forked."""
+    """Put the log of a shim that was just forked behind a process, if its environment asks for that."""
     if "CHAOS_DETACH_LOG" in os.environ:
         detach_the_log()
 

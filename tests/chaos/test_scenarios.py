@@ -1,4 +1,4 @@
-"""What real nodes and chains did to a sender that believed them, and what is right, on both databases.
+"""Scenarios of real nodes and chains, each with the outcome that is right, on both databases.
 
 The node is real, and behind a proxy; the shim works when a test says so, so nothing depends on who is faster.
 """
@@ -178,7 +178,7 @@ def test_the_bytes_of_one_process_before_the_publication_of_another(
 
 
 def test_a_confirmation_before_its_creation(stack: ChaosStack, make: Maker, desk: Desk) -> None:
-    """It reverts after a reorganisation, and is sent again when that is final."""
+    """A batch that reverts after a reorganisation is sent again when the revert is final."""
     one, two = make("303,304"), make("303,304")
     mine(stack, FINALITY + 2)
     batch_id = one.place(desk, "09:00")
@@ -329,7 +329,7 @@ def test_what_a_node_has_already_counts_as_sent(
 def test_an_estimate_that_fails_is_not_asked_for_again_and_again(
     proxy: Proxy, rounds: Rounds, desk: Desk
 ) -> None:
-    """It decides nothing, and the pauses get longer."""
+    """Such a preflight decides nothing, and the pauses between its repeats get longer."""
     proxy.pool.wrong[ESTIMATE] = {"error": {"code": -32000, "message": "gas required exceeds allowance (0)"}}
     batch_id = rounds.place(desk, "09:00")
     before = proxy.answered[ESTIMATE]

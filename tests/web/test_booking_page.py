@@ -460,8 +460,7 @@ def test_an_hour_that_the_service_reads_otherwise_is_refused_with_both_readings(
     annonce = stack.create_annonce(tutor, time_zone="America/Vancouver")
     visit = visits.new(student, prepare=lambda page: page.add_init_script(OLDER_ZONE_DATA))
     visit.expects_refusals = True
-    weeks = 0 if in_winter_of_los_angeles() else 26
-    visit.choose(annonce, 0, weeks=max(weeks, 1))
+    visit.choose(annonce, 0, weeks=1 if in_winter_of_los_angeles() else 26)
     visit.review()
     picked = datetime.fromisoformat(visit.page.locator(".review time").first.get_attribute("datetime") or "")
     visit.confirm()
@@ -473,7 +472,7 @@ def test_an_hour_that_the_service_reads_otherwise_is_refused_with_both_readings(
 
 
 def in_winter_of_los_angeles() -> bool:
-    """Whether its clocks show winter time in the week to come, when Vancouver's do not."""
+    """Return True if clocks there show winter time in the week to come, when those of Vancouver do not."""
     zone = ZoneInfo("America/Los_Angeles")
     week = [datetime.now(zone) + timedelta(days=days) for days in (7, 14)]
     return not any(day.dst() for day in week)
