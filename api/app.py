@@ -18,6 +18,7 @@ from api.routes import (
     lessons,
     listings,
     page,
+    settlements,
     wallets,
 )
 from api.services import Services
@@ -50,7 +51,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         deps.install(app, services)
         middleware.install(app, services.settings, services.limits)
     app.add_middleware(RequestLog)
-    rooms = (bookings, wallets, lessons, actions, listings, health)
+    rooms = (bookings, wallets, lessons, actions, settlements, listings, health)
     for router in existing_frontend.instead(room.router for room in rooms):
         app.include_router(router)
     page.install(app)

@@ -83,6 +83,12 @@ class Code(StrEnum):
     # fmt: off
     BAD_REQUEST = "bad_request", 400, "This request can't be read.", "Cette requête est illisible."
 
+    BOTH_GIVEN = ("both_given", 400,
+        "Give allowPartial or minLessons, not both: allowPartial false asks for all lessons, true for at "
+        "least one, and minLessons for at least so many.",
+        "Donnez allowPartial ou minLessons, pas les deux : allowPartial false demande tous les cours, true "
+        "au moins un, et minLessons au moins ce nombre.")
+
     TOKEN_MISSING = "token_missing", 401, "Please sign in.", "Connectez-vous."
     TOKEN_EXPIRED = ("token_expired", 401,
         "Your session has expired. Please sign in again.", "Votre session a expiré. Reconnectez-vous.")
@@ -90,6 +96,8 @@ class Code(StrEnum):
         "Your session is not valid, or names no user. Please sign in again.",
         "Votre session n'est pas valide, ou ne désigne personne. Reconnectez-vous.")
 
+    NOT_A_TUTOR = ("not_a_tutor", 403,
+        "Only a tutor has time of their own here.", "Seul un professeur a ici du temps à soi.")
     UNKNOWN_USER = ("unknown_user", 403,
         "Nobody is known by the id of your session.",
         "Personne n'est connu sous l'identifiant de votre session.")
@@ -128,6 +136,12 @@ class Code(StrEnum):
         "is not within the times at which the tutor gives lessons", "est hors des heures du professeur")
     MISALIGNED = ("misaligned", 409,
         "does not start on a quarter of an hour", "ne commence pas à un quart d'heure")
+    TOO_SOON = ("too_soon", 409,
+        "begins sooner than the tutor's notice allows",
+        "commence plus tôt que ne le permet le préavis du professeur")
+    TOO_FAR = ("too_far", 409,
+        "is further ahead than the tutor takes lessons",
+        "est au-delà de ce que le professeur propose à l'avance")
     INVALID_DURATION = ("invalid_duration", 409,
         "must last 15 to 480 minutes, in steps of 15", "doit durer de 15 à 480 minutes, de 15 en 15")
     OVERLAP = ("overlap", 409,
@@ -213,6 +227,11 @@ class Code(StrEnum):
     TOO_LATE = ("too_late", 409,
         "The lesson of {date} at {time} could be {act:done} until {until:utc}.",
         "Le cours du {date} à {time} pouvait être {act:done} jusqu'à {until:utc}.", "`bookingId`, `until`.")
+    NO_OFFER = ("no_offer", 409,
+        "The other party does not offer exactly this split of these lessons.",
+        "L'autre partie ne propose pas exactement ce partage de ces cours.")
+    NO_CREDIT = ("no_credit", 409,
+        "Nothing is kept for your account.", "Rien n'est gardé pour votre compte.")
     NO_ARBITER = ("no_arbiter", 409,
         "This service does not have the arbiter's account: decide it from the console.",
         "Ce service n'a pas le compte de l'arbitre : décidez depuis la console.")
@@ -228,8 +247,8 @@ class Code(StrEnum):
         "The listing's rate is {listing_rate:edu}; change it there first.",
         "Le tarif de l'annonce est de {listing_rate:edu} ; changez-le d'abord là.")
     EXPIRED = ("expired", 409,
-        "It could not be sent in time. Please book again.",
-        "L'envoi n'a pas pu se faire à temps. Réservez à nouveau.")
+        "It could not be sent in time. Please try again.",
+        "L'envoi n'a pas pu se faire à temps. Réessayez.")
     REFUSED = ("refused", 409,
         "The lesson of {date} at {time} was refused: {reason}",
         "Le cours du {date} à {time} a été refusé : {reason}",
@@ -354,7 +373,8 @@ LESSON_CODES = tuple(code for code in Code if code.is_lesson)
 
 SLOT_CODES = {
     SlotCode.IN_PAST: Code.IN_PAST,
-    SlotCode.MISALIGNED: Code.MISALIGNED,
+    SlotCode.TOO_SOON: Code.TOO_SOON,
+    SlotCode.TOO_FAR: Code.TOO_FAR,
     SlotCode.DURATION: Code.INVALID_DURATION,
     SlotCode.TAKEN: Code.TAKEN,
     SlotCode.OVERLAP: Code.OVERLAP,
@@ -366,12 +386,15 @@ _OF_CONTRACT: dict[type[ContractError], Code] = {
     errors.ERC20InsufficientAllowance: Code.INSUFFICIENT_ALLOWANCE,
     errors.NotListed: Code.NOT_PUBLISHED,
     errors.OrderExpired: Code.EXPIRED,
+    errors.SignatureExpired: Code.EXPIRED,
+    errors.NoCredit: Code.NO_CREDIT,
     errors.RateMismatch: Code.RATE_MISMATCH,
     errors.WrongStatus: Code.WRONG_STATUS,
     errors.TooEarly: Code.TOO_EARLY,
     errors.TooLate: Code.TOO_LATE,
     errors.SlotInPast: Code.IN_PAST,
-    errors.SlotMisaligned: Code.MISALIGNED,
+    errors.SlotTooSoon: Code.TOO_SOON,
+    errors.SlotTooFar: Code.TOO_FAR,
     errors.SlotDuration: Code.INVALID_DURATION,
     errors.SlotTaken: Code.TAKEN,
     errors.SlotOverlap: Code.OVERLAP,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from api.errors import LESSON_CODES, Code, code_of, placeholders
 from api.settings import SECTIONS, Settings
 from api.words import LANGUAGES, Language
-from creneau.errors import ContractError, NothingFree, OrderExists
+from creneau.errors import ContractError, OrderExists, TooFewFree
 
 
 def errors() -> str:
@@ -37,7 +37,7 @@ def errors() -> str:
 
 _WITHOUT: dict[type[ContractError], str] = {
     OrderExists: "(booked already: the answer is the batch)",
-    NothingFree: "(the code of each lesson)",
+    TooFewFree: "(the code of each lesson)",
 }
 
 

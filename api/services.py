@@ -9,9 +9,12 @@ import anyio
 from api import metrics
 from api.booking.actions import Actions
 from api.booking.create import Bookings
+from api.booking.credits import Credits
 from api.booking.handler import BatchHandler
 from api.booking.listings import Listings
+from api.booking.own_time import OwnTimes
 from api.booking.queries import LessonQueries
+from api.booking.settlements import Settlements
 from api.booking.signed_calls import SignedCalls
 from api.booking.view import View
 from api.booking.waiting import Waiting
@@ -57,6 +60,9 @@ class Services:
     lessons: LessonQueries
     actions: Actions
     listings: Listings
+    settlements: Settlements
+    credits: Credits
+    own_times: OwnTimes
     linking: WalletLinks
     view: View
     shared: metrics.Shared
@@ -105,8 +111,9 @@ class Services:
         view = View(store, chain, sender.addresses, lambda: indexer.reached)
         bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted, view)
         lessons = LessonQueries(settings, store, directory, custodian)
-        signed_calls = SignedCalls(store, chain, directory, custodian, settings.order_seconds)
-        keeper = Keeper(store, projection, chain, accounts[0], settings)
+        signed_calls = SignedCalls(store, chain, directory, custodian, settings.act_seconds)
+        actions = Actions(chain, lessons, signed_calls, senders)
+        keeper = Keeper(store, projection, chain, accounts, settings)
         indexer = Indexer(projection, chain, settings, keeper.tick)
         jwks = settings.jwt_jwks_url
         return cls(
@@ -124,7 +131,10 @@ class Services:
             bookings=bookings,
             prepared=WalletBookings(settings, store, chain, bookings),
             lessons=lessons,
-            actions=Actions(chain, lessons, signed_calls, senders),
+            actions=actions,
+            settlements=Settlements(store, chain, lessons, actions, signed_calls, sender),
+            credits=Credits(chain, directory, signed_calls, sender),
+            own_times=OwnTimes(settings, chain, directory, signed_calls, sender),
             listings=Listings(settings, chain, directory, signed_calls, sender),
             linking=WalletLinks(settings, store, chain, directory, users),
             view=view,

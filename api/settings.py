@@ -6,6 +6,7 @@ refuses to start with one.
 
 import re
 from base64 import b64decode
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import available_timezones
@@ -173,6 +174,8 @@ class Settings(BaseSettings):
     """Seconds for which an order can be created, at least; at most twice that."""
     prepare_seconds: int = Field(default=600, ge=1)
     """Seconds for which a prepared batch waits for its student's signature."""
+    act_seconds: int = Field(default=600, ge=60)
+    """Seconds for which the signature of an act counts; one that runs out is signed anew."""
     priority_fee_wei: int = Field(default=10**8, ge=0)
     """Offer to the block's proposer, for a unit of gas."""
     max_fee_wei: int = Field(default=500 * 10**9, gt=0)
@@ -193,6 +196,10 @@ class Settings(BaseSettings):
     """Seconds between looks for lessons that are due."""
     keeper_retry_seconds: float = Field(default=3600, gt=0)
     """Seconds until a lesson that failed is tried again."""
+    keeper_wait_seconds: int = Field(default=86_400, ge=0)
+    """Seconds for which a lesson that is due waits for later ones of its batch, to share a transaction."""
+    keeper_token_price: Decimal = Field(default=Decimal(1), ge=0)
+    """Price of a token in the chain's currency: what is worth less than its gas is left to its people."""
 
     # Reading
     follow_seconds: float = Field(default=1, gt=0)

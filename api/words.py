@@ -6,7 +6,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from creneau.amounts import format_amount
-from creneau.lifecycle import Action, Role, Status
+from creneau.lifecycle import ACTIONS, Action, Role, Status
 from creneau.types import from_unix
 
 Language = Literal["en", "fr"]
@@ -19,8 +19,8 @@ _STATUSES: dict[Language, dict[Status, str]] = {
     ),
 }
 DONE: dict[Language, dict[Action, str]] = {
-    "en": dict(zip(Action, ("confirmed", "cancelled", "completed", "disputed", "resolved"), strict=True)),
-    "fr": dict(zip(Action, ("confirmé", "annulé", "terminé", "contesté", "tranché"), strict=True)),
+    "en": {action: rules.done for action, rules in ACTIONS.items()},
+    "fr": dict(zip(Action, ("confirmé", "annulé", "terminé", "contesté", "tranché", "réglé"), strict=True)),
 }
 _ROLES: dict[Language, dict[Role, str]] = {
     "en": {Role.STUDENT: "student", Role.TUTOR: "tutor", Role.ARBITER: "operator"},

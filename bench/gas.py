@@ -10,6 +10,7 @@ from bench import Part
 from bench.market import RATE, WORD, Market
 from creneau import abi
 from creneau.amounts import to_wei
+from creneau.types import to_unix
 from tools.dev_stack import ROOT, DevStack
 from tools.per_slot_baseline import AMOUNT, PerSlotBaseline, deploy_compiled
 
@@ -110,10 +111,14 @@ def _structs(stack: DevStack, market: Market) -> Callable[[int], int]:
 
 def _floor(market: Market, contract: str, *, used: bool) -> Callable[[int], int]:
     """After another order, so that the contract has tokens, and a calendar word of the tutor's if wanted."""
+    publish = keccak(text="publish(bytes32,uint96)")[:4] + market.listing + to_wei(RATE).to_bytes(32)
+    market.stack.send(market.tutor.address, contract, publish)
 
     def book(lessons: int) -> int:
         for order in (market.order(1, page=0 if used else 3), market.order(lessons, first=8)):
-            data = abi.create_bookings_data(order)
+            head = bytes.fromhex(order.tutor[2:]) + order.listing + order.hourly_rate_wei.to_bytes(12)
+            terms = to_unix(order.deadline).to_bytes(5) + bytes([len(order.slots)]) + order.salt[:8]
+            data = bytes(4) + head + terms + b"".join(slot.packed.to_bytes(4) for slot in order.slots)
             gas = int(market.stack.send(market.student.address, contract, data)["gasUsed"])
         return gas
 

@@ -20,7 +20,15 @@ from creneau.booking import ActionResult, Batch, BatchState, Booking, Listing
 from creneau.errors import ContractError, CreneauError, LessonError, SlotError, decode_revert
 from creneau.lifecycle import FOREVER, Action, Periods, Role, Status, Window, windows
 from creneau.order import MAX_SLOTS, Order, Permit, Slot, SlotCode, batch_of, booking_id, index_of, listing_id
-from creneau.typed_data import Domain, action_typed_data, listing_typed_data, permit_typed_data
+from creneau.typed_data import (
+    Domain,
+    action_typed_data,
+    listing_typed_data,
+    permit_typed_data,
+    revoke_typed_data,
+    settle_typed_data,
+    withdraw_typed_data,
+)
 
 if TYPE_CHECKING:
     from creneau.ape.escrow import BookingEscrow
@@ -63,8 +71,11 @@ __all__ = [
     "listing_id",
     "listing_typed_data",
     "permit_typed_data",
+    "revoke_typed_data",
+    "settle_typed_data",
     "to_wei",
     "windows",
+    "withdraw_typed_data",
 ]
 
 

@@ -111,6 +111,11 @@ def decode_result(contract: ContractName, function: str, data: bytes) -> tuple[A
         raise ValueError(f"not an answer of {function}: {to_hex(data)[:140]}") from error
 
 
+def snake(name: str) -> str:
+    """Return the name of an argument in snake case."""
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+
+
 # --- Transactions ---
 
 
@@ -131,13 +136,50 @@ def decode_create_bookings(data: bytes) -> tuple[bytes, int]:
 
 
 def publish_data(
-    tutor: str, listing: bytes, hourly_rate_wei: int, instant: bool, signature: bytes = b""
+    tutor: str,
+    listing: bytes,
+    hourly_rate_wei: int,
+    instant: bool,
+    min_notice: int = 0,
+    horizon: int = 0,
+    deadline: int = 0,
+    signature: bytes = b"",
 ) -> bytes:
     """Return the data of `publish`. The rate is in base units an hour; zero withdraws the listing.
 
-    The signature is the tutor's for the listing; a tutor who sends the transaction needs none.
+    `min_notice` and `horizon` are in seconds; a horizon of zero sets no limit. The signature is the tutor's
+    for the listing, until `deadline` in unix seconds; a tutor who sends the transaction needs none.
     """
-    return call_data("BookingEscrow", "publish", tutor, listing, hourly_rate_wei, instant, signature)
+    terms = (tutor, listing, hourly_rate_wei, instant, min_notice, horizon, deadline, signature)
+    return call_data("BookingEscrow", "publish", *terms)
+
+
+def revoke_data(order: Terms, deadline: int = 0, signature: bytes = b"") -> bytes:
+    """Return the data of `revoke`. A student who sends the transaction needs no signature."""
+    return call_data("BookingEscrow", "revoke", _terms(order), deadline, signature)
+
+
+def withdraw_data(account: str, to: str, deadline: int = 0, signature: bytes = b"") -> bytes:
+    """Return the data of `withdraw`. An account that sends the transaction needs no signature."""
+    return call_data("BookingEscrow", "withdraw", account, to, deadline, signature)
+
+
+def settle_data(
+    order: Terms,
+    lessons: int,
+    tutor_share_bps: int,
+    deadline: int,
+    *,
+    student_signature: bytes = b"",
+    tutor_signature: bytes = b"",
+) -> bytes:
+    """Return the data of `settle`. Of student and tutor, whoever sends the transaction needs no signature.
+
+    The tutor's share is in basis points.
+    """
+    signatures = (student_signature, tutor_signature)
+    terms = (_terms(order), lessons, tutor_share_bps, deadline)
+    return call_data("BookingEscrow", "settle", *terms, *signatures)
 
 
 def action_data(
@@ -146,24 +188,30 @@ def action_data(
     lessons: int,
     *,
     by: str | None = None,
+    deadline: int = 0,
     signature: bytes = b"",
     tutor_share_bps: int = 0,
 ) -> bytes:
     """Return the data of an action on a set of the order's lessons, bit i standing for slot i.
 
     `by` is the account that cancels or completes; the others know theirs. The signature is the actor's for
-    the action; an actor who sends the transaction needs none. The tutor's share of a resolved lesson is in
-    basis points, and only the arbiter can send that.
+    the action, until `deadline` in unix seconds; an actor who sends the transaction needs none. The tutor's
+    share of a resolved lesson is in basis points. `settle` has a function of its own.
     """
     given = {
-        "order": order.as_abi() if isinstance(order, Order) else order,
+        "order": _terms(order),
         "lessons": lessons,
         "by": by,
+        "deadline": deadline,
         "signature": signature,
         "tutorShareBps": tutor_share_bps,
     }
     names = _function("BookingEscrow", action).names
     return call_data("BookingEscrow", action, *(given[name] for name in names))
+
+
+def _terms(order: Terms) -> tuple[Any, ...]:
+    return order.as_abi() if isinstance(order, Order) else order
 
 
 def multicall_data(calls: Sequence[bytes]) -> bytes:
@@ -175,6 +223,17 @@ def decode_multicall(data: bytes) -> list[bytes]:
     """Return the result of each call of a multicall, from an `eth_call`."""
     [results] = decode_result("BookingEscrow", "multicall", data)
     return list(results)
+
+
+def try_multicall_data(calls: Sequence[bytes]) -> bytes:
+    """`tryMulticall`: several acts in one transaction, of which some may fail."""
+    return call_data("BookingEscrow", "tryMulticall", list(calls))
+
+
+def decode_try_multicall(data: bytes) -> list[tuple[bool, bytes]]:
+    """Return for each call whether it succeeded, and what it returned or reverted with."""
+    [results] = decode_result("BookingEscrow", "tryMulticall", data)
+    return [(success, answer) for success, answer in results]
 
 
 # --- Views ---
@@ -203,8 +262,8 @@ def listings_data(tutor: str, listing: bytes) -> bytes:
 
 def decode_listing(data: bytes) -> Listing:
     """Return the terms of a listing; a rate of zero if it is not offered."""
-    [(rate, instant, nonce)] = decode_result("BookingEscrow", "listings", data)
-    return Listing(from_wei(rate), instant, nonce)
+    [(rate, instant, min_notice, horizon, nonce)] = decode_result("BookingEscrow", "listings", data)
+    return Listing(from_wei(rate), instant, timedelta(seconds=min_notice), timedelta(seconds=horizon), nonce)
 
 
 def batches_data(batch: bytes) -> bytes:

@@ -6,7 +6,7 @@ tokens; `currency` is the token that they are shown in.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -22,14 +22,23 @@ from creneau.types import Address, Bytes32, Timestamp, TokenAmount
 class Listing(NamedTuple):
     """A tutor's offer as the contract knows it.
 
-    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; `nonce` is how
+    `hourly_rate` in tokens, zero if it is not offered; `instant` lessons need no confirmation; lessons start
+    from `min_notice` to `horizon` after their booking, a horizon of zero setting no limit; `nonce` is how
     often it was published, and what the next publication's signature must carry.
     """
 
     hourly_rate: Decimal
     instant: bool
+    min_notice: timedelta
+    horizon: timedelta
     nonce: int
     currency: Token = Token()
+
+    @property
+    def rules(self) -> tuple[bool, int, int]:
+        """Instant, notice and horizon as the contract has them, in seconds."""
+        notice, horizon = self.min_notice.total_seconds(), self.horizon.total_seconds()
+        return self.instant, int(notice), int(horizon)
 
     def __str__(self) -> str:
         return render.listing(self)
@@ -133,8 +142,13 @@ class Booking(_Shown):
 
     @property
     def refundable_from(self) -> datetime | None:
-        """The first second at which anyone may have the student refunded, after a dispute."""
+        """The first second at which anyone may refund the student: a lesson that begins unconfirmed."""
         return self._since(Action.CANCEL, Role.ANYONE)
+
+    @property
+    def resolvable_from(self) -> datetime | None:
+        """The first second at which anyone may have a dispute split with the deployment's default share."""
+        return self._since(Action.RESOLVE, Role.ANYONE)
 
     @property
     def windows(self) -> list[Window]:

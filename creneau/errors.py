@@ -10,11 +10,12 @@
     ├── NoAccount                   no account was named that could send, or one that must not
     ├── TransactionFailed           reverted in its block, and the node can't say why any more
     └── ContractError               the contract or the token refused
-        ├── NotActor, StudentIsTutor, OrderExpired, SlotCount, OrderExists, NotListed, RateMismatch,
-        │   NothingFree, UnknownBatch, NoLessons, ShareTooLarge, TokenWithoutCode, PeriodTooLong,
-        │   ArbiterRequired, OwnableInvalidOwner, OwnableUnauthorizedAccount
+        ├── NotActor, SignatureExpired, StudentIsTutor, OrderExpired, SlotCount, MinLessons, OrderExists,
+        │   NotListed, RateMismatch, TooFewFree, UnknownBatch, NoLessons, ShareTooLarge, ShareNotDefault,
+        │   NoCredit, InvalidRecipient, TokenWithoutCode, PeriodOutOfRange, ArbiterRequired,
+        │   OwnableInvalidOwner, OwnableUnauthorizedAccount
         ├── SlotError               one slot is at fault
-        │   └── SlotInPast, SlotMisaligned, SlotDuration, SlotTaken, SlotOverlap
+        │   └── SlotInPast, SlotTooSoon, SlotTooFar, SlotDuration, SlotTaken, SlotOverlap
         ├── LessonError             one lesson does not allow the act
         │   └── WrongStatus, TooLate, TooEarly
         ├── TokenError
@@ -43,7 +44,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.abi import get_abi_input_types
 from eth_utils.crypto import keccak
 
-from creneau.abi import decode, entries
+from creneau.abi import decode, entries, snake
 from creneau.amounts import Token
 from creneau.lifecycle import Status
 from creneau.types import from_unix, to_address, to_hex
@@ -158,7 +159,7 @@ _Base = TypeVar("_Base", bound=ContractError)
 
 def _error(name: str, base: type[_Base], sentence: str) -> type[_Base]:
     """Return the class of an error in the ABI, with its arguments as fields and the sentence as its text."""
-    names = [_RENAMED.get(each["name"], _snake(each["name"])) for each in _ABI[name]["inputs"]]
+    names = [_RENAMED.get(each["name"], snake(each["name"])) for each in _ABI[name]["inputs"]]
     body = {
         "__annotations__": dict.fromkeys(names, object),
         "__doc__": sentence,
@@ -168,14 +169,22 @@ def _error(name: str, base: type[_Base], sentence: str) -> type[_Base]:
     return type(name, (base,), body)
 
 
-def _snake(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
-
-
 # --- The escrow's ---
 
-StudentIsTutor = _error("StudentIsTutor", ContractError, "{account} can't book lessons with itself.")
-OrderExists = _error("OrderExists", ContractError, "This order was already created, as batch {batch:hex}.")
+StudentIsTutor = _error("StudentIsTutor", ContractError, "{account} can't book paid lessons with itself.")
+SignatureExpired = _error(
+    "SignatureExpired",
+    ContractError,
+    "The signature counted until {deadline:time}; it is {timestamp:time} now.",
+)
+OrderExists = _error(
+    "OrderExists", ContractError, "This order was already created or revoked, as batch {batch:hex}."
+)
+MinLessons = _error(
+    "MinLessons",
+    ContractError,
+    "An order asks for at least 1 and at most all of its {max} lessons; this one asks for {actual}.",
+)
 SlotCount = _error("SlotCount", ContractError, "An order has from 1 to {max} slots; this one has {actual}.")
 NotListed = _error("NotListed", ContractError, "The tutor {tutor} does not offer the listing {listing:hex}.")
 RateMismatch = _error(
@@ -183,7 +192,11 @@ RateMismatch = _error(
     ContractError,
     "The tutor's rate is {expected:amount} an hour; the order says {actual:amount}.",
 )
-NothingFree = _error("NothingFree", ContractError, "Every slot is already taken.")
+TooFewFree = _error(
+    "TooFewFree",
+    ContractError,
+    "Of the order's slots {actual} are free, and it asks for at least {min}.",
+)
 UnknownBatch = _error(
     "UnknownBatch", ContractError, "There is no batch {batch:hex}: no order with these terms was created."
 )
@@ -191,8 +204,19 @@ NoLessons = _error("NoLessons", ContractError, "No lesson was named.")
 ShareTooLarge = _error(
     "ShareTooLarge", ContractError, "A share has at most {max} basis points; this one has {actual}."
 )
-PeriodTooLong = _error(
-    "PeriodTooLong", ContractError, "A period lasts at most {max} seconds; this one lasts {actual}."
+ShareNotDefault = _error(
+    "ShareNotDefault",
+    ContractError,
+    "Only the arbiter chooses a share of {actual} basis points; anyone else resolves with {expected}.",
+)
+NoCredit = _error("NoCredit", ContractError, "{account} has no credit.")
+InvalidRecipient = _error(
+    "InvalidRecipient", ContractError, "A credit can't be paid to the escrow itself, {to}."
+)
+PeriodOutOfRange = _error(
+    "PeriodOutOfRange",
+    ContractError,
+    "This period lasts from {min} to {max} seconds; the one given lasts {actual}.",
 )
 ArbiterRequired = _error(
     "ArbiterRequired",
@@ -237,10 +261,15 @@ class SlotError(ContractError):
 SlotInPast = _error(
     "SlotInPast", SlotError, "The {index:nth} slot is in the past: it starts at {start:time}."
 )
-SlotMisaligned = _error(
-    "SlotMisaligned",
+SlotTooSoon = _error(
+    "SlotTooSoon",
     SlotError,
-    "The {index:nth} slot starts at {start:time}, which is not on a quarter of an hour.",
+    "The {index:nth} slot starts at {start:time}; the tutor takes lessons from {earliest:time} on.",
+)
+SlotTooFar = _error(
+    "SlotTooFar",
+    SlotError,
+    "The {index:nth} slot starts at {start:time}; the tutor takes lessons until {latest:time}.",
 )
 SlotDuration = _error(
     "SlotDuration",

@@ -11,34 +11,63 @@ from typing import Any, ClassVar
 
 from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic
 
-from creneau.abi import decode, entries
+from creneau.abi import decode, entries, snake
 from creneau.errors import UnreadableOrder
 from creneau.lifecycle import Action
-from creneau.order import Order
+from creneau.order import Order, unpack_slot
 from creneau.types import to_address, to_bytes32, to_hex
 
 
 @dataclass(frozen=True)
 class ListingPublished:
-    """A tutor set the terms of a listing; `hourly_rate` in base units, zero if withdrawn."""
+    """A tutor set the terms of a listing.
+
+    `hourly_rate` in base units, zero if withdrawn; `min_notice` and `horizon` in seconds.
+    """
 
     tutor: str
     listing: bytes
     hourly_rate: int
     instant: bool
+    min_notice: int
+    horizon: int
     nonce: int
 
 
 @dataclass(frozen=True)
 class BookingsCreated:
-    """Lessons were booked: `booked` is their set, `total` the base units paid, `terms` the ABI's order."""
+    """Lessons were booked: `booked` is their set, `total` the base units paid.
+
+    `confirmed` says whether they are confirmed already; `slots` are those of the order, four bytes each.
+    """
 
     batch: bytes
     student: str
     tutor: str
-    terms: tuple[Any, ...]
+    listing: bytes
+    hourly_rate: int
+    min_lessons: int
+    deadline: int
+    salt: bytes
+    slots: bytes
     booked: int
+    confirmed: bool
     total: int
+
+    @property
+    def terms(self) -> tuple[Any, ...]:
+        """The contract's `Order` as the ABI codec takes it."""
+        rules = (self.hourly_rate, self.min_lessons, self.deadline, self.salt)
+        return (self.student, self.tutor, self.listing, *rules, self._words)
+
+    @property
+    def order_slots(self) -> list[tuple[int, int]]:
+        """The order's slots: unix starts in seconds, and minutes."""
+        return [unpack_slot(word) for word in self._words]
+
+    @property
+    def _words(self) -> list[int]:
+        return [int.from_bytes(self.slots[at : at + 4], "big") for at in range(0, len(self.slots), 4)]
 
     @cached_property
     def order(self) -> Order:
@@ -69,25 +98,39 @@ class LessonEvent:
         return 0
 
 
-class BookingsConfirmed(LessonEvent):
+@dataclass(frozen=True)
+class OrderRevoked:
+    """The student, `by`, took back an order before it was created."""
+
+    batch: bytes
+    by: str
+
+
+@dataclass(frozen=True)
+class OneActorEvent(LessonEvent):
+    """An action of one account, `by`."""
+
+    by: str
+
+
+class BookingsConfirmed(OneActorEvent):
     """The tutor agreed to these lessons."""
 
     action = Action.CONFIRM
 
 
-class BookingsDisputed(LessonEvent):
+class BookingsDisputed(OneActorEvent):
     """The student contests these lessons."""
 
     action = Action.DISPUTE
 
 
 @dataclass(frozen=True)
-class BookingsCancelled(LessonEvent):
+class BookingsCancelled(OneActorEvent):
     """Lessons were called off, and the student got `refund` base units back."""
 
     action = Action.CANCEL
 
-    by: str
     refund: int
 
     @property
@@ -97,7 +140,7 @@ class BookingsCancelled(LessonEvent):
 
 
 @dataclass(frozen=True)
-class BookingsCompleted(LessonEvent):
+class BookingsCompleted(OneActorEvent):
     """Lessons are over, and the tutor got `amount` base units."""
 
     action = Action.COMPLETE
@@ -111,8 +154,8 @@ class BookingsCompleted(LessonEvent):
 
 
 @dataclass(frozen=True)
-class BookingsResolved(LessonEvent):
-    """The arbiter decided; the amounts are in base units."""
+class BookingsResolved(OneActorEvent):
+    """The arbiter decided, or anyone in their place; the amounts are in base units."""
 
     action = Action.RESOLVE
 
@@ -131,6 +174,53 @@ class BookingsResolved(LessonEvent):
 
 
 @dataclass(frozen=True)
+class BookingsSettled(LessonEvent):
+    """The student and the tutor agreed how to split the money; the amounts are in base units."""
+
+    action = Action.SETTLE
+
+    student: str
+    tutor: str
+    tutor_amount: int
+    student_amount: int
+
+    @property
+    def to_student(self) -> int:
+        """The student's part."""
+        return self.student_amount
+
+    @property
+    def to_tutor(self) -> int:
+        """The tutor's part."""
+        return self.tutor_amount
+
+
+@dataclass(frozen=True)
+class PaymentCredited:
+    """The token refused to pay `amount` base units to `account`, which can withdraw them."""
+
+    account: str
+    amount: int
+
+
+@dataclass(frozen=True)
+class CreditWithdrawn:
+    """The credit of `account`, in base units, was paid to `to`."""
+
+    account: str
+    to: str
+    amount: int
+
+
+@dataclass(frozen=True)
+class CallFailed:
+    """Call `index` of a `tryMulticall`, from zero, reverted with `reason`."""
+
+    index: int
+    reason: bytes
+
+
+@dataclass(frozen=True)
 class Transfer:
     """A token moved `value` base units. `token` is the contract that says so."""
 
@@ -140,7 +230,8 @@ class Transfer:
     token: str
 
 
-Event = ListingPublished | BookingsCreated | LessonEvent | Transfer
+Credit = PaymentCredited | CreditWithdrawn
+Event = ListingPublished | BookingsCreated | OrderRevoked | LessonEvent | Credit | CallFailed | Transfer
 
 _CLASSES = (
     ListingPublished,
@@ -150,6 +241,11 @@ _CLASSES = (
     BookingsCompleted,
     BookingsDisputed,
     BookingsResolved,
+    BookingsSettled,
+    OrderRevoked,
+    PaymentCredited,
+    CreditWithdrawn,
+    CallFailed,
 )
 _ABI = {event_abi_to_log_topic(entry): entry for entry in entries("BookingEscrow", "event").values()}
 _TOPICS = {entry["name"]: topic for topic, entry in _ABI.items()}
@@ -182,7 +278,12 @@ def decode_log(log: Mapping[str, Any], escrow: str) -> Event | None:
     words = iter(topics[1:])
     values = iter(decode([collapse_if_tuple(each) for each in inputs if not each["indexed"]], data))
     event = _BY_TOPIC[topics[0]]
-    return event(*(_indexed(each, next(words)) if each["indexed"] else next(values) for each in inputs))
+    return event(
+        **{
+            snake(each["name"]): _indexed(each, next(words)) if each["indexed"] else next(values)
+            for each in inputs
+        }
+    )
 
 
 def decode_logs(logs: Iterable[Mapping[str, Any]], escrow: str) -> list[Event]:
@@ -190,8 +291,13 @@ def decode_logs(logs: Iterable[Mapping[str, Any]], escrow: str) -> list[Event]:
     return [event for log in logs if (event := decode_log(log, escrow)) is not None]
 
 
-def _indexed(argument: Mapping[str, Any], topic: bytes) -> bytes | str:
-    return _account(topic) if argument["type"] == "address" else topic
+def _indexed(argument: Mapping[str, Any], topic: bytes) -> bytes | str | int:
+    match argument["type"]:
+        case "address":
+            return _account(topic)
+        case "uint256":
+            return int.from_bytes(topic, "big")
+    return topic
 
 
 def _bytes(value: bytes | str) -> bytes:

@@ -7,7 +7,7 @@ when, as which signed struct, and who gets the money.
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from creneau.order import Slot
 from creneau.typed_data import SignedAction
@@ -38,6 +38,7 @@ class Action(StrEnum):
     COMPLETE = "complete"
     DISPUTE = "dispute"
     RESOLVE = "resolve"
+    SETTLE = "settle"
 
 
 class Role(StrEnum):
@@ -54,7 +55,7 @@ class Periods(NamedTuple):
 
     A student may cancel a confirmed lesson until `cancel_window` before its start, and dispute it until
     `review_period` after its end; then the tutor can be paid. A dispute that is not resolved within
-    `arbitration_period` more can be refunded.
+    `arbitration_period` more can be resolved by anyone, with the deployment's default share.
     """
 
     cancel_window: timedelta
@@ -133,7 +134,7 @@ class Rules(NamedTuple):
 
     to: Status
     done: str
-    signed_as: SignedAction | None
+    signed_as: SignedAction | Literal["Settle"] | None
     pays: Payee | None
     permissions: tuple[Permission, ...]
 
@@ -165,7 +166,7 @@ ACTIONS: dict[Action, Rules] = {
             Permission(Role.STUDENT, _PENDING),
             Permission(Role.STUDENT, _CONFIRMED, until=_cancel_window),
             Permission(Role.TUTOR, _LIVE),
-            Permission(Role.ANYONE, _DISPUTED, since=_after_arbitration),
+            Permission(Role.ANYONE, _PENDING, since=_start),
         ),
     ),
     Action.COMPLETE: Rules(
@@ -190,7 +191,17 @@ ACTIONS: dict[Action, Rules] = {
         done="resolved",
         signed_as=None,
         pays=Payee.SPLIT,
-        permissions=(Permission(Role.ARBITER, _DISPUTED),),
+        permissions=(
+            Permission(Role.ARBITER, _DISPUTED),
+            Permission(Role.ANYONE, _DISPUTED, since=_after_arbitration),
+        ),
+    ),
+    Action.SETTLE: Rules(  # of both together
+        to=Status.COMPLETED,
+        done="settled",
+        signed_as="Settle",
+        pays=Payee.SPLIT,
+        permissions=(Permission(Role.STUDENT, _LIVE), Permission(Role.TUTOR, _LIVE)),
     ),
 }
 """The contract's rules, action by action."""

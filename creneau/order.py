@@ -32,6 +32,9 @@ from creneau.types import (
 MAX_SLOTS = 40
 """The contract's limit on the slots of one order. A batch's sets of lessons have 40 bits."""
 
+QUARTER_SECONDS = 900
+QUARTER_MINUTES = 15
+
 # --- Identifiers ---
 
 
@@ -63,15 +66,26 @@ def index_of(booking: bytes) -> int:
     return to_bytes32(booking)[31]
 
 
+def pack_slot(start_unix: int, minutes: int) -> int:
+    """Return the contract's `Slot`: quarters of an hour since 1970, shifted by 8, and their number."""
+    return start_unix // QUARTER_SECONDS << 8 | minutes // QUARTER_MINUTES
+
+
+def unpack_slot(word: int) -> tuple[int, int]:
+    """Return the unix start in seconds, and the minutes, of the contract's `Slot`."""
+    return (word >> 8) * QUARTER_SECONDS, (word & 0xFF) * QUARTER_MINUTES
+
+
 class SlotCode(IntEnum):
     """The answer of `check` for one slot. The contract's `SlotCode`."""
 
     OK = 0
     IN_PAST = 1
-    MISALIGNED = 2
-    DURATION = 3
-    TAKEN = 4
-    OVERLAP = 5
+    TOO_SOON = 2
+    TOO_FAR = 3
+    DURATION = 4
+    TAKEN = 5
+    OVERLAP = 6
 
 
 # --- Models ---
@@ -86,11 +100,14 @@ class Slot(BaseModel):
     duration: Minutes
 
     @model_validator(mode="after")
-    def _ends(self) -> Self:
-        try:
-            _ = self.end
-        except OverflowError:
-            raise ValueError("a slot ends by the year 9999") from None
+    def _fits(self) -> Self:
+        quarters, seconds = divmod(self.start_unix, QUARTER_SECONDS)
+        if seconds:
+            raise ValueError("a slot starts on a quarter of an hour")
+        if quarters >= 2**24:
+            raise ValueError("a slot starts before the year 2449")
+        if self.minutes % QUARTER_MINUTES or self.minutes // QUARTER_MINUTES >= 2**8:
+            raise ValueError("a slot lasts a multiple of 15 minutes, at most 3825")
         return self
 
     @classmethod
@@ -100,6 +117,11 @@ class Slot(BaseModel):
         Raises `ValueError` for a time that a datetime can't tell.
         """
         return cls(start=from_unix(start_unix), duration=timedelta(minutes=minutes))
+
+    @property
+    def packed(self) -> int:
+        """The contract's `Slot`, 32 bits."""
+        return pack_slot(self.start_unix, self.minutes)
 
     @property
     def end(self) -> datetime:
@@ -120,10 +142,10 @@ class Slot(BaseModel):
 class Order(BaseModel):
     """The terms of one batch of lessons: the contract's `Order`.
 
-    `hourly_rate` is in tokens, and must equal what the tutor published. With `allow_partial` slots that were
-    taken meanwhile are left out; without, it is all or nothing. `deadline` is the last second at which the
-    order may be created. The same terms with the same `salt` are the same order, which the contract creates
-    once.
+    `hourly_rate` is in tokens, and must equal what the tutor published. Slots that were taken meanwhile are
+    left out, as long as `min_lessons` are free: 1 books what is free, the number of slots all or nothing.
+    `deadline` is the last second at which the order may be created. The same terms with the same `salt` are
+    the same order, which the contract creates once.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -132,7 +154,7 @@ class Order(BaseModel):
     tutor: Address
     listing: Bytes32
     hourly_rate: Rate
-    allow_partial: bool = True
+    min_lessons: int = Field(default=1, ge=0, lt=2**8)
     deadline: Timestamp
     salt: Bytes32 = Field(default_factory=lambda: HexBytes(secrets.token_bytes(32)))
     slots: tuple[Slot, ...]
@@ -140,16 +162,16 @@ class Order(BaseModel):
     @classmethod
     def from_abi(cls, terms: tuple[Any, ...]) -> Self:
         """Return the order of `as_abi`'s values. Raises `ValueError` for a time that no datetime can tell."""
-        student, tutor, listing, rate, allow_partial, deadline, salt, slots = terms
+        student, tutor, listing, rate, min_lessons, deadline, salt, slots = terms
         return cls(
             student=student,
             tutor=tutor,
             listing=listing,
             hourly_rate=from_wei(rate),
-            allow_partial=allow_partial,
+            min_lessons=min_lessons,
             deadline=from_unix(deadline),
             salt=salt,
-            slots=tuple(Slot.of(start, minutes) for start, minutes in slots),
+            slots=tuple(Slot.of(*unpack_slot(word)) for word in slots),
         )
 
     @property
@@ -180,23 +202,34 @@ class Order(BaseModel):
             self.tutor,
             self.listing,
             self.hourly_rate_wei,
-            self.allow_partial,
+            self.min_lessons,
             to_unix(self.deadline),
             self.salt,
-            [(slot.start_unix, slot.minutes) for slot in self.slots],
+            [slot.packed for slot in self.slots],
         )
+
+    @property
+    def _signed(self) -> tuple[Any, ...]:
+        # Wallets show what they sign: unix seconds and minutes instead of packed quarters.
+        return (*self.as_abi()[:-1], [(slot.start_unix, slot.minutes) for slot in self.slots])
 
     def typed_data(self, domain: Domain) -> dict[str, Any]:
         """Return the whole message that the student signs, as `eth_signTypedData_v4` takes it."""
-        return order_typed_data(domain, self.as_abi())
+        return order_typed_data(domain, self._signed)
 
     def digest(self, domain: Domain) -> bytes:
         """Return the EIP-712 digest that the student signs: the contract's `hashOrder`."""
-        return domain.digest(hash_struct("Order", self.as_abi()))
+        return domain.digest(self.struct_hash)
 
-    def batch_id(self, domain: Domain) -> bytes:
-        """Return the key of the batch that the order becomes: its digest with the last byte zeroed."""
-        return self.digest(domain)[:31] + b"\0"
+    @property
+    def struct_hash(self) -> bytes:
+        """EIP-712's `hashStruct(order)`, which does not depend on a chain or a contract."""
+        return hash_struct("Order", self._signed)
+
+    @property
+    def batch_id(self) -> bytes:
+        """The key of the batch that the order becomes: its struct hash with the last byte zeroed."""
+        return self.struct_hash[:31] + b"\0"
 
 
 class Permit(BaseModel):

@@ -122,7 +122,9 @@ def listing(of: "Listing") -> str:
     if not of.hourly_rate:
         return f"not offered, published {_times(of.nonce)}"
     how = "confirmed at once" if of.instant else "to be confirmed by the tutor"
-    return f"{money(of.hourly_rate, of.currency)} an hour, lessons {how}, published {_times(of.nonce)}"
+    when = f", booked {hours(of.min_notice)} ahead or earlier" if of.min_notice else ""
+    when += f", at most {hours(of.horizon)} ahead" if of.horizon else ""
+    return f"{money(of.hourly_rate, of.currency)} an hour, lessons {how}{when}, published {_times(of.nonce)}"
 
 
 def _lesson(of: "Booking") -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from creneau.types import to_address, to_bytes32, to_hex
 DOMAIN_NAME = "Creneau"
 DOMAIN_VERSION = "1"
 
-_LESSONS = {"batch": "bytes32", "lessons": "uint40"}
+_LESSONS = {"batch": "bytes32", "lessons": "uint40", "deadline": "uint40"}
 
 TYPES: dict[str, dict[str, str]] = {
     "EIP712Domain": {
@@ -30,7 +30,7 @@ TYPES: dict[str, dict[str, str]] = {
         "tutor": "address",
         "listing": "bytes32",
         "hourlyRate": "uint96",
-        "allowPartial": "bool",
+        "minLessons": "uint8",
         "deadline": "uint40",
         "salt": "bytes32",
         "slots": "Slot[]",
@@ -41,12 +41,18 @@ TYPES: dict[str, dict[str, str]] = {
         "listing": "bytes32",
         "hourlyRate": "uint96",
         "instant": "bool",
+        "minNotice": "uint32",
+        "horizon": "uint32",
         "nonce": "uint64",
+        "deadline": "uint40",
     },
     "Confirm": _LESSONS,
     "Cancel": _LESSONS,
     "Complete": _LESSONS,
     "Dispute": _LESSONS,
+    "Settle": {"batch": "bytes32", "lessons": "uint40", "tutorShareBps": "uint16", "deadline": "uint40"},
+    "Revoke": {"batch": "bytes32", "deadline": "uint40"},
+    "Withdraw": {"account": "address", "to": "address", "deadline": "uint40"},
     "Permit": {
         "owner": "address",
         "spender": "address",
@@ -96,7 +102,7 @@ def _domain(*values: Any) -> dict[str, Any]:
 
 
 def order_typed_data(domain: Domain, order: Sequence[Any]) -> dict[str, Any]:
-    """Return the message that a student signs to have lessons booked, from the order's values.
+    """Return the message that a student signs to have lessons booked, from the order's signed values.
 
     JSON-ready for `eth_signTypedData_v4`, like every message here: integers of more than 64 bits are text,
     because JavaScript would round them.
@@ -105,19 +111,54 @@ def order_typed_data(domain: Domain, order: Sequence[Any]) -> dict[str, Any]:
 
 
 def listing_typed_data(
-    domain: Domain, tutor: str, listing: bytes, hourly_rate_wei: int, instant: bool, nonce: int
+    domain: Domain,
+    tutor: str,
+    listing: bytes,
+    hourly_rate_wei: int,
+    instant: bool,
+    min_notice: int,
+    horizon: int,
+    nonce: int,
+    deadline: int,
 ) -> dict[str, Any]:
-    """Return the message that a tutor signs to have a listing published; `nonce` is its present one."""
-    values = (to_address(tutor), to_bytes32(listing), hourly_rate_wei, instant, nonce)
-    return _typed_data(domain.typed_data(), "Listing", values)
+    """Return the message that a tutor signs to have a listing published.
+
+    `min_notice` and `horizon` are in seconds, `deadline` is in unix seconds; `nonce` is the listing's present
+    one.
+    """
+    terms = (hourly_rate_wei, instant, min_notice, horizon, nonce, deadline)
+    return _typed_data(domain.typed_data(), "Listing", (to_address(tutor), to_bytes32(listing), *terms))
 
 
-def action_typed_data(domain: Domain, action: SignedAction, batch: bytes, lessons: int) -> dict[str, Any]:
+def action_typed_data(
+    domain: Domain, action: SignedAction, batch: bytes, lessons: int, deadline: int
+) -> dict[str, Any]:
     """Return the message that an actor signs to have lessons of a batch confirmed, cancelled, and so on.
 
-    `lessons` is their set, bit i standing for the order's slot i.
+    `lessons` is their set, bit i standing for the order's slot i. The signature counts until `deadline`, in
+    unix seconds, like those below.
     """
-    return _typed_data(domain.typed_data(), action, (to_bytes32(batch), lessons))
+    return _typed_data(domain.typed_data(), action, (to_bytes32(batch), lessons, deadline))
+
+
+def settle_typed_data(
+    domain: Domain, batch: bytes, lessons: int, tutor_share_bps: int, deadline: int
+) -> dict[str, Any]:
+    """Return the message that a student and a tutor sign to split the money of lessons as they agree.
+
+    The tutor's share is in basis points.
+    """
+    return _typed_data(domain.typed_data(), "Settle", (to_bytes32(batch), lessons, tutor_share_bps, deadline))
+
+
+def revoke_typed_data(domain: Domain, batch: bytes, deadline: int) -> dict[str, Any]:
+    """Return the message that a student signs to have an order taken back before it is created."""
+    return _typed_data(domain.typed_data(), "Revoke", (to_bytes32(batch), deadline))
+
+
+def withdraw_typed_data(domain: Domain, account: str, to: str, deadline: int) -> dict[str, Any]:
+    """Return the message that an account signs to have its credit paid to `to`."""
+    return _typed_data(domain.typed_data(), "Withdraw", (to_address(account), to_address(to), deadline))
 
 
 def permit_typed_data(

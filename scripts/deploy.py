@@ -12,7 +12,7 @@ from ape.api import AccountAPI, ProviderAPI
 from ape.cli import ConnectedProviderCommand, account_option
 from web3 import HTTPProvider, Web3
 
-from creneau.ape.cli_types import ADDRESS, connected, refuse_development, sender_on, signing
+from creneau.ape.cli_types import ADDRESS, PERCENT, connected, refuse_development, sender_on, signing
 from creneau.ape.deploy import Deployment, Plan, Sent, carry_out, check_transfer, creations, plan
 from creneau.ape.deployments import record
 from creneau.ape.networks import Network
@@ -32,6 +32,11 @@ NOBODY = "0x" + "00" * 20
 @click.option("--cancel-hours", type=int, help="Until when before its start a lesson can be cancelled.")
 @click.option("--review-hours", type=int, help="Until when after its end it can be disputed.")
 @click.option("--arbitration-days", type=int, help="How long a dispute can stay open after that.")
+@click.option(
+    "--default-tutor-share",
+    type=PERCENT,
+    help="Percent that the tutor gets of a dispute nobody decides. Without it, on a test network: 50.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 def cli(
     *,
@@ -42,6 +47,7 @@ def cli(
     cancel_hours: int | None,
     review_hours: int | None,
     arbitration_days: int | None,
+    default_tutor_share: int | None,
     yes: bool,
 ) -> None:
     """Deploys the escrow, and on a test network an EduToken unless a token is named.
@@ -56,9 +62,11 @@ def cli(
     account = sender_on(network, account, does="deploys")
     token = token or network.token
     arbiter = arbiter or network.arbiter
-    if not network.test and (token is None or arbiter is None):
+    share = network.default_tutor_share_bps if default_tutor_share is None else default_tutor_share
+    if not network.test and (token is None or arbiter is None or share is None):
         raise click.UsageError(
-            f"Name the token and the arbiter of {network.name} with --token and --arbiter."
+            f"Name the token, the arbiter and the default share of {network.name} with --token, --arbiter "
+            "and --default-tutor-share."
         )
     if not network.local:
         _refuse_nobody(token=token, arbiter=arbiter)
@@ -73,6 +81,7 @@ def cli(
             arbitration_period=network.arbitration_period
             if arbitration_days is None
             else timedelta(days=arbitration_days),
+            **({} if share is None else {"default_tutor_share_bps": share}),
         )
         _show(network, account, planned)
         if token is not None and not network.local:
@@ -155,6 +164,7 @@ def _show(network: Network, account: AccountAPI, planned: Plan) -> None:
         "cancel": f"until {hours(cancel)} before the start",
         "review": f"until {hours(review)} after the end",
         "arbitration": f"{hours(arbitration)} more",
+        "undecided": f"the tutor gets {planned.default_tutor_share_bps / 100:g} %",
         "confirmations": str(network.confirmations),
     }
     click.echo("".join(f"\n{name:<14}{value}" for name, value in lines.items()) + "\n")
@@ -174,7 +184,7 @@ def _report(deployment: Deployment) -> None:
         rows.append((contract, creation.address, str(creation.block_number), gas, found))
     for name, address, block, gas, transaction in rows:
         click.echo(f"{name:<14} {address:<42} {block:>9} {gas:>10}  {transaction}")
-    click.echo("read back: token, arbiter and periods are as planned")
+    click.echo("read back: token, arbiter, periods and default share are as planned")
 
 
 def _keep(network: Network, deployment: Deployment, planned: Plan) -> None:

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -146,6 +146,7 @@ def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> No
                     ("cancel", f"until {render.hours(cancel)} before the start"),
                     ("review", f"until {render.hours(review)} after the end"),
                     ("arbitration", f"{render.hours(arbitration)} more"),
+                    ("undecided", f"the tutor gets {escrow.default_tutor_share_bps / 100:g} %"),
                 ]
             )
         )
@@ -200,10 +201,48 @@ def calendar(
 # --- Sending ---
 
 
+@cli.command(cls=ConnectedProviderCommand, short_help="Show a credit, or have it paid")
+@click.argument("account_address", metavar="ACCOUNT", type=ADDRESS)
+@click.option("--to", type=ADDRESS, help="Pay it to this address; the sender is the account.")
+@_sending
+def credit(
+    *,
+    provider: ProviderAPI,
+    account: AccountAPI | None,
+    account_address: str,
+    to: str | None,
+    address: str | None,
+    block: int | None,
+    yes: bool,
+) -> None:
+    """Show what the token refused to pay an account, and with --to have it paid to an address.
+
+    ACCOUNT is an address. The escrow keeps such a payment for the account, which alone can withdraw it.
+    """
+    with _at(provider, address, block) as place:
+        kept = render.money(place.escrow.credit(account_address), place.escrow.currency)
+        if to is None:
+            click.echo(f"credit: {kept}")
+            return
+        facts = {"credit": f"{kept} of {account_address}", "to": to}
+        with place.sends(account, does="withdraws", yes=yes, **facts) as sender:
+            paid = place.escrow.withdraw(to, account=account_address, sender=sender)
+            click.echo(f"paid: {render.money(paid, place.escrow.currency)}")
+
+
 @cli.command(cls=ConnectedProviderCommand, short_help="Set the rate of a listing, or withdraw it")
 @click.argument("listing", type=LISTING)
 @click.argument("rate", type=RATE)
 @click.option("--instant", is_flag=True, help="Lessons are confirmed at once, without the tutor.")
+@click.option(
+    "--notice-hours",
+    type=click.IntRange(min=0),
+    default=0,
+    help="How long before its start it can be booked.",
+)
+@click.option(
+    "--horizon-days", type=click.IntRange(min=0), default=0, help="How far ahead. Without it: any time."
+)
 @_sending
 def publish(
     *,
@@ -212,6 +251,8 @@ def publish(
     listing: tuple[str, bytes],
     rate: Decimal,
     instant: bool,
+    notice_hours: int,
+    horizon_days: int,
     address: str | None,
     block: int | None,
     yes: bool,
@@ -225,19 +266,27 @@ def publish(
     with _at(provider, address, block) as place:
         terms = f"{render.money(rate, place.escrow.currency)} an hour, "
         terms += "confirmed at once" if instant else "to be confirmed"
+        terms += f", {notice_hours} hours ahead" if notice_hours else ""
+        terms += f", within {horizon_days} days" if horizon_days else ""
         facts = {"listing": f"{name}, key {to_hex(key)}", "rate": terms if rate else "withdrawn"}
         with place.sends(account, does="publishes", yes=yes, **facts) as sender:
-            listed = place.escrow.publish(key, rate, instant=instant, sender=sender)
+            listed = place.escrow.publish(
+                key,
+                rate,
+                instant=instant,
+                min_notice=timedelta(hours=notice_hours),
+                horizon=timedelta(days=horizon_days),
+                sender=sender,
+            )
             click.echo(f"listing: {listed}")
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Decide disputed lessons, as the arbiter")
+@cli.command(cls=ConnectedProviderCommand, short_help="Decide disputed lessons")
 @click.argument("key", metavar="BATCH", type=KEY)
 @click.option(
     "--tutor-share",
     type=PERCENT,
-    required=True,
-    help="Percent that the tutor gets: 0, 62.5, 100.",
+    help="Percent that the tutor gets: 0, 62.5, 100. Without it: the deployment's default share.",
 )
 @click.option("--lessons", type=LESSONS, help="Which, such as 0,2. Without it: all that are disputed.")
 @_sending
@@ -246,14 +295,15 @@ def resolve(
     provider: ProviderAPI,
     account: AccountAPI | None,
     key: bytes,
-    tutor_share: int,
+    tutor_share: int | None,
     lessons: list[int] | None,
     address: str | None,
     block: int | None,
     yes: bool,
 ) -> None:
-    """Split the money of disputed lessons between tutor and student; the account is the arbiter's.
+    """Split the money of disputed lessons between tutor and student.
 
+    The account is the arbiter's; or anybody's, once the arbitration period is over, with the default share.
     BATCH is the batch's key, or the on-chain id of one of its bookings. Each lesson's tutor share is rounded
     down, and the student gets the rest.
     """
@@ -263,13 +313,14 @@ def resolve(
         if lessons is None and not disputed:
             raise click.ClickException("No lesson of this batch is disputed.")
         lessons = disputed if lessons is None else lessons
+        share = place.escrow.default_tutor_share_bps if tutor_share is None else tutor_share
         facts = {
             "batch": to_hex(of.id),
             "lessons": ", ".join(map(str, lessons)),
-            "tutor's share": f"{Decimal(tutor_share) / 100:f} %",
+            "tutor's share": f"{Decimal(share) / 100:f} %",
         }
         with place.sends(account, does="resolves", yes=yes, **facts) as sender:
-            told = place.escrow.resolve(of, lessons, tutor_share_bps=tutor_share, sender=sender)
+            told = place.escrow.resolve(of, lessons, tutor_share_bps=share, sender=sender)
             click.echo(str(told))
 
 

@@ -54,6 +54,9 @@ HOUR = 60 * 60
 PERIODS = (24 * HOUR, 48 * HOUR, 14 * 24 * HOUR)
 """cancelWindow, reviewPeriod, arbitrationPeriod of the escrow under test, in seconds."""
 
+DEFAULT_SHARE = 3_000
+"""defaultTutorShareBps of the escrow under test."""
+
 FUNDS = 1_000_000 * 10**18
 """What the student has, in base units."""
 
@@ -127,7 +130,7 @@ def token(
 @pytest.fixture(scope="session")
 def raw_escrow(token: ContractInstance, deployer: AccountAPI, arbiter: AccountAPI) -> ContractInstance:
     """The escrow as Ape has it. The student has not approved it."""
-    return deployer.deploy(ape.project.BookingEscrow, token, arbiter, *PERIODS)
+    return deployer.deploy(ape.project.BookingEscrow, token, arbiter, *PERIODS, DEFAULT_SHARE)
 
 
 @ape.fixture(scope="session", chain_isolation=False)

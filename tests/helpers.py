@@ -84,12 +84,19 @@ def send(function: Any, *arguments: Any, sender: Actor, at: int | None = None) -
 
 
 def send_data(
-    to: Actor | None, data: bytes, *, sender: Actor, at: int | None = None, value: int = 0
+    to: Actor | None,
+    data: bytes,
+    *,
+    sender: Actor,
+    at: int | None = None,
+    value: int = 0,
+    gas: int | None = None,
 ) -> Receipt:
     """Sends a transaction with these bytes. Raises `Reverted` with what it reverted with."""
     if at is not None:
         rpc("evm_setNextBlockTimestamp", at)
-    receipt = _receipt_of(rpc("eth_sendTransaction", _transaction(to, data, sender) | {"value": hex(value)}))
+    transaction = _transaction(to, data, sender) | {"value": hex(value), "gas": hex(gas or GAS)}
+    receipt = mined(rpc("eth_sendTransaction", transaction))
     timestamp: int = receipt["blockTimestamp"]
     if at not in {None, timestamp}:
         raise RuntimeError(f"mined at {timestamp}, not at {at}")
@@ -105,8 +112,8 @@ def send_data(
     return Receipt(receipt["contractAddress"], int(receipt["gasUsed"], 16), timestamp, receipt["logs"])
 
 
-def _receipt_of(transaction_hash: str) -> dict[str, Any]:
-    """Waits for the block, which the node mines a moment after it has answered."""
+def mined(transaction_hash: str) -> dict[str, Any]:
+    """Returns the receipt, after the block that the node mines a moment after it has answered."""
     deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         receipt: dict[str, Any] | None = rpc("eth_getTransactionReceipt", transaction_hash)
@@ -310,7 +317,10 @@ def key_of(account: Account) -> str:
 
 
 def sign_listing(escrow: Contract, account: Account, *terms: Any) -> bytes:
-    """An account's signature of the terms of a listing of its own: listing, rate, instant, nonce."""
+    """An account's signature of a listing of its own.
+
+    The terms are listing, rate, instant, notice, horizon, nonce and deadline.
+    """
     return sign(account, listing_typed_data(domain_of(escrow), account.address, *terms))
 
 

@@ -132,8 +132,8 @@ class Actions:
             if not places:
                 raise Problem(Code.WRONG_STATUS, act=action)
         places = sorted(set(places))
-        # An arbiter decides a share, so a dispute that another arbiter decided is not done by this decision.
-        repeats = action != Action.RESOLVE
+        # Who decides a share has not done what another share did.
+        repeats = action not in _SPLITS
         todo = [place for place in places if not repeats or state.status(place) != rules.to]
         return LessonAction(action, batch, role, places, todo, share)
 
@@ -147,7 +147,7 @@ class Actions:
         """Return True if the action may be done to the lesson one day, or was done."""
         status = state.status(place)
         may = {window[:2] for window in windows(status, batch.slot(place), self._chain.periods)}
-        done = status == ACTIONS[action].to and action != Action.RESOLVE
+        done = status == ACTIONS[action].to and action not in _SPLITS
         return done or not may.isdisjoint({(action, role), (action, Role.ANYONE)})
 
     # --- Doing it ---
@@ -156,19 +156,25 @@ class Actions:
         """Return what the actor signs. Raises `Problem` if the contract would refuse it."""
         if todo.action is None or not todo.todo:
             raise Problem(Code.WRONG_STATUS, count=len(todo.places), act=todo.action or Action.COMPLETE)
-        self._preflight(todo, todo.actor, self._call(todo))
+        self.preflight(todo, todo.actor, self._call(todo))
         lessons = [BookedLesson(todo.batch, place) for place in todo.todo]
-        return PreparedAction(todo.action, todo.word, lessons, todo.actor, self._typed_data(todo))
+        typed_data = self._typed_data(todo, self._signed_calls.deadline())
+        return PreparedAction(todo.action, todo.word, lessons, todo.actor, typed_data)
 
     def do(
         self,
         action: LessonAction,
         user_id: str,
         signature: bytes | None,
+        deadline: int | None,
         request_id: str,
         beside: Beside = lambda *_: None,
     ) -> str | None:
-        """Put the action into the outbox, once. Return its id; None if nothing is left to do."""
+        """Put the action into the outbox, once. Return its id; None if nothing is left to do.
+
+        The signature of a wallet comes with its deadline. The custodian signs for some minutes; an action
+        that was not sent by then is signed anew when it is asked for again.
+        """
         if action.action is None:
             return None
         resolves = action.action == Action.RESOLVE
@@ -179,40 +185,43 @@ class Actions:
         submission_id, known = self._signed_calls.find(":".join(map(str, parts)))
         if known is not None:
             if action.todo and known.succeeded and not resolves:
-                self._preflight(action, action.actor, self._call(action))  # It was done, and more since.
+                self.preflight(action, action.actor, self._call(action))  # It was done, and more since.
             return submission_id
         if not action.todo:
             return None
-        signed = b""
+        signed, until = b"", None
         if not resolves:
-            typed_data = self._typed_data(action)
+            until = self._signed_calls.deadline() if deadline is None else deadline
+            typed_data = self._typed_data(action, until)
             signed = self._signed_calls.signature(user_id, action.actor, typed_data, signature)
-        call = self._call(action, signed)
-        self._preflight(action, sender.address, call)
+        call = self._call(action, signed, until or 0)
+        self.preflight(action, sender.address, call)
         kind = TransactionKind.RESOLVE if resolves else TransactionKind.ACT
         locks = {action.batch.id: action.bits}
         self._signed_calls.add(
-            sender, kind, submission_id, call, locks, request_id, lambda db: beside(db, action)
+            sender, kind, submission_id, call, locks, request_id, until, lambda db: beside(db, action)
         )
         return submission_id
 
-    def _call(self, action: LessonAction, signature: bytes = b"") -> bytes:
+    def _call(self, action: LessonAction, signature: bytes = b"", deadline: int = 0) -> bytes:
         return abi.action_data(
             Action(action.action or ""),
             action.batch.terms,
             action.bits,
             by=action.actor,
+            deadline=deadline,
             signature=signature,
             tutor_share_bps=action.tutor_share_bps,
         )
 
-    def _typed_data(self, action: LessonAction) -> dict[str, Any]:
+    def _typed_data(self, action: LessonAction, deadline: int) -> dict[str, Any]:
         signed_as = ACTIONS[Action(action.action or "")].signed_as
-        if signed_as is None:
-            raise ValueError(f"{action.action} is not signed")
-        return action_typed_data(self._chain.domain, signed_as, to_bytes32(action.batch.id), action.bits)
+        if signed_as is None or signed_as == "Settle":
+            raise ValueError(f"{action.action} is not signed alone")
+        terms = signed_as, to_bytes32(action.batch.id), action.bits, deadline
+        return action_typed_data(self._chain.domain, *terms)
 
-    def _preflight(self, action: LessonAction, sender: str, call: bytes) -> None:
+    def preflight(self, action: LessonAction, sender: str, call: bytes) -> None:
         """Raise `Problem` if the contract would refuse the call now."""
         if error := self._signed_calls.refusal(sender, call):
             raise _refusal(action, error)
@@ -261,8 +270,16 @@ class Actions:
         ]
 
 
+_SPLITS = {Action.RESOLVE, Action.SETTLE}
+
+
 def _actors(action: Action) -> set[Role]:
-    """Return the roles that may ask for the action: what anybody may do, student and tutor may."""
+    """Return the roles that may ask for the action: what anybody may do, student and tutor may.
+
+    Except for a decision without the arbiter, which the keeper takes.
+    """
+    if action == Action.RESOLVE:
+        return {Role.ARBITER}
     by = {permission.by for permission in ACTIONS[action].permissions}
     return by - {Role.ANYONE} | ({Role.STUDENT, Role.TUTOR} if Role.ANYONE in by else set())
 

@@ -34,7 +34,7 @@ from api.schemas.requests import CreateBatchBookingData
 from api.settings import Settings
 from creneau.amounts import UINT96_MAX, format_amount, to_wei
 from creneau.lifecycle import Status
-from creneau.order import Order, SlotCode, listing_id
+from creneau.order import Order, SlotCode, listing_id, pack_slot
 from creneau.types import from_unix, to_hex, to_unix
 
 log = structlog.get_logger()
@@ -65,9 +65,9 @@ class Plan:
     def terms(self, deadline: int = 0) -> tuple[Any, ...]:
         """Return the order of the lessons as the ABI codec takes it."""
         student, tutor = self.parties.student.wallet, self.parties.tutor.wallet
-        listing, partial = listing_id(self.parties.annonce.id), self.request.allow_partial
-        slots = order_slots(self.lessons)
-        return student, tutor, listing, self.hourly_rate, partial, deadline, self.salt, slots
+        listing, least = listing_id(self.parties.annonce.id), min(self.request.least, len(self.lessons))
+        slots = [pack_slot(*slot) for slot in order_slots(self.lessons)]
+        return student, tutor, listing, self.hourly_rate, least, deadline, self.salt, slots
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,8 @@ class Bookings:
 
         Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
         """
+        if request.gives_both:
+            raise Problem(Code.BOTH_GIVEN)
         self._view.require_complete()
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
@@ -254,7 +256,7 @@ class Bookings:
         own = own_batches(self._store, plan.parties.student.wallet, plan.parties.tutor.wallet, taken)
         refused = slots.refused(plan.lessons, codes, own)
         failures = sorted(plan.failures + refused, key=lambda each: each["index"])
-        if not lessons or (failures and not plan.request.allow_partial):
+        if len(lessons) < plan.request.least:
             raise slots.nothing_booked(failures)
         plan = replace(plan, lessons=lessons, failures=failures)
         order = existing or Order.from_abi(plan.terms(deadline))
@@ -278,7 +280,7 @@ class Bookings:
             self.require_funds(snapshot, total, count, can_permit=snapshot.permit_nonce is not None)
             must_publish(order, plan.parties.tutor, snapshot)
         batch = Batch(
-            id=to_hex(order.batch_id(self._chain.domain)),
+            id=to_hex(order.batch_id),
             student_id=plan.parties.student.id,
             tutor_id=plan.parties.tutor.id,
             annonce_id=annonce.id,
@@ -292,7 +294,7 @@ class Bookings:
             tutor=order.tutor,
             listing=to_hex(order.listing),
             hourly_rate=plan.hourly_rate,
-            allow_partial=order.allow_partial,
+            min_lessons=order.min_lessons,
             deadline=to_unix(order.deadline),
             salt=to_hex(order.salt),
             instant=snapshot.listing.instant,

@@ -16,11 +16,12 @@ from api.people.directory import TableDirectory
 from creneau import abi, events
 from creneau.amounts import to_wei
 from creneau.booking import Listing
-from creneau.errors import NothingFree, SlotError
+from creneau.errors import SlotError, TooFewFree
 from creneau.types import to_bytes32, to_hex
 
 _LOOK_BACK = 9_000  # Blocks that nodes search at once; an order is valid for less than that.
 _BOOKINGS_CREATED = to_hex(events.BOOKINGS_CREATED)
+_BOOKED = slice(2 + 6 * 64, 2 + 7 * 64)  # The hex digits of the event's seventh word. The order is known.
 
 
 class BatchHandler:
@@ -148,9 +149,8 @@ class BatchHandler:
 
 def _created(submission: Submission, batches: Mapping[str, Batch], receipt: Receipt) -> Settlement:
     """Return the settlement that the receipt of the batch's creation tells."""
-    # The data begin with where the order is, then `booked`. The order is known, and long to read.
     [booked] = [
-        int(entry["data"][66:130], 16)
+        int(entry["data"][_BOOKED], 16)
         for entry in receipt.logs
         if entry["topics"][:2] == [_BOOKINGS_CREATED, submission.id]
     ]
@@ -171,7 +171,7 @@ def _refused(outcome: Outcome, batch: Batch, check: str | RpcError) -> Settlemen
         for lesson, code in zip(batch.lessons, codes, strict=False)
         if code in SLOT_CODES
     ]
-    if isinstance(error, SlotError | NothingFree):
+    if isinstance(error, SlotError | TooFewFree):
         # Not taken any more, if it names none: it was when the contract said so.
         left_out = left_out or [slots.failure(lesson, Code.TAKEN) for lesson in batch.lessons]
         return Settlement(submission, rejection=Rejection(), result=BatchResult(None, left_out))

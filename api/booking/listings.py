@@ -36,7 +36,7 @@ class Publication:
     tutor: User
     listing: Listing
     rate: int
-    instant: bool
+    rules: tuple[bool, int, int]  # Instant, notice and horizon in seconds.
 
     @property
     def key(self) -> bytes:
@@ -46,7 +46,7 @@ class Publication:
     @property
     def is_published(self) -> bool:
         """True if nothing is left to do."""
-        return (to_wei(self.listing.hourly_rate), self.listing.instant) == (self.rate, self.instant)
+        return (to_wei(self.listing.hourly_rate), self.listing.rules) == (self.rate, self.rules)
 
 
 class Listings:
@@ -98,39 +98,48 @@ class Listings:
         if rate not in {0, annonce.hourly_rate}:
             raise Problem.of_field(Code.RATE_MISMATCH, "hourlyRate", listing_rate=annonce.hourly_rate)
         listing = self._published(annonce, tutor)
-        instant = listing.instant if wanted.instant is None else wanted.instant
-        return Publication(annonce, tutor, listing, rate, instant)
+        asked = wanted.instant, wanted.min_notice, wanted.horizon
+        instant, min_notice, horizon = (
+            before if new is None else new for before, new in zip(listing.rules, asked, strict=True)
+        )
+        return Publication(annonce, tutor, listing, rate, (bool(instant), min_notice, horizon))
 
-    def typed_data(self, publication: Publication) -> dict[str, Any]:
-        """Return what the tutor signs."""
+    def typed_data(self, publication: Publication, deadline: int | None = None) -> dict[str, Any]:
+        """Return what the tutor signs: until that deadline, or for some minutes."""
+        until = self._signed_calls.deadline() if deadline is None else deadline
         tutor, nonce = publication.tutor.wallet, publication.listing.nonce
-        rate, instant = publication.rate, publication.instant
-        return listing_typed_data(self._chain.domain, tutor, publication.key, rate, instant, nonce)
+        terms = publication.key, publication.rate, *publication.rules, nonce, until
+        return listing_typed_data(self._chain.domain, tutor, *terms)
 
-    def publish(self, publication: Publication, signature: bytes | None, request_id: str) -> str | None:
+    def publish(
+        self, publication: Publication, signature: bytes | None, deadline: int | None, request_id: str
+    ) -> str | None:
         """Put a publication into the outbox, once. Return its id; None if nothing is left to do."""
         if publication.is_published:
             return None
         tutor, key = publication.tutor.wallet, publication.key
-        terms, nonce = (publication.rate, publication.instant), publication.listing.nonce
+        terms, nonce = (publication.rate, *publication.rules), publication.listing.nonce
         submission_id, known = self._signed_calls.find(f"publish:{tutor}:{to_hex(key)}:{terms}:{nonce}")
         if known is not None:
             return submission_id
-        typed_data = self.typed_data(publication)
+        typed_data = self.typed_data(publication, deadline)
+        until = typed_data["message"]["deadline"]
         signed = self._signed_calls.signature(publication.tutor.id, tutor, typed_data, signature)
-        call = abi.publish_data(tutor, key, *terms, signed)
+        call = abi.publish_data(tutor, key, *terms, until, signed)
         if error := self._signed_calls.refusal(self._sender.address, call):
             raise Problem(Code.REFUSED, reason=str(error))
         locks = {f"{tutor}/{to_hex(key)}": 1}
-        self._signed_calls.add(self._sender, TransactionKind.ACT, submission_id, call, locks, request_id)
+        kind = TransactionKind.ACT
+        self._signed_calls.add(self._sender, kind, submission_id, call, locks, request_id, until)
         return submission_id
 
     def result(self, publication: Publication, submission: Submission | None) -> PublicationResult:
         """Return the listing as it is on the chain now."""
         listing, done = publication.listing, submission is None or bool(submission.succeeded)
         if done:
-            rate, instant = from_wei(publication.rate), publication.instant
-            listing = listing._replace(hourly_rate=rate, instant=instant)
+            rate, (instant, *times) = from_wei(publication.rate), publication.rules
+            notice, horizon = (timedelta(seconds=each) for each in times)
+            listing = listing._replace(hourly_rate=rate, instant=instant, min_notice=notice, horizon=horizon)
         return PublicationResult(
             self._details(publication.annonce, publication.tutor, listing),
             is_withdrawal=not publication.rate,

@@ -13,7 +13,7 @@ from api.outbox.models import UNSETTLED, State
 from creneau.amounts import lesson_amount
 from creneau.booking import Listing
 from creneau.lifecycle import Role, Status
-from creneau.order import Order, Slot, booking_id, index_of
+from creneau.order import Order, Slot, booking_id, index_of, pack_slot
 from creneau.types import to_bytes32, to_hex
 
 _PREFIX = 29
@@ -73,7 +73,7 @@ class Batch:
     tutor: str
     listing: str
     hourly_rate: int  # Base units.
-    allow_partial: bool
+    min_lessons: int
     deadline: int
     salt: str
     instant: bool  # Booked lessons are confirmed, not pending.
@@ -99,8 +99,8 @@ class Batch:
     def terms(self) -> tuple[Any, ...]:
         """The order as the ABI codec takes it."""
         listing, salt = to_bytes32(self.listing), to_bytes32(self.salt)
-        partial, slots = self.allow_partial, self.slots
-        return self.student, self.tutor, listing, self.hourly_rate, partial, self.deadline, salt, slots
+        rules = self.hourly_rate, self.min_lessons, self.deadline, salt
+        return self.student, self.tutor, listing, *rules, [pack_slot(*slot) for slot in self.slots]
 
     @property
     def order(self) -> Order:
@@ -234,6 +234,18 @@ class ActionResult(NamedTuple):
     gas_used: int | None
 
 
+@dataclass(frozen=True)
+class SettlementOffer:
+    """A split of lessons' money that one party of a batch has signed."""
+
+    batch_id: str
+    by: str  # The party's account.
+    lessons: int  # Bits.
+    share: int  # The tutor's, in basis points.
+    deadline: int  # Unix seconds.
+    signature: bytes
+
+
 class ListingDetails(NamedTuple):
     """A listing as its tutor's directory and the chain have it."""
 
@@ -334,3 +346,24 @@ def why_not(batch: Batch) -> str:
         return say(detail, code.sentence("fr"))
     except LookupError:
         return say(detail, Code.REFUSED.sentence("fr"))
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A credit in base units, and the address that is to get it."""
+
+    user_id: str
+    account: str
+    amount: int
+    to: str
+
+
+@dataclass(frozen=True)
+class OwnTime:
+    """Times that a tutor wants to take, and the salt of the order that does."""
+
+    tutor_id: str
+    account: str
+    lessons: Sequence[Lesson]
+    salt: bytes
+    key: str  # The same key is the same submission.

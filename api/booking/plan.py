@@ -12,12 +12,15 @@ from api.language import say
 from api.people.schedule import Hours, covers
 from api.schemas.requests import SlotData
 from creneau.amounts import DECIMALS, lesson_amount, to_wei
-from creneau.order import SlotCode
+from creneau.order import QUARTER_SECONDS, SlotCode
 from creneau.types import to_unix
 
 STEP_MINUTES, MOST_MINUTES = 15, 480  # The contract's.
 LEAD = timedelta(seconds=60)
 """A lesson that starts sooner could begin before its transaction is in a block."""
+
+LAST_START = (2**24 - 1) * QUARTER_SECONDS
+"""The latest lesson that the contract can name begins then, in the year 2448: unix seconds."""
 
 _CENT = 10 ** (DECIMALS - 2)
 
@@ -97,6 +100,10 @@ def plan(
             )
         elif slot.starts_at is None and len({*readings}) > 1:
             failures.append(failure(lesson, Code.AMBIGUOUS_TIME, zone=zone.key))
+        elif lesson["start"] % QUARTER_SECONDS:
+            failures.append(failure(lesson, Code.MISALIGNED))
+        elif lesson["start"] > LAST_START:
+            failures.append(failure(lesson, Code.TOO_FAR))
         elif start < now + LEAD:
             failures.append(failure(lesson, Code.IN_PAST))
         elif during is not None and not covers(during, start, slot.duration):

@@ -195,12 +195,13 @@ class LessonQueries:
 
     def _role(self, batch: Batch, user_id: str) -> Role | None:
         if user_id in {batch.student_id, batch.tutor_id}:
-            return Role.STUDENT if user_id == batch.student_id else Role.TUTOR
+            # A tutor's own time is a batch of the tutor's to themselves.
+            return Role.TUTOR if user_id == batch.tutor_id else Role.STUDENT
         if user_id in self._operators:
             return Role.ARBITER
         user = self._directory.user(user_id)
         accounts = set() if user is None else self._accounts(user)
-        return Role.STUDENT if batch.student in accounts else Role.TUTOR if batch.tutor in accounts else None
+        return Role.TUTOR if batch.tutor in accounts else Role.STUDENT if batch.student in accounts else None
 
     def _accounts(self, user: User) -> set[str]:
         """Return the account in force and the custodial one: lessons go on with the account that booked."""

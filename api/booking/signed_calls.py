@@ -29,7 +29,7 @@ class SignedCalls:
     def __init__(
         self, store: Store, chain: Chain, directory: Directory, custodian: Custodian, seconds: int
     ) -> None:
-        """Take the `seconds` after which a call that is in no block has come to nothing."""
+        """Take the `seconds` that a signature counts; a call in no block by then came to nothing."""
         self._seconds = seconds
         self._store = store
         self._chain = chain
@@ -53,6 +53,10 @@ class SignedCalls:
         """Return a submission by its id."""
         with self._store.read() as db:
             return repository.submission(db, submission_id)
+
+    def deadline(self) -> int:
+        """Return until when a signature that is made now counts: some minutes, in unix seconds."""
+        return max(self._chain.node.head().timestamp, int(time.time())) + self._seconds
 
     def signature(self, user_id: str, account: str, message: dict[str, Any], given: bytes | None) -> bytes:
         """Return the account's signature: the one that is given, or the custodian's for its accounts.
@@ -89,6 +93,7 @@ class SignedCalls:
         call: bytes,
         locks: Mapping[str, int],
         request_id: str,
+        expires: int | None = None,
         beside: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         """Put a call into the outbox, unless another request does so at the same time.
@@ -102,7 +107,7 @@ class SignedCalls:
             request_id=request_id,
             call=call,
             locks=locks,
-            expires=max(head.timestamp, int(time.time())) + self._seconds,
+            expires=self.deadline() if expires is None else expires,
             seen_block=head.number,
             chain_id=self._chain.domain.chain_id,
         )

@@ -137,8 +137,8 @@ class WalletBookings:
             raise slots.nothing_booked(_with(batch, changed), Code.RATE_MISMATCH, why)
         failed = slots.refused(batch.lessons, snapshot.codes)
         # The contract leaves out only what is taken, and a signed order can't be changed.
-        lost = {*snapshot.codes} - {SlotCode.OK, SlotCode.TAKEN} or len(failed) == len(batch.lessons)
-        if failed and (lost or not order.allow_partial):
+        lost = {*snapshot.codes} - {SlotCode.OK, SlotCode.TAKEN}
+        if failed and (lost or len(batch.lessons) - len(failed) < order.min_lessons):
             raise slots.nothing_booked(_with(batch, failed), failed[0]["code"], reason(failed[0]))
         pairs = zip(order.amounts_wei, snapshot.codes, strict=True)
         return sum(wei for wei, code in pairs if code == SlotCode.OK)

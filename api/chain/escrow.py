@@ -88,6 +88,8 @@ class Chain:
                 for name in ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
             )
         )
+        share = self._view(escrow, "BookingEscrow", "defaultTutorShareBps")
+        self.default_tutor_share_bps = abi.decode_uint(share)
 
     @property
     def anchor(self) -> str:
@@ -201,7 +203,7 @@ class Chain:
 
     def created(self, orders: Sequence[Order]) -> Order | None:
         """Return the one of these orders that was created."""
-        answers = self.node.call_many([self.batch(to_hex(each.batch_id(self.domain))) for each in orders])
+        answers = self.node.call_many([self.batch(to_hex(each.batch_id)) for each in orders])
         for order, answer in zip(orders, answers, strict=True):
             if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).created_at:
                 return order
@@ -237,12 +239,14 @@ class Chain:
         )
 
     def publish_call(self, order: Order, signer: Signer, listing: Listing) -> bytes:
-        """Return a custodial tutor's signed `publish`, which puts the order's rate in force."""
-        message = listing_typed_data(
-            self.domain, order.tutor, order.listing, order.hourly_rate_wei, listing.instant, listing.nonce
-        )
-        signature = signer.sign_typed_data(message)
-        return abi.publish_data(order.tutor, order.listing, order.hourly_rate_wei, listing.instant, signature)
+        """Return a custodial tutor's signed `publish`, which puts the order's rate in force.
+
+        The listing's other terms stay. The signature counts as long as the order's.
+        """
+        deadline = to_unix(order.deadline)
+        terms = order.tutor, order.listing, order.hourly_rate_wei, *listing.rules
+        message = listing_typed_data(self.domain, *terms, listing.nonce, deadline)
+        return abi.publish_data(*terms, deadline, signer.sign_typed_data(message))
 
     def _token_domain(self) -> tuple[str, str]:
         """Return name and version of the token's EIP-712 domain; empty if the token knows no permits."""

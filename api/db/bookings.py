@@ -12,13 +12,10 @@ from api.booking.models import Batch, EarlierOrder, Lesson, LessonState
 from api.db.tables import batches, bookings, index_position, orders, transactions, users
 from api.outbox.models import State
 from creneau.amounts import from_wei, lesson_amount
-from creneau.lifecycle import FOREVER, Status
+from creneau.lifecycle import Status
 from creneau.types import from_unix, to_hex, to_unix
 
 Side = Literal["student", "tutor"]
-
-LAST_START = to_unix(FOREVER) - 366 * 86_400
-"""No answer could tell the time of later lessons, which the contract takes: they are for a console."""
 
 _AHEAD = (Status.PENDING.name, Status.CONFIRMED.name)
 
@@ -87,7 +84,7 @@ def page(
 ) -> list[ListedLesson]:
     """Return at most `limit` lessons of these accounts in order of time, those `after` a position."""
     key = (bookings.c.start, bookings.c.id)
-    query = select(bookings).where(bookings.c[side].in_(accounts), key[0] < LAST_START)
+    query = select(bookings).where(bookings.c[side].in_(accounts))
     if after is not None:
         begin, place = tuple_(*after), tuple_(*key)
         query = query.where(place < begin if descending else place > begin)
@@ -161,7 +158,7 @@ def batches_elsewhere(db: Connection, batch_ids: Collection[str], zone: ZoneInfo
     ids = {row.wallet: row.id for row in db.execute(wallets)}
     annonces = {row.listing: row.annonce_id for row in db.execute(known)}
     made = (_elsewhere(row, ids, annonces.get(row.listing), zone) for row in found)
-    return {batch.id: batch for batch in made if batch.booked}
+    return {batch.id: batch for batch in made}
 
 
 def _elsewhere(row: Row[Any], ids: Mapping[str, str], annonce_id: str | None, zone: ZoneInfo) -> Batch:
@@ -175,12 +172,12 @@ def _elsewhere(row: Row[Any], ids: Mapping[str, str], annonce_id: str | None, zo
         tutor=row.tutor,
         listing=row.listing,
         hourly_rate=row.hourly_rate,
-        allow_partial=row.allow_partial,
+        min_lessons=row.min_lessons,
         deadline=row.deadline,
         salt=row.salt,
         instant=row.instant,
         created_at=row.created_at * 1_000_000,
-        booked=sum(row.booked & 1 << place for place, slot in enumerate(row.slots) if slot[0] < LAST_START),
+        booked=row.booked,
         state=State.MINED,
         transaction_hash=row.transaction_hash,
         block_number=row.block_number,
@@ -190,7 +187,7 @@ def _elsewhere(row: Row[Any], ids: Mapping[str, str], annonce_id: str | None, zo
 def _lessons(slots: Sequence[tuple[int, int]], hourly_rate: int, zone: ZoneInfo) -> list[Lesson]:
     lessons: list[Lesson] = []
     for index, (start, minutes) in enumerate(slots, start=1):
-        local = from_unix(min(start, LAST_START)).astimezone(zone)
+        local = from_unix(start).astimezone(zone)
         lessons.append(
             {
                 "index": index,

@@ -1,20 +1,38 @@
 """The projection's tables as typed records. Each function joins the caller's connection or transaction."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Table,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
-from api.db.tables import actions, blocks, bookings, index_position, orders, publications, transfers
+from api.db.tables import (
+    actions,
+    blocks,
+    bookings,
+    event_transactions,
+    index_position,
+    orders,
+    transfers,
+)
 from api.indexer.models import (
     Block,
     IndexedAction,
     IndexedBooking,
     IndexedOrder,
     IndexedTransfer,
-    Publication,
 )
 from creneau.lifecycle import Status
 
@@ -72,16 +90,12 @@ def add(
     db: Connection,
     new_orders: Sequence[IndexedOrder],
     new_actions: Sequence[IndexedAction],
-    published: Sequence[Publication],
     moved: Sequence[IndexedTransfer],
+    transactions: Mapping[str, int],
 ) -> None:
-    """Add the records that blocks bring."""
-    for table, records in (
-        (publications, published),
-        (orders, new_orders),
-        (actions, new_actions),
-        (transfers, moved),
-    ):
+    """Add the records that blocks bring. `transactions` have the numbers of their blocks, by hash."""
+    _insert(db, event_transactions, [{"hash": h, "block_number": n} for h, n in transactions.items()])
+    for table, records in ((orders, new_orders), (actions, new_actions), (transfers, moved)):
         _insert(db, table, [vars(record) for record in records])
 
 
@@ -92,7 +106,7 @@ def take_back(db: Connection, number: int) -> set[str]:
     changed = {*touched} - {*gone}
     for ids in _chunks(gone):
         db.execute(delete(bookings).where(bookings.c.batch_id.in_(ids)))
-    for table in (orders, actions, publications, transfers):
+    for table in (orders, actions, transfers, event_transactions):
         db.execute(delete(table).where(table.c.block_number > number))
     db.execute(delete(blocks).where(blocks.c.number > number))
     return changed
@@ -100,17 +114,8 @@ def take_back(db: Connection, number: int) -> set[str]:
 
 def clear(db: Connection) -> None:
     """Empty the projection."""
-    for table in (bookings, actions, publications, transfers, orders, blocks):
+    for table in (bookings, actions, transfers, event_transactions, orders, blocks):
         db.execute(delete(table))
-
-
-def instant_listings(db: Connection, listings: Collection[str]) -> dict[tuple[str, str], bool]:
-    """Return whether each of these listings is instant, by tutor and listing."""
-    latest: dict[tuple[str, str], bool] = {}
-    for keys in _chunks(listings):
-        known = select(publications).where(publications.c.listing.in_(keys)).order_by(publications.c.nonce)
-        latest |= {(row.tutor, row.listing): row.instant for row in db.execute(known)}
-    return latest
 
 
 def orders_by_id(db: Connection, batch_ids: Collection[str]) -> dict[str, IndexedOrder]:
@@ -121,12 +126,8 @@ def orders_by_id(db: Connection, batch_ids: Collection[str]) -> dict[str, Indexe
 
 def transactions(db: Connection, hashes: Collection[str]) -> set[str]:
     """Return those of these transactions that brought an event."""
-    return {
-        hash_
-        for table in (orders, actions, publications)
-        for keys in _chunks(hashes)
-        for hash_ in db.scalars(select(table.c.transaction_hash).where(table.c.transaction_hash.in_(keys)))
-    }
+    known = event_transactions.c.hash
+    return {hash_ for keys in _chunks(hashes) for hash_ in db.scalars(select(known).where(known.in_(keys)))}
 
 
 def creation_of(db: Connection, batch_id: str) -> str | None:
@@ -157,20 +158,40 @@ def replace_bookings(db: Connection, batch_ids: Collection[str], new: Sequence[I
     _insert(db, bookings, [vars(booking) for booking in new])
 
 
-def due(db: Connection, status: Status, ended: int, limit: int, waiting: Mapping[str, int]) -> dict[str, int]:
-    """Return lessons in this status that ended before that time, as bits by batch: the earliest first.
+class Due(NamedTuple):
+    """Lessons of a batch that are due, as bits, and their worth in base units."""
 
-    At most `limit`, and none of those that are `waiting`.
+    batch_id: str
+    lessons: int
+    worth: int
+
+
+def due(db: Connection, status: Status, over: int, wait: int, waiting: Mapping[str, int]) -> Iterator[Due]:
+    """Yield lessons in this status that were over before that time, batch by batch, the earliest first.
+
+    Pending ones are over once they begin. None that are `waiting`, as bits by batch, and none that a later
+    lesson of the batch follows within `wait` seconds and is not over yet.
     """
-    start, end = bookings.c.start, bookings.c.start + bookings.c.minutes * 60
-    these = (bookings.c.status == status.name) & (start < ended) & (end < ended)
-    query = select(bookings.c.batch_id, bookings.c.place).where(these).order_by(start)
-    found: dict[str, int] = {}
-    with db.execute(query.execution_options(yield_per=limit)) as rows:
-        new = (row for row in rows if not waiting.get(row.batch_id, 0) >> row.place & 1)
-        for batch_id, place in islice(new, limit):
-            found[batch_id] = found.get(batch_id, 0) | 1 << place
-    return found
+    later = bookings.alias("later")
+    ends, ends_later = _over(bookings, status), _over(later, status)
+    follows = (later.c.batch_id == bookings.c.batch_id) & (later.c.status == status.name)
+    follows &= (ends_later >= over) & (ends_later < ends + wait)
+    these = (bookings.c.status == status.name) & (bookings.c.start < over) & (ends < over)
+    first = func.min(bookings.c.start).over(partition_by=bookings.c.batch_id)
+    query = select(bookings.c.batch_id, bookings.c.place, bookings.c.amount).where(
+        these, ~exists().where(follows)
+    )
+    query = query.order_by(first, bookings.c.batch_id)
+    with db.execute(query.execution_options(yield_per=_AT_ONCE)) as rows:
+        for batch_id, lessons in groupby(rows, attrgetter("batch_id")):
+            new = [each for each in lessons if not waiting.get(batch_id, 0) >> each.place & 1]
+            if new:
+                yield Due(batch_id, sum(1 << each.place for each in new), sum(each.amount for each in new))
+
+
+def _over(table: FromClause, status: Status) -> ColumnElement[int]:
+    start: ColumnElement[int] = table.c.start
+    return start if status == Status.PENDING else start + table.c.minutes * 60
 
 
 def _insert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

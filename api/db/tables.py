@@ -130,7 +130,7 @@ batches = Table(
     Column("tutor", String(42), nullable=False),
     Column("listing", String(66), nullable=False),
     Column("hourly_rate", Wei, nullable=False),
-    Column("allow_partial", Boolean, nullable=False),
+    Column("min_lessons", Integer, nullable=False),
     Column("deadline", BigInteger, nullable=False),  # Unix seconds.
     Column("salt", String(66), nullable=False),
     # The outcome
@@ -154,6 +154,17 @@ prepared_batches = Table(
     Column("permit_nonce", Wei),
     Column("expires_at", BigInteger, nullable=False, index=True),
     UniqueConstraint("student_id", "idempotency_key", name="one_prepared_per_key"),
+)
+
+settlement_offers = Table(
+    "settlement_offers",  # Splits that one party has signed, and the other may accept.
+    metadata,
+    Column("batch_id", String(66), primary_key=True),
+    Column("by", String(42), primary_key=True),  # The party's account.
+    Column("lessons", BigInteger, nullable=False),  # Bit i: lesson i.
+    Column("share", Integer, nullable=False),  # The tutor's, in basis points.
+    Column("deadline", BigInteger, nullable=False),  # Unix seconds.
+    Column("signature", LargeBinary, nullable=False),
 )
 
 # --- The outbox ---
@@ -245,7 +256,7 @@ orders = Table(
     Column("tutor", String(42), nullable=False),
     Column("listing", String(66), nullable=False),
     Column("hourly_rate", Wei, nullable=False),
-    Column("allow_partial", Boolean, nullable=False),
+    Column("min_lessons", Integer, nullable=False),
     Column("deadline", BigInteger, nullable=False),  # Unix seconds, as are all times of the projection.
     Column("salt", String(66), nullable=False, index=True),
     Column("slots", Exact, nullable=False),  # [[start, minutes], …]
@@ -253,7 +264,7 @@ orders = Table(
     Column("total", Wei, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("block_number", BigInteger, nullable=False, index=True),
-    Column("transaction_hash", String(66), nullable=False, index=True),
+    Column("transaction_hash", String(66), nullable=False),
     Column("instant", Boolean, nullable=False),  # Its lessons were confirmed from the beginning.
 )
 
@@ -268,18 +279,14 @@ actions = Table(
     Column("to_tutor", Wei),  # Of what left the escrow; the rest went to the student. Null: nothing left.
     Column("cancelled_by", String(42)),  # The account, of a cancellation.
     Column("at", BigInteger, nullable=False),
-    Column("transaction_hash", String(66), nullable=False, index=True),
+    Column("transaction_hash", String(66), nullable=False),
 )
 
-publications = Table(
-    "publications",  # Of listings, because an order does not say whether its listing was instant.
+event_transactions = Table(
+    "event_transactions",  # Those that brought an event of the contract.
     metadata,
-    Column("tutor", String(42), primary_key=True),
-    Column("listing", String(66), primary_key=True),
-    Column("nonce", BigInteger, primary_key=True),
-    Column("instant", Boolean, nullable=False),
+    Column("hash", String(66), primary_key=True),
     Column("block_number", BigInteger, nullable=False, index=True),
-    Column("transaction_hash", String(66), nullable=False, index=True),
 )
 
 bookings = Table(

@@ -1,17 +1,17 @@
 """The keeper: takes the actions that the contract lets any account take, once it is time.
 
-A confirmed lesson whose review is over is completed, and its tutor paid; a disputed one that nobody decided
-in time is cancelled, and its student refunded. Several batches go into one transaction. If the contract
-refuses that, each is sent alone, so that one whose recipient can't be paid holds up no other; one that fails
-alone is tried again later.
+A pending lesson that has begun is cancelled, and its student refunded; a confirmed one whose review is over
+is completed, and its tutor paid; a disputed one that nobody decided in time is resolved with the default
+share. Lessons of a batch that are due soon after each other are ended together, and several batches in one
+transaction, in which one that fails holds up no other. What failed is tried again later, and what is worth
+less than its gas is left to its people.
 
 Earlier tries are read from the outbox, in the database transaction that adds to it and in which the
 projection can't move. So several processes, or one that starts again, send nothing twice.
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -39,32 +39,38 @@ log = structlog.get_logger()
 
 _MOST_BATCHES = 20  # In one transaction.
 _MOST_LESSONS = 200  # In one pass: meanwhile nobody else can write.
+_GAS_OF_BATCH, _GAS_OF_LESSON = 50_000, 1_500  # At most, in a transaction of several.
 
-
-@dataclass
-class _Tried:
-    """The lessons that were tried, as bits by batch."""
-
-    waiting: dict[str, int] = field(default_factory=dict)  # In flight, or not to be tried again yet.
-    alone: dict[str, int] = field(default_factory=dict)  # Failed together with others.
+_ACTIONS = {
+    Status.PENDING: Action.CANCEL,
+    Status.CONFIRMED: Action.COMPLETE,
+    Status.DISPUTED: Action.RESOLVE,
+}
+"""The action that ends each status once anybody may."""
 
 
 class Keeper:
     """Puts the actions that are due into the outbox."""
 
     def __init__(
-        self, store: Store, projection: Projection, chain: Chain, signer: Signer, settings: Settings
+        self,
+        store: Store,
+        projection: Projection,
+        chain: Chain,
+        signers: Sequence[Signer],
+        settings: Settings,
     ) -> None:
-        """Take the signer of the actions; any of the relayer's keys sends them."""
+        """Take the relayer's keys. The first one acts: by its signature if others may send."""
         self._store = store
         self._projection = projection
         self._chain = chain
-        self._signer = signer
+        self._signers = signers
         self._settings = settings
         review = int(chain.periods.review_period.total_seconds())
         arbitration = int(chain.periods.arbitration_period.total_seconds())
-        # From the end of a lesson on, until anybody may end its status.
-        self._periods = {Status.CONFIRMED: review, Status.DISPUTED: review + arbitration}
+        # From when a lesson is over (a pending one begins), until anybody may end its status.
+        periods = {Status.PENDING: -1, Status.CONFIRMED: review, Status.DISPUTED: review + arbitration}
+        self._periods = periods
         self._retry = int(settings.keeper_retry_seconds * 1_000_000)
         self._next = 0.0
 
@@ -86,45 +92,73 @@ class Keeper:
             if left * GWEI * 2 < self._settings.max_daily_fee_wei:
                 log.warning("lessons that are due wait: half of the day's fees are spent")
                 return
-            tried = self._tried(db)
-            for status, seconds in self._periods.items():
-                ended = head.timestamp - seconds
-                due = index.due(db, status, ended, _MOST_LESSONS, tried.waiting)
-                if sum(bits.bit_count() for bits in due.values()) == _MOST_LESSONS:
-                    self._next = clock  # There are more.
-                together = [batch for batch, bits in due.items() if not bits & tried.alone.get(batch, 0)]
-                groups = [together[i : i + _MOST_BATCHES] for i in range(0, len(together), _MOST_BATCHES)]
-                groups += [[batch] for batch in due if batch not in together]
-                for group in groups:
-                    self._enqueue(db, status, {batch: due[batch] for batch in group}, at)
+            waiting = self._waiting(db)
+            for status in _ACTIONS:
+                due, more = self._due(db, status, head, waiting)
+                if more:
+                    self._next = clock
+                batches = list(due.items())
+                for first in range(0, len(batches), _MOST_BATCHES):
+                    self._enqueue(db, status, dict(batches[first : first + _MOST_BATCHES]), head)
 
-    def _tried(self, db: Connection) -> _Tried:
+    def _waiting(self, db: Connection) -> dict[str, int]:
         """Return the lessons of the keeper's submissions that are not final, or were accepted lately."""
-        tried = _Tried()
+        waiting: dict[str, int] = {}
         for each in repository.recent(db, TransactionKind.KEEPER, now() - self._retry):
-            acquire(each.locks, tried.alone if each.failed and len(each.locks) > 1 else tried.waiting)
-        return tried
+            acquire(each.locks, waiting)
+        return waiting
 
-    def _enqueue(self, db: Connection, status: Status, group: Mapping[str, int], at: Block) -> None:
+    def _due(
+        self, db: Connection, status: Status, head: Head, waiting: Mapping[str, int]
+    ) -> tuple[dict[str, int], bool]:
+        """Return what is due and worth its gas, as bits by batch, and True if there is more."""
+        found: dict[str, int] = {}
+        count = 0
+        price = head.base_fee + self._settings.priority_fee_wei
+        over = head.timestamp - self._periods[status]
+        for each in index.due(db, status, over, self._settings.keeper_wait_seconds, waiting):
+            lessons = each.lessons.bit_count()
+            cost = (_GAS_OF_BATCH + _GAS_OF_LESSON * lessons) * price
+            if each.worth * self._settings.keeper_token_price < cost:
+                continue
+            if count >= _MOST_LESSONS:
+                return found, True
+            count += lessons
+            found[each.batch_id] = each.lessons
+        return found, False
+
+    def _enqueue(self, db: Connection, status: Status, group: Mapping[str, int], head: Head) -> None:
         orders = index.orders_by_id(db, group)
-        calls = [self._call(orders[batch], status, bits) for batch, bits in group.items()]
-        call = calls[0] if len(calls) == 1 else abi.multicall_data(calls)
+        deadline = head.timestamp + self._settings.act_seconds
+        calls = [self._call(orders[batch], status, bits, deadline) for batch, bits in group.items()]
+        call = calls[0] if len(calls) == 1 else abi.try_multicall_data(calls)
         attempt = now() // self._retry  # What failed at this head may be tried again at it, but later.
-        submission_id = to_hex(keccak(bytes.fromhex(at.hash[2:]) + attempt.to_bytes(8, "big") + call))
+        submission_id = to_hex(keccak(bytes.fromhex(head.hash[2:]) + attempt.to_bytes(8, "big") + call))
         submission = Submission(
             id=submission_id,
             kind=TransactionKind.KEEPER,
             call=call,
             locks=group,
+            expires=deadline,
             chain_id=self._settings.chain_id,
         )
         repository.add(db, submission)
         log.info("lessons are due", submission_id=submission_id, status=status.name, batches=len(group))
 
-    def _call(self, order: IndexedOrder, status: Status, bits: int) -> bytes:
-        """Return the signed call that ends these lessons."""
-        action = Action.COMPLETE if status == Status.CONFIRMED else Action.CANCEL
-        name: Any = action.capitalize()
-        message = action_typed_data(self._chain.domain, name, to_bytes32(order.id), bits)
-        signature = self._signer.sign_typed_data(message)
-        return abi.action_data(action, order.terms, bits, by=self._signer.address, signature=signature)
+    def _call(self, order: IndexedOrder, status: Status, bits: int, deadline: int) -> bytes:
+        """Return the call that ends these lessons; signed if other accounts may send it."""
+        action, signer = _ACTIONS[status], self._signers[0]
+        share, signature = self._chain.default_tutor_share_bps, b""
+        if action != Action.RESOLVE and len(self._signers) > 1:
+            name: Any = action.capitalize()
+            message = action_typed_data(self._chain.domain, name, to_bytes32(order.id), bits, deadline)
+            signature = signer.sign_typed_data(message)
+        return abi.action_data(
+            action,
+            order.terms,
+            bits,
+            by=signer.address,
+            deadline=deadline,
+            signature=signature,
+            tutor_share_bps=share,
+        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from creneau.order import pack_slot
 from creneau.types import to_bytes32
 
 
@@ -23,7 +24,7 @@ class IndexedOrder:
     tutor: str
     listing: str
     hourly_rate: int
-    allow_partial: bool
+    min_lessons: int
     deadline: int
     salt: str
     slots: Sequence[tuple[int, int]]  # Starts and minutes.
@@ -38,8 +39,8 @@ class IndexedOrder:
     def terms(self) -> tuple[Any, ...]:
         """The order as the ABI codec takes it."""
         listing, salt = to_bytes32(self.listing), to_bytes32(self.salt)
-        partial, slots = self.allow_partial, self.slots
-        return self.student, self.tutor, listing, self.hourly_rate, partial, self.deadline, salt, slots
+        rules = self.hourly_rate, self.min_lessons, self.deadline, salt
+        return self.student, self.tutor, listing, *rules, [pack_slot(*slot) for slot in self.slots]
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,6 @@ class IndexedTransfer:
     recipient: str
     amount: int
     at: int
-    transaction_hash: str
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A publication of a listing. An order does not say whether its listing was instant."""
-
-    tutor: str
-    listing: str
-    nonce: int
-    instant: bool
-    block_number: int
     transaction_hash: str
 
 

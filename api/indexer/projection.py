@@ -12,35 +12,17 @@ processes that index the same chain can do no more than read a range for nothing
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain, WrongChain
 from api.db import index
 from api.db.store import Store
-from api.indexer.models import (
-    Block,
-    IndexedAction,
-    IndexedBooking,
-    IndexedOrder,
-    IndexedTransfer,
-    Publication,
-)
+from api.indexer.models import Block, IndexedAction, IndexedBooking, IndexedOrder, IndexedTransfer
 from api.settings import Settings
 from creneau.amounts import lesson_amount
-from creneau.events import (
-    BookingsCancelled,
-    BookingsCompleted,
-    BookingsConfirmed,
-    BookingsCreated,
-    BookingsDisputed,
-    BookingsResolved,
-    Event,
-    ListingPublished,
-    Transfer,
-)
-from creneau.lifecycle import Status
+from creneau.events import BookingsCancelled, BookingsCreated, Event, LessonEvent, Transfer
+from creneau.lifecycle import ACTIONS, Status
 from creneau.types import to_hex
 
 _BPS = 10_000
@@ -109,11 +91,10 @@ class Projection:
         with self._store.write() as db:
             if not self.is_at(db, at):
                 return
-            listings = {
-                to_hex(each.event.terms[2]) for each in events if isinstance(each.event, BookingsCreated)
-            }
-            orders, actions, publications = _records(events, index.instant_listings(db, listings))
-            index.add(db, orders, actions, publications, _transfers(events, self._contract[1]))
+            orders, actions = _records(events)
+            own = [each for each in events if not isinstance(each.event, Transfer)]
+            transactions = {each.transaction_hash: each.block_number for each in own}
+            index.add(db, orders, actions, _transfers(events, self._contract[1]), transactions)
             _fold(db, {order.id for order in orders} | {action.batch_id for action in actions})
             index.keep_blocks(db, read, min(finalized, to.number))
             index.set_position(db, to)
@@ -138,35 +119,10 @@ class Projection:
 # --- From events to records ---
 
 
-def _records(
-    events: Sequence[IndexedEvent], instant: dict[tuple[str, str], bool]
-) -> tuple[list[IndexedOrder], list[IndexedAction], list[Publication]]:
-    """Return the records of events. `instant` has the listings published before, by tutor and key."""
-    orders: list[IndexedOrder] = []
-    actions: list[IndexedAction] = []
-    publications: list[Publication] = []
-    for each in events:
-        match each.event:
-            case BookingsCreated():
-                orders.append(_order(each, each.event, instant))
-            case ListingPublished() as event:
-                listing = to_hex(event.listing)
-                instant[event.tutor, listing] = event.instant
-                publications.append(
-                    Publication(
-                        *(event.tutor, listing, event.nonce, event.instant),
-                        *(each.block_number, each.transaction_hash),
-                    )
-                )
-            case (
-                BookingsConfirmed()
-                | BookingsDisputed()
-                | BookingsCancelled()
-                | BookingsCompleted()
-                | BookingsResolved()
-            ):
-                actions.append(_action(each, each.event))
-    return orders, actions, publications
+def _records(events: Sequence[IndexedEvent]) -> tuple[list[IndexedOrder], list[IndexedAction]]:
+    orders = [_order(each, each.event) for each in events if isinstance(each.event, BookingsCreated)]
+    actions = [_action(each, each.event) for each in events if isinstance(each.event, LessonEvent)]
+    return orders, actions
 
 
 def _transfers(events: Sequence[IndexedEvent], escrow: str) -> list[IndexedTransfer]:
@@ -188,54 +144,39 @@ def _transfers(events: Sequence[IndexedEvent], escrow: str) -> list[IndexedTrans
     ]
 
 
-def _order(at: IndexedEvent, event: BookingsCreated, instant: dict[tuple[str, str], bool]) -> IndexedOrder:
-    _, _, listing, hourly_rate, allow_partial, deadline, salt, slots = event.terms
+def _order(at: IndexedEvent, event: BookingsCreated) -> IndexedOrder:
     return IndexedOrder(
         id=to_hex(event.batch),
         student=event.student,
         tutor=event.tutor,
-        listing=to_hex(listing),
-        hourly_rate=hourly_rate,
-        allow_partial=allow_partial,
-        deadline=deadline,
-        salt=to_hex(salt),
-        slots=slots,
+        listing=to_hex(event.listing),
+        hourly_rate=event.hourly_rate,
+        min_lessons=event.min_lessons,
+        deadline=event.deadline,
+        salt=to_hex(event.salt),
+        slots=event.order_slots,
         booked=event.booked,
         total=event.total,
         created_at=at.timestamp,
         block_number=at.block_number,
         transaction_hash=at.transaction_hash,
-        instant=instant[event.tutor, to_hex(listing)],
+        instant=event.confirmed,
     )
 
 
-def _action(at: IndexedEvent, event: Any) -> IndexedAction:
-    status, to_tutor = _result(event)
+def _action(at: IndexedEvent, event: LessonEvent) -> IndexedAction:
+    rules = ACTIONS[event.action]
     return IndexedAction(
         block_number=at.block_number,
         log_index=at.log_index,
         batch_id=to_hex(event.batch),
         lessons=event.lessons,
-        status=status.name,
-        to_tutor=to_tutor,
+        status=rules.to.name,
+        to_tutor=None if rules.pays is None else event.to_tutor,
         cancelled_by=event.by if isinstance(event, BookingsCancelled) else None,
         at=at.timestamp,
         transaction_hash=at.transaction_hash,
     )
-
-
-def _result(event: Any) -> tuple[Status, int | None]:
-    """Return the lessons' status after an action, and their tutor's share; None if the money stays."""
-    match event:
-        case BookingsConfirmed():
-            return Status.CONFIRMED, None
-        case BookingsDisputed():
-            return Status.DISPUTED, None
-        case BookingsCancelled():
-            return Status.CANCELLED, 0
-        case BookingsResolved():
-            return Status.COMPLETED, event.tutor_amount
-    return Status.COMPLETED, event.amount
 
 
 def fold(order: IndexedOrder, actions: Iterable[IndexedAction]) -> list[IndexedBooking]:

@@ -58,7 +58,7 @@ def _add(act: Action, method: str) -> None:
         prefer: Prefer = None,
     ) -> Response:
         action = functools.partial(services.actions.of_booking, act, booking_id, user)
-        return await perform(services, user, request_id, action, data.signature, prefer)
+        return await perform(services, user, request_id, action, data, prefer)
 
     async def of_batch(
         services: ServicesDep,
@@ -69,7 +69,7 @@ def _add(act: Action, method: str) -> None:
         prefer: Prefer = None,
     ) -> Response:
         action = functools.partial(services.actions.of_batch, act, batch_id, data.lessons, user)
-        return await perform(services, user, request_id, action, data.signature, prefer)
+        return await perform(services, user, request_id, action, data, prefer)
 
     def prepare_of_booking(services: ServicesDep, user: CurrentUser, booking_id: BookingId) -> Response:
         actions = services.actions
@@ -143,7 +143,7 @@ async def resolve_batch(
     """Split the money, as an operator. The arbiter's account, which the service has to have, sends it."""
     share = data.tutor_share_bps
     action = functools.partial(services.actions.of_batch, Action.RESOLVE, batch_id, data.lessons, user, share)
-    return await perform(services, user, request_id, action, None, prefer)
+    return await perform(services, user, request_id, action, ActData(), prefer)
 
 
 @router.post(
@@ -164,7 +164,7 @@ async def resolve_booking(
     action = functools.partial(
         services.actions.of_booking, Action.RESOLVE, booking_id, user, data.tutor_share_bps
     )
-    return await perform(services, user, request_id, action, None, prefer)
+    return await perform(services, user, request_id, action, ActData(), prefer)
 
 
 @router.post(
@@ -188,7 +188,7 @@ async def confirm_outcome(
     the student's word disputes it, or cancels it if it was never confirmed; the tutor's cancels it.
     """
     action = functools.partial(services.actions.of_outcome, booking_id, user, course_held)
-    return await perform(services, user, request_id, action, data.signature, prefer)
+    return await perform(services, user, request_id, action, data, prefer)
 
 
 @router.get(
@@ -210,7 +210,7 @@ async def perform(
     user: str,
     request_id: str,
     action_of: Callable[[], LessonAction],
-    signature: bytes | None,
+    signed: ActData,
     prefer: str | None,
     beside: Beside = lambda *_: None,
 ) -> Response:
@@ -219,7 +219,7 @@ async def perform(
 
     def begin() -> tuple[LessonAction, str | None]:
         action = action_of()
-        return action, actions.do(action, user, signature, request_id, beside)
+        return action, actions.do(action, user, signed.signature, signed.deadline, request_id, beside)
 
     def answer(action: LessonAction, submission: Submission | None) -> lesson_models.DoneAnswer:
         return lesson_models.DoneAnswer.from_result(

@@ -218,7 +218,7 @@ async def confirm_booking(
     """Confirm a pending lesson before it starts; its tutor may leave a note."""
     action = functools.partial(services.actions.of_booking, Action.CONFIRM, booking_id, user)
     keep = functools.partial(_room(services).keep_note, tutor_notes=data.tutor_notes)
-    return await perform(services, user, request_id, action, data.signature, prefer, keep)
+    return await perform(services, user, request_id, action, data, prefer, keep)
 
 
 @router.patch(
@@ -238,7 +238,7 @@ async def cancel_booking(
     """Refund the student and free the tutor's time; either may give a reason."""
     action = functools.partial(services.actions.of_booking, Action.CANCEL, booking_id, user)
     keep = functools.partial(_room(services).keep_note, cancellation_reason=data.reason)
-    return await perform(services, user, request_id, action, data.signature, prefer, keep)
+    return await perform(services, user, request_id, action, data, prefer, keep)
 
 
 # --- Money ---

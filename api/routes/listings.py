@@ -79,7 +79,7 @@ async def publish_annonce(
 
     def begin() -> tuple[Publication, str | None]:
         publication = listings.publication(annonce_id, user, data)
-        return publication, listings.publish(publication, data.signature, request_id)
+        return publication, listings.publish(publication, data.signature, data.deadline, request_id)
 
     def answer(publication: Publication, submission: Submission | None) -> lesson_models.PublishedAnswer:
         return lesson_models.PublishedAnswer.from_result(listings.result(publication, submission))
@@ -99,7 +99,7 @@ async def publish_annonce(
 def prepare_publish(
     services: ServicesDep, user: CurrentUser, annonce_id: AnnonceId, data: Wanted
 ) -> Response:
-    """Prepare a publication. The signature is good until the listing is published again."""
+    """Prepare a publication. The signature is good for minutes, and until the listing is published again."""
     publication = services.listings.publication(annonce_id, user, data)
     typed_data = services.listings.typed_data(publication)
     return ExactResponse(

@@ -68,7 +68,7 @@ class PreparedActAnswer(Answer):
 class Done(Response):
     """The outcome of an act."""
 
-    act: Literal["confirm", "cancel", "complete", "dispute", "resolve", "acknowledge"]
+    act: Literal["confirm", "cancel", "complete", "dispute", "resolve", "settle", "acknowledge"]
     batch_id: str
     state: Sent
     transaction_hash: str | None = Field(description="Null if nothing was left to do.")
@@ -258,6 +258,8 @@ class AnnonceData(Response):
     published_rate: Number | None = Field(description="On the chain; null: none.")
     published_rate_wei: str | None
     instant: bool = Field(description="Lessons are confirmed as they are booked.")
+    min_notice: int = Field(description="Lessons start so many seconds after their booking, at least.")
+    horizon: int = Field(description="And at most so many seconds after it; 0: no limit.")
 
     @classmethod
     def from_details(cls, details: ListingDetails, **more: object) -> Self:
@@ -276,7 +278,7 @@ class AnnonceData(Response):
                 "published": published == details.hourly_rate,
                 "published_rate": rate if published else None,
                 "published_rate_wei": str(published) if published else None,
-                "instant": details.published.instant,
+                **dict(zip(("instant", "min_notice", "horizon"), details.published.rules, strict=True)),
                 **more,
             }
         )

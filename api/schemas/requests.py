@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,10 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -120,15 +123,9 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
 
-class SlotData(Model):
-    """A lesson: day and time in the request's time zone, price in EDU, length in minutes."""
-
+class _Time(Model):
     date: Day = Field(examples=["2035-03-05"])
     time: Clock = Field(examples=["09:00"])
-    amount: Amount = Field(
-        description="Hourly rate times duration, exact or rounded to cents; a number or a decimal string.",
-        examples=[35],
-    )
     duration: StrictInt = 60
     starts_at: Moment | None = Field(
         default=None,
@@ -136,6 +133,15 @@ class SlotData(Model):
         "them as another one, the lesson is refused (`time_zone_mismatch`); of an hour that comes twice it "
         "says which is meant.",
         examples=["2035-03-05T08:00:00Z"],
+    )
+
+
+class SlotData(_Time):
+    """A lesson: day and time in the request's time zone, price in EDU, length in minutes."""
+
+    amount: Amount = Field(
+        description="Hourly rate times duration, exact or rounded to cents; a number or a decimal string.",
+        examples=[35],
     )
 
 
@@ -156,6 +162,31 @@ class CreateBatchBookingData(_Terms):
     allow_partial: StrictBool = Field(
         default=True, description="Book the lessons that can be booked, when others can't."
     )
+    min_lessons: StrictInt | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SLOTS,
+        description="The same, if so many can be booked at least. Instead of `allowPartial`, not beside it.",
+    )
+
+    @field_validator("min_lessons")
+    @classmethod
+    def _of_the_lessons(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value > len(info.data.get("bookings", range(MAX_SLOTS))):
+            raise ValueError("there are fewer lessons than that in this request")
+        return value
+
+    @property
+    def gives_both(self) -> bool:
+        """True if the request says in two ways how many lessons it needs."""
+        return {"allow_partial", "min_lessons"} <= self.model_fields_set and self.min_lessons is not None
+
+    @property
+    def least(self) -> int:
+        """The number of lessons that have to be booked, at least."""
+        if self.min_lessons is not None:
+            return self.min_lessons
+        return 1 if self.allow_partial else len(self.bookings)
 
 
 class CreateBookingData(_Terms, SlotData):
@@ -205,12 +236,27 @@ class _Strict(Model):
     model_config = ConfigDict(extra="forbid")
 
 
-class ActData(_Strict):
-    """The signature of an act. Custodial accounts need none."""
+Deadline = Annotated[StrictInt, Field(ge=0, lt=2**40, examples=[2051262000])]
+"""The last second at which a signature counts, in unix time: the contract's `uint40`."""
 
+
+class _Signed(Model):
     signature: Signature | None = Field(
         default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
     )
+    deadline: Deadline | None = Field(
+        default=None, description="With the signature: the `deadline` of that typed data."
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.signature is None) != (self.deadline is None):
+            raise ValueError("a signature and its deadline go together")
+        return self
+
+
+class ActData(_Strict, _Signed):
+    """The signature of an act. Custodial accounts need none."""
 
 
 class LessonChoice(_Strict):
@@ -243,6 +289,35 @@ class BatchShare(Share, LessonChoice):
     """The arbiter's split of the prices of lessons of a batch."""
 
 
+class SignedShare(BatchActData, BatchShare):
+    """A split of the prices of lessons of a batch, with the party's signature."""
+
+
+class To(_Strict):
+    """The address that gets a credit."""
+
+    to: Address = Field(examples=["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"])
+
+
+class SignedTo(ActData, To):
+    """The same, with the account's signature."""
+
+
+class TimeData(_Strict, _Time):
+    """A time of a tutor's own, in the request's time zone."""
+
+
+class OwnTimeData(_Strict):
+    """Times that a tutor takes out of the calendar."""
+
+    slots: list[TimeData] = Field(min_length=1, max_length=MAX_SLOTS)
+    time_zone: TimeZone | None = Field(default=None, description="IANA name; else the tutor's.")
+
+
+class SignedOwnTimeData(ActData, OwnTimeData):
+    """The same, with the tutor's signature."""
+
+
 def _statuses(value: object) -> object:
     """Take statuses in any case, with commas between them; `all` is no choice at all."""
     names = [name.strip().upper() for part in _listed(value) for name in str(part).split(",")]
@@ -273,7 +348,10 @@ class Selection(Model):
     )
 
 
-class PublishData(Model):
+Seconds = Annotated[StrictInt, Field(ge=0, lt=2**32)]
+
+
+class PublishData(_Signed):
     """The terms to publish of a listing: its own rate, or none at all."""
 
     hourly_rate: TokenAmount | None = Field(
@@ -282,6 +360,11 @@ class PublishData(Model):
     instant: StrictBool | None = Field(
         default=None, description="Lessons are confirmed as they are booked. Without it: as before."
     )
-    signature: Signature | None = Field(
-        default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
+    min_notice: Seconds | None = Field(
+        default=None,
+        description="Lessons start at least so many seconds after their booking. Without it: as before.",
+    )
+    horizon: Seconds | None = Field(
+        default=None,
+        description="And at most so many seconds after it; 0: no limit. Without it: as before.",
     )

@@ -125,7 +125,7 @@ class Payment(Response):
 class Possible(Response):
     """An act that a lesson allows as it stands, from a first to a last second."""
 
-    act: Literal["confirm", "cancel", "complete", "dispute", "resolve"]
+    act: Literal["confirm", "cancel", "complete", "dispute", "resolve", "settle"]
     by: Literal["student", "tutor", "arbiter", "anyone"]
     from_: str | None = Field(alias="from", description="Null: at once.")
     until: str | None = Field(description="Null: as long as it stands so.")

@@ -110,13 +110,13 @@ contract ReentrantToken is ERC20, ERC20Permit {
 }
 
 /// @notice Pays nobody on its list, like USDC: such a transfer reverts, or moves nothing and returns false.
-contract BlockingToken is ERC20 {
+contract BlockingToken is ERC20, ERC20Permit {
     error Blocked(address account);
 
     bool private immutable _silent;
     mapping(address account => bool) public blocked;
 
-    constructor(bool silent) ERC20("Blocking", "BL") {
+    constructor(bool silent) ERC20("Blocking", "BL") ERC20Permit("Blocking") {
         _silent = silent;
     }
 

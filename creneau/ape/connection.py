@@ -25,8 +25,8 @@ from creneau import abi, events
 from creneau.amounts import Token, from_wei
 from creneau.ape.node import call, token_of
 from creneau.booking import ActionResult, Batch, BatchState, Listing
-from creneau.errors import BatchNotFound, ContractError, TransactionFailed
-from creneau.events import BookingsCreated, LessonEvent, ListingPublished, Transfer
+from creneau.errors import BatchNotFound, ContractError, TransactionFailed, decode_revert
+from creneau.events import BookingsCreated, CallFailed, Event, LessonEvent, ListingPublished
 from creneau.lifecycle import Periods
 from creneau.typed_data import Domain
 from creneau.types import from_unix, to_address, to_bytes32, to_hex, to_unix
@@ -36,6 +36,9 @@ Who = str | BaseAddress
 
 Result = Listing | Batch | ActionResult
 """The result of an event: a listing was published, a batch created, or an action done to lessons."""
+
+Tried = Result | ContractError
+"""The result of one call of `try_multicall`: what it did, or the error for which it did nothing."""
 
 NOBODY = "0x" + "00" * 20
 
@@ -72,6 +75,11 @@ class Connection:
         """The periods in which lessons can be cancelled, disputed and resolved."""
         names = ("cancelWindow", "reviewPeriod", "arbitrationPeriod")
         return Periods(*(timedelta(seconds=self._ask(name)[0]) for name in names))
+
+    @cached_property
+    def default_tutor_share_bps(self) -> int:
+        """The tutor's share, in basis points, of a dispute that the arbiter leaves undecided."""
+        return int(self._ask("defaultTutorShareBps")[0])
 
     @property
     def arbiter(self) -> str:
@@ -157,21 +165,26 @@ class Connection:
 
     def _results(self, receipt: ReceiptAPI, batch: Batch | None = None) -> list[Result]:
         """Return the results of a receipt's events, in order; `batch` is that of its actions, if known."""
-        return [
-            self._result(event, receipt, batch)
-            for event in events.decode_logs(receipt.logs, self.address)
-            if not isinstance(event, Transfer)
-        ]
+        return [each for each in self._tried(receipt, batch) if not isinstance(each, ContractError)]
 
-    def _result(
-        self,
-        event: ListingPublished | BookingsCreated | LessonEvent,
-        receipt: ReceiptAPI,
-        batch: Batch | None,
-    ) -> Result:
+    def _tried(self, receipt: ReceiptAPI, batch: Batch | None = None) -> list[Tried]:
+        """Return the same, with the errors of the calls that failed in a `tryMulticall`."""
+        found = (
+            self._result(event, receipt, batch) for event in events.decode_logs(receipt.logs, self.address)
+        )
+        return [each for each in found if each is not None]
+
+    def _result(self, event: Event, receipt: ReceiptAPI, batch: Batch | None) -> Tried | None:
+        """Return None for an event that goes with another one, or that nothing comes of."""
         transaction_hash = to_bytes32(receipt.txn_hash)
         if isinstance(event, ListingPublished):
-            return Listing(from_wei(event.hourly_rate), event.instant, event.nonce, self.currency)
+            notice, horizon = timedelta(seconds=event.min_notice), timedelta(seconds=event.horizon)
+            rate = from_wei(event.hourly_rate)
+            return Listing(rate, event.instant, notice, horizon, event.nonce, self.currency)
+        if isinstance(event, CallFailed):
+            return decode_revert(event.reason, self.currency)
+        if not isinstance(event, BookingsCreated | LessonEvent):
+            return None
         if isinstance(event, BookingsCreated):
             return self._batch(event, transaction_hash, receipt.block_number, receipt.gas_used)
         return ActionResult(

@@ -83,6 +83,7 @@ class Plan:
     new_token: Planned | None
     escrow: Planned
     periods: tuple[int, int, int]
+    default_tutor_share_bps: int
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,12 @@ def plan(
     cancel_window: timedelta = timedelta(hours=24),
     review_period: timedelta = timedelta(hours=48),
     arbitration_period: timedelta = timedelta(days=14),
+    default_tutor_share_bps: int = 5_000,
 ) -> Plan:
     """Return the plan of an escrow for `token`, or for an EduToken that `owner` may mint.
 
-    The arbiter is the owner unless given. Sends nothing. Raises `ProxyMissing`; for a token that exists
+    The arbiter is the owner unless given. Of a dispute that the arbiter leaves undecided the tutor gets the
+    default share: half, unless given. Sends nothing. Raises `ProxyMissing`; for a token that exists
     `TokenWithoutCode` or `UnsupportedToken`; and what the escrow's constructor raises.
     """
     if web3.eth.get_code(Web3.to_checksum_address(PROXY)) != PROXY_CODE:
@@ -135,13 +138,14 @@ def plan(
     cancel, review, arbitration = (
         int(period.total_seconds()) for period in (cancel_window, review_period, arbitration_period)
     )
-    escrow = _planned(web3, "BookingEscrow", token, arbiter, cancel, review, arbitration)
+    terms = arbiter, cancel, review, arbitration, default_tutor_share_bps
+    escrow = _planned(web3, "BookingEscrow", token, *terms)
     if not escrow.exists:
         # Where the token is not there yet, the token of any address will do to try the other terms.
         tried = token if new_token is None or new_token.exists else PROXY
-        data = abi.creation_data("BookingEscrow", tried, arbiter, cancel, review, arbitration)
-        call(web3, None, data, sender=owner)
-    return Plan(web3.eth.chain_id, arbiter, token, new_token, escrow, (cancel, review, arbitration))
+        call(web3, None, abi.creation_data("BookingEscrow", tried, *terms), sender=owner)
+    periods = cancel, review, arbitration
+    return Plan(web3.eth.chain_id, arbiter, token, new_token, escrow, periods, default_tutor_share_bps)
 
 
 def carry_out(web3: Web3, send: Send, planned: Plan) -> Deployment:
@@ -205,8 +209,8 @@ def verify(web3: Web3, planned: Plan) -> None:
 
     The arbiter may have handed over since, and is compared only in an escrow that was not there before.
     """
-    names = ("token", "cancelWindow", "reviewPeriod", "arbitrationPeriod", "arbiter")
-    expected = (planned.token, *planned.periods, planned.arbiter)
+    names = ("token", "cancelWindow", "reviewPeriod", "arbitrationPeriod", "defaultTutorShareBps", "arbiter")
+    expected = (planned.token, *planned.periods, planned.default_tutor_share_bps, planned.arbiter)
     for name, value in zip(names, expected, strict=True):
         if name == "arbiter" and planned.escrow.exists:
             continue

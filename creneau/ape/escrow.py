@@ -3,33 +3,53 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ape.api import AccountAPI
 
 from creneau import abi
 from creneau.amounts import from_wei, to_wei
-from creneau.ape.connection import NOBODY, Connection, Result, Who, address_of, sign
+from creneau.ape.connection import NOBODY, Connection, Result, Tried, Who, address_of, sign
 from creneau.booking import ActionResult, Batch, Booking, Listing
 from creneau.lifecycle import ACTIONS, Action
 from creneau.order import Order, Permit, Slot, SlotCode, listing_id
-from creneau.typed_data import action_typed_data, listing_typed_data, permit_typed_data
+from creneau.typed_data import (
+    action_typed_data,
+    listing_typed_data,
+    permit_typed_data,
+    revoke_typed_data,
+    settle_typed_data,
+    withdraw_typed_data,
+)
 from creneau.types import to_bytes32, to_unix
 
 ORDER_LIFE = timedelta(hours=1)
-"""The life of an order or a permit without a deadline of its own, by the chain's clock."""
+"""The life of an order, a permit or a signature without a deadline of its own, by the chain's clock."""
+
+NO_TIME = timedelta(0)
+
+# Where nobody signs: so the contract says that the sender is not the actor, not that a signature is too old.
+_LAST_DEADLINE = 2**40 - 1
 
 Lessons = Iterable[int | Booking] | None
 """Lessons of a batch, by their indexes from zero or as bookings; None for all that were booked."""
+
+
+class Signed(NamedTuple):
+    """A signature, and the last second at which it counts."""
+
+    signature: bytes
+    deadline: datetime
 
 
 class BookingEscrow(Connection):
     """The escrow at an address.
 
     `sender` is always the Ape account that pays the gas, and the actor unless another account's signature is
-    given. Other accounts are addresses or Ape accounts. A `listing` is its bytes32 key,
-    or the annonce's id, which `listing_id` turns into the key. `deployment_block` is where searches for
-    events begin. Methods raise the contract's errors as `ContractError`s.
+    given: by a method that begins with `sign`, until its deadline, which is in an hour unless it is named.
+    Other accounts are addresses or Ape accounts. A `listing` is its bytes32 key, or the annonce's id, which
+    `listing_id` turns into the key. `deployment_block` is where searches for events begin. Methods raise the
+    contract's errors as `ContractError`s.
 
     An action on lessons is done to all of those named, or to none.
     """
@@ -43,16 +63,25 @@ class BookingEscrow(Connection):
         *,
         sender: AccountAPI,
         instant: bool = False,
+        min_notice: timedelta = NO_TIME,
+        horizon: timedelta = NO_TIME,
         tutor: Who | None = None,
-        signature: bytes = b"",
+        signature: Signed | None = None,
     ) -> Listing:
-        """Set the rate of a listing, in tokens an hour; zero withdraws it.
+        """Set the terms of a listing: its rate in tokens an hour, and which lessons can be booked.
 
-        Lessons of an instant listing need no confirmation. With the tutor's address and signature
-        (`sign_listing`), anyone may send it.
+        A rate of zero withdraws it. Lessons of an instant listing need no confirmation. They start at least
+        `min_notice` after they are booked, and at most `horizon` after it, unless that is zero. With the
+        tutor's address and signature (`sign_listing`) of the same terms, anyone may send it.
         """
         data = abi.publish_data(
-            address_of(tutor or sender), _key(listing), to_wei(hourly_rate), instant, signature
+            address_of(tutor or sender),
+            _key(listing),
+            to_wei(hourly_rate),
+            instant,
+            _seconds(min_notice),
+            _seconds(horizon),
+            **_signed(signature),
         )
         [listed] = self._results(self._send(data, sender))
         return cast(Listing, listed)
@@ -65,14 +94,15 @@ class BookingEscrow(Connection):
         *,
         sender: AccountAPI,
         hourly_rate: Decimal | int | str | None = None,
-        allow_partial: bool = True,
+        min_lessons: int = 1,
         deadline: datetime | None = None,
         salt: bytes | None = None,
         permit: Permit | None = None,
     ) -> Batch:
         """Book lessons for the sender, who needs to have approved the escrow or to give a permit.
 
-        The rate, in tokens an hour, is the published one unless given; a given one guards against a change.
+        Slots that are taken are left out, as long as `min_lessons` of them are free. The rate, in tokens an
+        hour, is the published one unless given; a given one guards against a change.
         """
         order = self.order(
             sender,
@@ -80,7 +110,7 @@ class BookingEscrow(Connection):
             listing,
             slots,
             hourly_rate=hourly_rate,
-            allow_partial=allow_partial,
+            min_lessons=min_lessons,
             deadline=deadline,
             salt=salt,
         )
@@ -94,7 +124,7 @@ class BookingEscrow(Connection):
         slots: Iterable[Slot],
         *,
         hourly_rate: Decimal | int | str | None = None,
-        allow_partial: bool = True,
+        min_lessons: int = 1,
         deadline: datetime | None = None,
         salt: bytes | None = None,
     ) -> Order:
@@ -106,8 +136,8 @@ class BookingEscrow(Connection):
             tutor=address_of(tutor),
             listing=key,
             hourly_rate=self.listing(tutor, key).hourly_rate if hourly_rate is None else hourly_rate,
-            allow_partial=allow_partial,
-            deadline=self.now() + ORDER_LIFE if deadline is None else deadline,
+            min_lessons=min_lessons,
+            deadline=self._deadline(deadline),
             slots=tuple(slots),
             **terms,
         )
@@ -119,6 +149,23 @@ class BookingEscrow(Connection):
         data = abi.create_bookings_data(order, signature, permit)
         [created] = self._results(self._send(data, sender))
         return cast(Batch, created)
+
+    def block_time(self, slots: Iterable[Slot], *, sender: AccountAPI, salt: bytes | None = None) -> Batch:
+        """Take time of the sender's own out of their calendar as a tutor: holidays, lessons elsewhere.
+
+        It costs nothing and needs no listing; to cancel its lessons gives the time back. All of it must be
+        free.
+        """
+        slots = tuple(slots)
+        order = self.order(sender, sender, bytes(32), slots, hourly_rate=0, min_lessons=len(slots), salt=salt)
+        return self.create(order, sender=sender)
+
+    def revoke(self, order: Order, *, sender: AccountAPI, signature: Signed | None = None) -> None:
+        """Take back an order that was signed and not created: it never can be.
+
+        With the student's signature (`sign_revocation`), anyone may send it.
+        """
+        self._send(abi.revoke_data(order, **_signed(signature)), sender)
 
     def approve(self, amount: Decimal | int | str, *, sender: AccountAPI) -> None:
         """Allow the escrow to take up to `amount` of the sender's tokens, from now on."""
@@ -135,13 +182,13 @@ class BookingEscrow(Connection):
     # --- Actions on lessons ---
 
     def confirm(
-        self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
+        self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: Signed | None = None
     ) -> ActionResult:
         """Confirm pending lessons before they start, as the tutor.
 
         With the tutor's signature (`sign_action`), anyone may send it.
         """
-        return self._act(Action.CONFIRM, batch, lessons, sender, signature=signature)
+        return self._act(Action.CONFIRM, batch, lessons, sender, **_signed(signature))
 
     def cancel(
         self,
@@ -150,16 +197,16 @@ class BookingEscrow(Connection):
         *,
         sender: AccountAPI,
         by: Who | None = None,
-        signature: bytes = b"",
+        signature: Signed | None = None,
     ) -> ActionResult:
         """Cancel lessons, which refunds the student and frees the tutor's time.
 
         The tutor may at any time; the student as long as they are pending, and until the cancel window before
-        they start; anyone once a dispute is too old. With the address and signature (`sign_action`) of the
-        account that cancels, anyone may send it.
+        they start; anyone once they have begun without a confirmation. With the address and signature
+        (`sign_action`) of the account that cancels, anyone may send it.
         """
         by = address_of(by or sender)
-        return self._act(Action.CANCEL, batch, lessons, sender, by=by, signature=signature)
+        return self._act(Action.CANCEL, batch, lessons, sender, by=by, **_signed(signature))
 
     def complete(
         self,
@@ -168,7 +215,7 @@ class BookingEscrow(Connection):
         *,
         sender: AccountAPI,
         by: Who | None = None,
-        signature: bytes = b"",
+        signature: Signed | None = None,
     ) -> ActionResult:
         """Pay the tutor for lessons.
 
@@ -176,25 +223,87 @@ class BookingEscrow(Connection):
         address and signature (`sign_action`) of who completes, anyone may send it.
         """
         by = address_of(by or sender)
-        return self._act(Action.COMPLETE, batch, lessons, sender, by=by, signature=signature)
+        return self._act(Action.COMPLETE, batch, lessons, sender, by=by, **_signed(signature))
 
     def dispute(
-        self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: bytes = b""
+        self, batch: Batch, lessons: Lessons = None, *, sender: AccountAPI, signature: Signed | None = None
     ) -> ActionResult:
         """Dispute confirmed lessons, as the student, from their start to the end of the review period.
 
         With the student's signature (`sign_action`), anyone may send it.
         """
-        return self._act(Action.DISPUTE, batch, lessons, sender, signature=signature)
+        return self._act(Action.DISPUTE, batch, lessons, sender, **_signed(signature))
 
     def resolve(
-        self, batch: Batch, lessons: Lessons = None, *, tutor_share_bps: int, sender: AccountAPI
+        self,
+        batch: Batch,
+        lessons: Lessons = None,
+        *,
+        tutor_share_bps: int | None = None,
+        sender: AccountAPI,
     ) -> ActionResult:
-        """Split the money of disputed lessons, as the arbiter.
+        """Split the money of disputed lessons.
 
         The tutor gets so many basis points of each lesson's amount, rounded down; the student gets the rest.
+        The arbiter names a share at any time. Anyone may have the default one applied, without naming it,
+        once the arbitration period is over.
         """
-        return self._act(Action.RESOLVE, batch, lessons, sender, tutor_share_bps=tutor_share_bps)
+        share = self.default_tutor_share_bps if tutor_share_bps is None else tutor_share_bps
+        return self._act(Action.RESOLVE, batch, lessons, sender, tutor_share_bps=share)
+
+    def settle(
+        self,
+        batch: Batch,
+        lessons: Lessons = None,
+        *,
+        tutor_share_bps: int,
+        sender: AccountAPI,
+        student: Signed | None = None,
+        tutor: Signed | None = None,
+    ) -> ActionResult:
+        """Split the money of lessons as the student and the tutor agree, at any time before they are over.
+
+        The tutor gets so many basis points of each lesson's amount, rounded down; the student gets the rest.
+        Both sign the same share and deadline (`sign_settlement`), or one does and the other one sends it.
+        """
+        deadlines = {each.deadline for each in (student, tutor) if each is not None}
+        if len(deadlines) > 1:
+            raise ValueError("the two signatures have different deadlines")
+        data = abi.settle_data(
+            batch.order,
+            batch.set_of(lessons),
+            tutor_share_bps,
+            to_unix(deadlines.pop()) if deadlines else _LAST_DEADLINE,
+            student_signature=student.signature if student else b"",
+            tutor_signature=tutor.signature if tutor else b"",
+        )
+        [result] = self._results(self._send(data, sender), batch)
+        return cast(ActionResult, result)
+
+    # --- Credits ---
+
+    def credit(self, who: Who) -> Decimal:
+        """Return the tokens that the token refused to pay an account, and that the escrow keeps for it."""
+        return from_wei(self._ask("credits", address_of(who))[0])
+
+    def withdraw(
+        self,
+        to: Who | None = None,
+        *,
+        sender: AccountAPI,
+        account: Who | None = None,
+        signature: Signed | None = None,
+    ) -> Decimal:
+        """Pay an account's credit to any address, its own unless another is named. Return the tokens.
+
+        With the address and signature (`sign_withdrawal`) of the account, anyone may send it.
+        """
+        of = address_of(account or sender)
+        amount = self.credit(of)
+        self._send(abi.withdraw_data(of, address_of(to or of), **_signed(signature)), sender)
+        return amount
+
+    # --- Several calls ---
 
     def multicall(self, calls: Iterable[bytes], *, sender: AccountAPI) -> list[Result]:
         """Send several calls, as the functions of `abi` give them, in one transaction: all or none.
@@ -202,6 +311,13 @@ class BookingEscrow(Connection):
         Returns a listing for each publication, a batch for each creation, and a result for each action.
         """
         return self._results(self._send(abi.multicall_data(list(calls)), sender))
+
+    def try_multicall(self, calls: Iterable[bytes], *, sender: AccountAPI) -> list[Tried]:
+        """Send several calls in one transaction, of which some may fail and move nothing.
+
+        Returns in order the result of each that did something, and the error of each that failed.
+        """
+        return self._tried(self._send(abi.try_multicall_data(list(calls)), sender))
 
     # --- The arbiter's place ---
 
@@ -227,33 +343,71 @@ class BookingEscrow(Connection):
         account: AccountAPI,
         *,
         instant: bool = False,
-    ) -> bytes:
+        min_notice: timedelta = NO_TIME,
+        horizon: timedelta = NO_TIME,
+        deadline: datetime | None = None,
+    ) -> Signed:
         """Return the account's signature of the terms of its listing, valid until the next publication."""
-        key = _key(listing)
+        key, until = _key(listing), self._deadline(deadline)
         nonce = self.listing(account.address, key).nonce
-        typed_data = listing_typed_data(
-            self.domain, account.address, key, to_wei(hourly_rate), instant, nonce
-        )
-        return sign(account, typed_data)
+        terms = to_wei(hourly_rate), instant, _seconds(min_notice), _seconds(horizon), nonce, to_unix(until)
+        return Signed(sign(account, listing_typed_data(self.domain, account.address, key, *terms)), until)
 
     def sign_action(
-        self, action: Action, batch: Batch, account: AccountAPI, lessons: Lessons = None
-    ) -> bytes:
+        self,
+        action: Action,
+        batch: Batch,
+        account: AccountAPI,
+        lessons: Lessons = None,
+        *,
+        deadline: datetime | None = None,
+    ) -> Signed:
         """Return the account's signature of an action on exactly these lessons.
 
-        Raises `ValueError` for an action of the arbiter, which can't be signed.
+        Raises `ValueError` for an action of the arbiter, which can't be signed, and for a settlement, which
+        has a method of its own.
         """
         struct = ACTIONS[action].signed_as
-        if struct is None:
-            raise ValueError(f"{action} can't be signed")
-        typed_data = action_typed_data(self.domain, struct, batch.id, batch.set_of(lessons))
-        return sign(account, typed_data)
+        if struct is None or struct == "Settle":
+            raise ValueError(f"{action} can't be signed alone")
+        until = self._deadline(deadline)
+        terms = struct, batch.id, batch.set_of(lessons), to_unix(until)
+        return Signed(sign(account, action_typed_data(self.domain, *terms)), until)
+
+    def sign_settlement(
+        self,
+        batch: Batch,
+        account: AccountAPI,
+        lessons: Lessons = None,
+        *,
+        tutor_share_bps: int,
+        deadline: datetime | None = None,
+    ) -> Signed:
+        """Return the account's signature of a split of exactly these lessons' money."""
+        until = self._deadline(deadline)
+        terms = batch.id, batch.set_of(lessons), tutor_share_bps, to_unix(until)
+        return Signed(sign(account, settle_typed_data(self.domain, *terms)), until)
+
+    def sign_revocation(
+        self, order: Order, account: AccountAPI, *, deadline: datetime | None = None
+    ) -> Signed:
+        """Return the account's signature that takes back an order."""
+        until = self._deadline(deadline)
+        return Signed(sign(account, revoke_typed_data(self.domain, order.batch_id, to_unix(until))), until)
+
+    def sign_withdrawal(
+        self, account: AccountAPI, to: Who | None = None, *, deadline: datetime | None = None
+    ) -> Signed:
+        """Return the account's signature that pays its credit to an address, its own unless named."""
+        until = self._deadline(deadline)
+        terms = account.address, address_of(to or account), to_unix(until)
+        return Signed(sign(account, withdraw_typed_data(self.domain, *terms)), until)
 
     def sign_permit(
         self, amount: Decimal | int | str, account: AccountAPI, *, deadline: datetime | None = None
     ) -> Permit:
         """Return the account's permit of up to `amount` tokens for the escrow, for an hour unless given."""
-        value, until = to_wei(amount), to_unix(self.now() + ORDER_LIFE if deadline is None else deadline)
+        value, until = to_wei(amount), to_unix(self._deadline(deadline))
         _, name, version, *_ = self._ask_token("eip712Domain")
         [nonce] = self._ask_token("nonces", account.address)
         typed_data = permit_typed_data(
@@ -289,6 +443,9 @@ class BookingEscrow(Connection):
         data = self._call(abi.calendar_data(address_of(tutor), start, end))
         return abi.decode_calendar(data, start, end)
 
+    def _deadline(self, deadline: datetime | None) -> datetime:
+        return self.now() + ORDER_LIFE if deadline is None else deadline
+
     def _act(
         self, action: Action, batch: Batch, lessons: Lessons, sender: AccountAPI, **given: Any
     ) -> ActionResult:
@@ -304,3 +461,14 @@ def _key(listing: bytes | str) -> bytes:
         if isinstance(listing, str) and not listing.startswith("0x"):
             return listing_id(listing)
         raise
+
+
+def _seconds(period: timedelta) -> int:
+    return int(period.total_seconds())
+
+
+def _signed(signature: Signed | None) -> dict[str, Any]:
+    """Return the arguments of a call by somebody who signed, or by the sender."""
+    if signature is None:
+        return {"deadline": _LAST_DEADLINE}
+    return {"deadline": to_unix(signature.deadline), "signature": signature.signature}

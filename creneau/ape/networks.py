@@ -15,6 +15,8 @@ class Network(BaseModel):
     """The terms of deployments on one network.
 
     `test` networks may have an EduToken, deployed along with the escrow; the others name a token that exists.
+    Of a dispute that nobody decides in time the tutor gets `default_tutor_share_bps`, half on test networks;
+    the others name it, because whoever is sure to win by silence would dispute everything.
     `confirmations` is how many blocks a transaction waits for until it counts.
     """
 
@@ -29,6 +31,7 @@ class Network(BaseModel):
     cancel_window: timedelta = timedelta(hours=24)
     review_period: timedelta = timedelta(hours=48)
     arbitration_period: timedelta = timedelta(days=14)
+    default_tutor_share_bps: int | None = Field(default=None, ge=0, le=10_000)
     confirmations: int = Field(default=2, ge=0)
     explorer: str | None = None
 

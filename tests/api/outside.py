@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from api.chain.escrow import Chain
 from api.chain.rpc import Node
 from api.db.store import Store
-from api.db.tables import actions, blocks, bookings, index_position, orders, publications, transfers
+from api.db.tables import actions, blocks, bookings, index_position, orders, transfers
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
 from api.settings import Settings
@@ -19,12 +19,14 @@ from creneau.amounts import from_wei
 from creneau.events import BOOKINGS_CREATED
 from creneau.lifecycle import Action
 from creneau.order import Order, Slot, listing_id
+from creneau.typed_data import Domain, settle_typed_data
 from creneau.types import from_unix, to_bytes32, to_hex
 from tools.dev_stack import DevStack
 
 HOUR = 3600
 DAY = 24 * HOUR
 REVIEW, ARBITRATION = 48 * HOUR, 14 * DAY
+DEFAULT_SHARE = 5_000  # The tutor's, of what nobody decides.
 RATE = 35 * 10**18 + 7  # Base units an hour; lessons of other lengths do not divide evenly.
 
 
@@ -63,7 +65,7 @@ class Following:
         self.store.close()
 
 
-VIEW = (orders, actions, publications, transfers, bookings, blocks, index_position)
+VIEW = (orders, actions, transfers, bookings, blocks, index_position)
 
 
 def _all(db: Connection, table: Any) -> list[Any]:
@@ -133,9 +135,9 @@ class Outside:
         """A transaction to the escrow."""
         return self.stack.send(sender, self.stack.escrow, data)
 
-    def publish(self, *, instant: bool = False) -> None:
+    def publish(self, *, instant: bool = False, rate: int = RATE) -> None:
         """The tutor publishes the listing."""
-        self.send(self.tutor, abi.publish_data(self.tutor, self.listing, RATE, instant))
+        self.send(self.tutor, abi.publish_data(self.tutor, self.listing, rate, instant))
 
     def order(self, minutes: Sequence[int] = (60, 45, 30)) -> Order:
         """An order of lessons, each three hours after the one before, on a day that has none yet."""
@@ -179,9 +181,18 @@ class Outside:
         """The student disputes."""
         self.send(self.student, abi.action_data(Action.DISPUTE, batch.order, lessons))
 
-    def resolve(self, batch: Booked, lessons: int, bps: int) -> None:
-        """The arbiter splits the money."""
-        self.send(self.arbiter, abi.action_data(Action.RESOLVE, batch.order, lessons, tutor_share_bps=bps))
+    def resolve(self, batch: Booked, lessons: int, bps: int, by: str | None = None) -> None:
+        """The arbiter splits the money, or somebody else."""
+        call = abi.action_data(Action.RESOLVE, batch.order, lessons, tutor_share_bps=bps)
+        self.send(by or self.arbiter, call)
+
+    def settle(self, batch: Booked, lessons: int, bps: int) -> None:
+        """The student and the tutor agree how to split the money: the student sends, the tutor has signed."""
+        domain, until = Domain(self.stack.chain_id, self.stack.escrow), 2**40 - 1
+        message = settle_typed_data(domain, batch.id, lessons, bps, until)
+        signature = bytes(self.stack.account(5).sign_typed_data(full_message=message).signature)
+        call = abi.settle_data(batch.order, lessons, bps, until, tutor_signature=signature)
+        self.send(self.student, call)
 
     def at(self, timestamp: int) -> None:
         """The chain's next block is of this time, and it is mined."""

@@ -1,10 +1,11 @@
 """Annonces: what anybody may know of one, and how its tutor publishes it."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import httpx
 import pytest
-from desk import Desk, paused, slot, watching
+from desk import Desk, failures, paused, slot, watching
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from waiting import until
@@ -41,6 +42,8 @@ def test_anybody_may_know_of_an_annonce(stack: DevStack) -> None:
         "publishedRate": None,
         "publishedRateWei": None,
         "instant": False,
+        "minNotice": 0,
+        "horizon": 0,
     }
     assert refused(stack.client().get("/api/blockchain/annonce/nobodys")) == (404, "annonce_not_found")
 
@@ -107,7 +110,12 @@ def test_a_wallet_signs_the_publication(stack: DevStack) -> None:
     data = prepared.json()["data"]
     assert data["signer"] == key.address
     message = encode_typed_data(full_message=data["typedData"])
-    signed = {"instant": True, "signature": to_hex(other.sign_message(message).signature)}
+    deadline = data["typedData"]["message"]["deadline"]
+    signed = {
+        "instant": True,
+        "signature": to_hex(other.sign_message(message).signature),
+        "deadline": deadline,
+    }
     assert refused(client.post(f"{path(desk)}/publish", json=signed)) == (422, "wrong_signer")
     signed["signature"] = to_hex(key.sign_message(message).signature)
     assert refused(client.post(f"{path(desk)}/publish", json=signed | {"instant": False})) == (
@@ -116,6 +124,20 @@ def test_a_wallet_signs_the_publication(stack: DevStack) -> None:
     )
     assert client.post(f"{path(desk)}/publish", json=signed).status_code == 200
     assert desk.book(slot("09:00")).json()["data"]["bookings"][0]["status"] == "CONFIRMED"
+
+
+def test_notice_and_horizon_are_published_and_kept(stack: DevStack, desk: Desk) -> None:
+    """They stay as they are until the tutor says otherwise; lessons outside are refused with their reason."""
+    tutor, day = stack.client(desk.tutor.id), 86_400
+    rules = {"minNotice": 2 * day, "horizon": 30 * day}
+    assert tutor.post(f"{path(desk)}/publish", json=rules).status_code == 200
+    data = tutor.post(f"{path(desk)}/publish", json={"instant": True}).json()["data"]
+    assert (data["instant"], data["minNotice"], data["horizon"]) == (True, 2 * day, 30 * day)
+    now = datetime.now(UTC)
+    soon, good, far = ((now + timedelta(days=days)).date().isoformat() for days in (1, 10, 60))
+    answer = desk.book(slot("09:00", day=soon), slot("09:00", day=good), slot("09:00", day=far))
+    assert failures(answer) == [(1, "too_soon"), (3, "too_far")]
+    assert answer.json()["data"]["count"] == 1
 
 
 def test_a_publication_goes_on_without_its_client(stack: DevStack, desk: Desk) -> None:

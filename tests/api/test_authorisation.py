@@ -35,6 +35,9 @@ PUBLISHER = (401, 403, 403, 403, 200, 403)
 
 A_WALLET = (401, 409, 409, 409, 422, 403)  # These students' accounts are kept for them.
 SUBMITTER = (401, 404, 404, 200, 404, 404)
+A_TUTOR = (401, 403, 200, 403, 200, 403)
+NO_OFFER = (401, 404, 404, 409, 409, 403)
+NO_CREDIT = (401, 409, 409, 409, 409, 403)
 SELF = (401, 200, 200, 200, 200, 403)  # The operator is in no directory.
 LINKER = (401, 409, 409, 409, 409, 403)  # Nobody has asked for a message to sign.
 
@@ -69,6 +72,15 @@ MATRIX: dict[str, tuple[str, tuple[int, ...]]] = {
     "GET /api/blockchain/annonce/{annonceId}": ("", ANYBODY),
     "POST /api/blockchain/annonce/{annonceId}/publish": ("", PUBLISHER),
     "POST /api/blockchain/annonce/{annonceId}/publish/prepare": ("", PUBLISHER),
+    "GET /api/blockchain/booking/batch/{batchId}/settle": ("pending", PARTIES),
+    "POST /api/blockchain/booking/batch/{batchId}/settle": ("pending", NO_OFFER),
+    "POST /api/blockchain/booking/batch/{batchId}/settle/offer": ("pending", EITHER),
+    "POST /api/blockchain/booking/batch/{batchId}/settle/prepare": ("pending", EITHER),
+    "GET /api/blockchain/wallet/credit": ("", SELF),
+    "POST /api/blockchain/wallet/credit/withdraw": ("", NO_CREDIT),
+    "POST /api/blockchain/wallet/credit/withdraw/prepare": ("", NO_CREDIT),
+    "POST /api/blockchain/own-time": ("", A_TUTOR),
+    "POST /api/blockchain/own-time/prepare": ("", A_TUTOR),
 }
 for of in ("{id}", "batch/{batchId}"):
     for method, act, stands, cells in (
@@ -89,9 +101,20 @@ def example(model: str, field: str) -> Any:
     return DOCUMENT["components"]["schemas"][model]["properties"][field]["examples"][0]
 
 
-# What a route needs to be asked at all.
+SHARE = {"tutorShareBps": example("Share", "tutorShareBps")}
+TO = {"to": example("To", "to")}
+TIMES = {"slots": [{"date": DAY, "time": "09:00"}]}
+
+# What a route needs to be asked at all: by the end of its path.
 BODIES: dict[str, dict[str, Any]] = {
-    "resolve": {"tutorShareBps": example("Share", "tutorShareBps")},
+    "resolve": SHARE,
+    "settle": SHARE,
+    "offer": SHARE,
+    "settle/prepare": SHARE,
+    "withdraw": TO,
+    "withdraw/prepare": TO,
+    "own-time": TIMES,
+    "own-time/prepare": TIMES,
     "submit": {"signature": "0x" + "00" * 65},
     "challenge": {"address": example("ChallengeData", "address")},
     "wallet": {"message": "", "signature": "0x" + "00" * 65},
@@ -162,7 +185,7 @@ def test_what_each_gets(stack: DevStack, route: str) -> None:
     clients = {who: stack.client(user.id) for who, user in others.items()}
     clients |= {NOBODY: stack.client(), "student": life.student, "tutor": life.tutor}
     clients["operator"] = life.operator
-    body = BODIES.get(path.rpartition("/")[2])
+    body = BODIES.get("/".join(path.split("/")[-2:])) or BODIES.get(path.rpartition("/")[2])
     got: dict[str, int] = {}
     for who, expected in zip(WHO, cells, strict=True):
         if expected == 200 and method != "GET" and stands and 200 in got.values():

@@ -77,10 +77,28 @@ def test_the_answer_has_every_field_of_the_contract_with_the_frontend(desk: Desk
             {"act": "confirm", "by": "tutor", "from": None, "until": before(starts_at)},
             {"act": "cancel", "by": "student", "from": None, "until": None},
             {"act": "cancel", "by": "tutor", "from": None, "until": None},
+            {"act": "cancel", "by": "anyone", "from": starts_at, "until": None},
             {"act": "complete", "by": "student", "from": None, "until": None},
+            {"act": "settle", "by": "student", "from": None, "until": None},
+            {"act": "settle", "by": "tutor", "from": None, "until": None},
         ],
         "payments": [],
     }
+
+
+def test_so_many_lessons_at_least(stack: DevStack, desk: Desk) -> None:
+    """What is taken is left out as long as so many are free; the order that is signed says so too."""
+    assert desk.book(slot("10:00"), slot("11:00")).status_code == 200
+    asked = [slot(f"{hour}:00") for hour in (10, 11, 12, 13)]
+    with watching(stack) as seen:
+        few = desk.book(*asked, minLessons=3)
+    assert (few.status_code, failures(few)) == (409, [(1, "taken"), (2, "taken")])
+    assert seen.transactions == []
+    some = desk.book(*asked, minLessons=2)
+    assert (some.json()["data"]["count"], failures(some)) == (2, [(1, "taken"), (2, "taken")])
+    both = desk.book(slot("15:00"), slot("16:00"), minLessons=2, allowPartial=True)
+    assert (both.status_code, both.json()["code"]) == (400, "both_given")
+    assert "not both" in both.json()["message"]
 
 
 def test_a_request_of_the_existing_frontend_needs_nothing_more(desk: Desk) -> None:
@@ -167,6 +185,7 @@ def test_all_or_nothing_books_nothing_and_names_every_failure(stack: DevStack, d
     [
         ("in_past", slot("09:00", day="2020-01-06"), slot("09:00")),
         ("in_past", slot("09:00", day="1971-01-01"), slot("09:00")),
+        ("too_far", slot("09:00", day="9998-12-31"), slot("09:00", day="2448-06-01")),
         ("misaligned", slot("09:10"), slot("09:15")),
         ("misaligned", slot("09:00:01"), slot("09:00:00")),
         ("invalid_duration", slot("09:00", duration=50), slot("09:00", amount="26.25", duration=45)),
@@ -374,7 +393,7 @@ def test_a_student_with_a_wallet_has_to_sign_himself(stack: DevStack, desk: Desk
         (SPRING, "02:30", "UTC", f"{SPRING}T02:30:00Z"),
         (SPRING, "02:30", "Asia/Katmandu", f"{clock_change(3) - timedelta(days=1)}T20:45:00Z"),
         ("2035-07-01", "09:00", "America/Montreal", "2035-07-01T13:00:00Z"),
-        ("9998-12-31", "23:45", "Pacific/Niue", "9999-01-01T10:45:00Z"),
+        ("2448-06-20", "23:45", "Pacific/Niue", "2448-06-21T10:45:00Z"),
     ],
 )
 def test_times_are_the_annonces_unless_the_request_names_a_zone(

@@ -14,7 +14,7 @@ from helpers import set_back
 from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
-from outside import ARBITRATION, DAY, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
+from outside import ARBITRATION, DAY, DEFAULT_SHARE, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
 from sqlalchemy import update
 from structlog.testing import capture_logs
 from waiting import PATIENCE, until
@@ -131,7 +131,7 @@ def test_lessons_from_their_creation_to_their_end(
         "tutor": outside.tutor,
         "listing": "0x" + outside.listing.hex(),
         "hourly_rate": RATE,
-        "allow_partial": True,
+        "min_lessons": 1,
         "deadline": int(batch.order.deadline.timestamp()),
         "salt": "0x" + bytes(batch.order.salt).hex(),
         "slots": [[each.start_unix, each.minutes] for each in batch.order.slots],
@@ -641,6 +641,8 @@ def test_after_anything_the_view_is_the_chains(
         some = sum(1 << place for place in dice.sample(these, dice.randint(1, len(these))))
         first, last, now = batch.order.slots[0].start_unix, batch.order.slots[2].start_unix, outside.now()
         match status:
+            case "PENDING" if now >= last:
+                outside.cancel(batch, some, outside.stranger)
             case "PENDING" if now < first:
                 dice.choice([outside.confirm, outside.cancel, outside.complete])(batch, some)
             case "CONFIRMED" if last <= now < first + REVIEW:
@@ -648,9 +650,9 @@ def test_after_anything_the_view_is_the_chains(
             case "CONFIRMED" if now > last + 2 * HOUR + REVIEW:
                 outside.complete(batch, some, outside.stranger)
             case "DISPUTED" if now > last + 2 * HOUR + REVIEW + ARBITRATION:
-                outside.cancel(batch, some, outside.stranger)
+                outside.resolve(batch, some, DEFAULT_SHARE, outside.stranger)
             case "DISPUTED":
-                outside.resolve(batch, some, dice.randint(0, 10_000))
+                dice.choice([outside.resolve, outside.settle])(batch, some, dice.randint(0, 10_000))
 
     for turn in range(90):
         match dice.randrange(12):

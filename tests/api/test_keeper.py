@@ -8,7 +8,7 @@ import pytest
 from desk import watching
 from forked import Stack
 from helpers import set_back
-from outside import ARBITRATION, HOUR, RATE, REVIEW, Booked, Following, Outside
+from outside import ARBITRATION, DAY, DEFAULT_SHARE, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 from waiting import PATIENCE, until
@@ -16,6 +16,12 @@ from waiting import PATIENCE, until
 from api.db.tables import bookings, transactions
 from api.outbox.models import UNSETTLED, TransactionKind
 from api.services import Services
+from creneau.amounts import from_wei
+from creneau.errors import WrongStatus, decode_revert
+from creneau.events import CallFailed, decode_logs
+from creneau.lifecycle import Status
+from creneau.order import Slot
+from creneau.types import to_unix
 from tools.dev_stack import DevStack
 
 FINALITY = 4
@@ -100,21 +106,22 @@ def make_keeping(stack: DevStack, database_url: str) -> Iterator[MakeKeeping]:
 def test_lessons_that_are_due_are_completed_in_one_transaction(
     stack: DevStack, outside: Outside, make_keeping: MakeKeeping
 ) -> None:
-    keeping = make_keeping()
+    keeping = make_keeping(keeper_wait_seconds=0)
     batches = [outside.book() for _ in range(3)]
     for batch in batches[:2]:
         outside.confirm(batch, 0b111)
     [first, second, pending] = batches
     outside.at(second.order.slots[0].start_unix + HOUR + REVIEW + 1)
     with watching(stack) as seen:
-        [send] = keeping.look()
-    assert [each["hash"] for each in seen.transactions] == [send.transaction_hash]
+        refund, send = keeping.look()
+    assert {each["hash"] for each in seen.transactions} == {refund.transaction_hash, send.transaction_hash}
+    assert refund.locks == {pending.hex: 0b111}
     assert send.locks == {first.hex: 0b111, second.hex: 0b001}
     assert stack.balance(outside.tutor) == sum(AMOUNTS) + AMOUNTS[0]
     assert keeping.statuses(first) == ["COMPLETED"] * 3
     assert keeping.statuses(second) == ["COMPLETED", "CONFIRMED", "CONFIRMED"]
-    assert keeping.statuses(pending) == ["PENDING"] * 3
-    assert len(keeping.look()) == 1  # What is done is not done again.
+    assert keeping.statuses(pending) == ["CANCELLED"] * 3
+    assert len(keeping.look()) == 2  # What is done is not done again.
     following = Following(keeping.shim.settings)
     outside.check(following)
     following.close()
@@ -131,10 +138,60 @@ def test_a_second_before_it_is_due_nothing_is_sent(outside: Outside, make_keepin
     assert send.succeeded
 
 
-def test_a_dispute_that_nobody_decides_ends_with_a_refund(
+def test_a_lesson_that_begins_unconfirmed_is_refunded(
     stack: DevStack, outside: Outside, make_keeping: MakeKeeping
 ) -> None:
     keeping = make_keeping()
+    batch = outside.book((60,))
+    before = stack.balance(outside.student)
+    outside.at(batch.order.slots[0].start_unix - 1)
+    assert keeping.look() == []
+    outside.at(batch.order.slots[0].start_unix)
+    [refund] = keeping.look()
+    assert (refund.locks, keeping.statuses(batch)) == ({batch.hex: 1}, ["CANCELLED"])
+    assert stack.balance(outside.student) == before + RATE
+
+
+def test_lessons_of_a_batch_wait_for_each_other(
+    stack: DevStack, outside: Outside, make_keeping: MakeKeeping
+) -> None:
+    """Three in one day are paid together once the last is due; one of the week after is not waited for."""
+    keeping = make_keeping()
+    order = outside.order((60, 60, 60, 60))
+    later = Slot.of(order.slots[3].start_unix + 7 * DAY, 60)
+    batch = outside.create(order.model_copy(update={"slots": (*order.slots[:3], later)}))
+    outside.confirm(batch, 0b1111)
+    for slot in batch.order.slots[:2]:
+        outside.at(to_unix(slot.end) + REVIEW + 1)
+        assert keeping.look() == []
+    outside.at(to_unix(batch.order.slots[2].end) + REVIEW + 1)
+    [together] = keeping.look()
+    assert (together.locks, together.succeeded) == ({batch.hex: 0b0111}, True)
+    assert stack.balance(outside.tutor) == 3 * RATE
+    outside.at(to_unix(later.end) + REVIEW + 1)
+    assert [row.locks for row in keeping.look()] == [{batch.hex: 0b0111}, {batch.hex: 0b1000}]
+
+
+def test_what_is_worth_less_than_its_gas_is_left_alone(
+    stack: DevStack, outside: Outside, make_keeping: MakeKeeping
+) -> None:
+    """Forty quarters of an hour at one base unit each; and the same once a token is worth a fortune."""
+    outside.publish(rate=4)
+    first = outside.order((15,))
+    slots = tuple(Slot.of(first.slots[0].start_unix + 900 * place, 15) for place in range(40))
+    batch = outside.create(first.model_copy(update={"hourly_rate": from_wei(4), "slots": slots}))
+    outside.confirm(batch, 2**40 - 1)
+    outside.at(to_unix(slots[-1].end) + REVIEW + 1)
+    assert make_keeping().look() == []
+    [paid] = make_keeping(keeper_token_price=10**18).look()
+    assert (paid.locks, paid.succeeded) == ({batch.hex: 2**40 - 1}, True)
+    assert stack.balance(outside.tutor) == 40
+
+
+def test_a_dispute_that_nobody_decides_is_split_with_the_default_share(
+    stack: DevStack, outside: Outside, make_keeping: MakeKeeping
+) -> None:
+    keeping = make_keeping(keeper_wait_seconds=0)
     batch = outside.book((60, 60))
     outside.confirm(batch, 0b11)
     outside.at(batch.order.slots[1].start_unix)
@@ -147,9 +204,10 @@ def test_a_dispute_that_nobody_decides_ends_with_a_refund(
     outside.at(over)
     assert len(keeping.look()) == 1
     outside.at(over + 1)
-    [_, refunded] = keeping.look()
-    assert (refunded.locks, keeping.statuses(batch)) == ({batch.hex: 0b01}, ["CANCELLED", "COMPLETED"])
-    assert stack.balance(outside.student) == before + RATE
+    [_, split] = keeping.look()
+    assert (split.locks, keeping.statuses(batch)) == ({batch.hex: 0b01}, ["COMPLETED", "COMPLETED"])
+    to_tutor = RATE * DEFAULT_SHARE // 10_000
+    assert stack.balance(outside.student) == before + RATE - to_tutor
     assert stack.balance(stack.escrow) == 0
 
 
@@ -166,26 +224,31 @@ def test_a_batch_that_the_contract_refuses_holds_up_no_other(
     reader.close()
     keeping.pretend(bad, "CONFIRMED")
     with watching(stack) as seen:
-        together, *alone = keeping.look()
-    assert set(together.locks) == {batch.hex for batch in batches}
-    assert (together.state, together.nonce) == ("rejected", None)
-    assert {(*row.locks,): row.succeeded for row in alone} == {
-        (good.hex,): True,
-        (bad.hex,): None,
-        (fine.hex,): True,
-    }
-    [refused] = [row for row in alone if bad.hex in row.locks]
-    assert (refused.state, refused.code) == ("rejected", "wrong_status")
-    assert len(seen.transactions) == 2  # And for what was refused no gas was spent.
+        [together] = keeping.look()
+    assert (set(together.locks), together.succeeded) == ({batch.hex for batch in batches}, True)
+    assert len(seen.transactions) == 1
     assert stack.balance(outside.tutor) == 2 * RATE
-    assert len(keeping.look()) == 4  # Not again, for an hour.
+    assert statuses(stack)[bad.lesson(0)] == "PENDING"
+    [failed] = [
+        event
+        for event in decode_logs(
+            stack.web3.eth.get_transaction_receipt(together.transaction_hash)["logs"], stack.escrow
+        )
+        if isinstance(event, CallFailed)
+    ]
+    error = decode_revert(failed.reason)
+    assert (type(error), error.args) == (WrongStatus, (0, Status.PENDING, 1 << Status.CONFIRMED))
+    assert len(keeping.look()) == 1  # Not again, for an hour.
 
 
 def test_what_failed_is_tried_again_later(outside: Outside, make_keeping: MakeKeeping) -> None:
     batch = outside.book((60,))
-    outside.at(batch.order.slots[0].start_unix + HOUR + REVIEW + 1)
     patient, hasty = make_keeping(), make_keeping(keeper_retry_seconds=0.3)
     assert patient.look() == []
+    outside.at(batch.order.slots[0].start_unix + HOUR + REVIEW + 1)
+    reader = Following(patient.shim.settings)
+    reader.catch_up()
+    reader.close()
     patient.pretend(batch, "CONFIRMED")
     for _ in range(3):
         assert [row.state for row in patient.look()] == ["rejected"]

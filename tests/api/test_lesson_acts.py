@@ -68,15 +68,7 @@ BRANCHES: dict[str, tuple[list[Step], str, str]] = {
         "CANCELLED",
         "student",
     ),
-    "the student takes his money after a dispute that nobody decided": (
-        [
-            ("tutor", "confirm", None),
-            ("student", "dispute", 60),
-            ("student", "cancel", LENGTH + REVIEW + ARBITRATION + 1),
-        ],
-        "CANCELLED",
-        "student",
-    ),
+    "the tutor cancels what began unconfirmed": ([("tutor", "cancel", HOUR)], "CANCELLED", "student"),
     "the student completes what is pending": ([("student", "complete", None)], "COMPLETED", "tutor"),
     "the student completes what is confirmed": (
         [("tutor", "confirm", None), ("student", "complete", LENGTH)],
@@ -334,10 +326,15 @@ def test_wallets_sign_what_was_prepared_for_lessons_that_were_booked_elsewhere(
         assert data["signer"] == keys[who].address
         assert data["lessons"] == (lessons or [second["id"], third["id"]])
         message = encode_typed_data(full_message=data["typedData"])
+        deadline = data["typedData"]["message"]["deadline"]
+        assert deadline - outside.now() == stack.settings.act_seconds
         for key in (Account.create(), keys["tutor" if who == "student" else "student"]):
             signed = {"lessons": data["lessons"], "signature": to_hex(key.sign_message(message).signature)}
+            signed["deadline"] = deadline
             assert refused(client.request(method, f"{path}/{act}", json=signed)) == (422, "wrong_signer")
         right = bytes(keys[who].sign_message(message).signature)
+        later = signed | {"signature": to_hex(right), "deadline": deadline + 1}
+        assert refused(client.request(method, f"{path}/{act}", json=later)) == (422, "wrong_signer")
         # Some wallets count v from 0.
         signed["signature"] = to_hex(right if act == "confirm" else right[:64] + bytes([right[64] - 27]))
         done = client.request(method, f"{path}/{act}", json=signed)
@@ -360,8 +357,32 @@ def test_what_would_be_refused_is_not_prepared(life: Life) -> None:
 @pytest.mark.parametrize("signature", ["", "12", "0x1", "0xzz", 7])
 def test_a_signature_is_hex(life: Life, signature: object) -> None:
     [booking] = life.book()["bookings"]
-    answer = life.act("tutor", "confirm", booking, {"signature": signature})
+    answer = life.act("tutor", "confirm", booking, {"signature": signature, "deadline": 2**40 - 1})
     assert refused(answer) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body", [{"signature": "0x12"}, {"deadline": 1}, {"signature": "0x12", "deadline": 2**40}]
+)
+def test_a_signature_comes_with_its_deadline(life: Life, body: dict[str, object]) -> None:
+    [booking] = life.book()["bookings"]
+    assert refused(life.act("tutor", "confirm", booking, body)) == (422, "invalid_request")
+
+
+def test_a_signature_counts_until_its_deadline(stack: DevStack, outside: Outside) -> None:
+    tutor = stack.create_user("tutor", wallet=outside.tutor)
+    client, key = stack.client(tutor.id), stack.account(5)
+    path = f"{BATCH}/{outside.book().hex}"
+    until(lambda: client.get(path).status_code == 200)
+    asked = client.post(f"{path}/confirm/prepare").json()["data"]["typedData"]
+    signature = to_hex(key.sign_message(encode_typed_data(full_message=asked)).signature)
+    signed = {"signature": signature, "deadline": asked["message"]["deadline"]}
+    outside.at(signed["deadline"] + 1)
+    assert refused(client.patch(f"{path}/confirm", json=signed)) == (409, "expired")
+    again = client.post(f"{path}/confirm/prepare").json()["data"]["typedData"]
+    signature = to_hex(key.sign_message(encode_typed_data(full_message=again)).signature)
+    signed = {"signature": signature, "deadline": again["message"]["deadline"]}
+    assert client.patch(f"{path}/confirm", json=signed).status_code == 200
 
 
 # --- At once ---

@@ -55,6 +55,7 @@ INVALID: list[tuple[str, list[Any]]] = [
     ("studentNotes", [True, {}, "a\x00b"]),
     ("timeZone", ["", "Mars/Base", "../../etc/passwd", "Europe", "europe/paris", 1, "\x00"]),
     ("allowPartial", [None, "yes", 1, "true"]),
+    ("minLessons", [0, -1, 2, 41, "1", True, 1.5, []]),
 ]
 INVALID_IN_SLOT: list[tuple[str, list[Any]]] = [
     ("date", [None, 1, 20350305, "", "05/03/2035", "2035-3-5", "2035-02-30", "0000-01-01", "1969-12-31",
@@ -76,7 +77,7 @@ def test_a_field_that_cannot_be_read_is_named(poor: Desk, field: str, values: li
         assert field in {error["field"] for error in assert_refused(answer)["errors"]}, value
     missing = {name: value for name, value in poor.body(slot("09:00")).items() if name != field}
     answer = poor.post(missing)
-    optional = field in {"description", "studentNotes", "timeZone", "allowPartial"}
+    optional = field in {"description", "studentNotes", "timeZone", "allowPartial", "minLessons"}
     assert answer.json()["code"] == ("insufficient_balance" if optional else "invalid_request")
 
 

@@ -682,7 +682,8 @@ def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Services) -> No
 
 
 def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) -> None:
-    publish = abi.publish_data(desk.tutor.wallet, b"\1" * 32, 35 * EDU, instant=False)
+    terms = desk.tutor.wallet, b"\1" * 32, 35 * EDU, False
+    publish = abi.publish_data(*terms, deadline=2**40 - 1)
     good = abi.multicall_data([])
     for name, call in (("good", good), ("bad", publish)):
         add(shim, name, call, chain_id=shim.settings.chain_id, locks={"one": 1})

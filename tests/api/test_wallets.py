@@ -352,7 +352,8 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
     batch = waiting.batch
 
     def charged(*codes: SlotCode) -> int:
-        snapshot = ChainSnapshot(1, [*codes], Listing(Decimal(35), False, 1), 0, 0, None, 0)
+        listing = Listing(Decimal(35), False, timedelta(0), timedelta(0), 1)
+        snapshot = ChainSnapshot(1, [*codes], listing, 0, 0, None, 0)
         return WalletBookings._charged(batch, batch.order, wallet.annonce, snapshot)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU
@@ -529,7 +530,7 @@ def test_what_is_sent_is_what_was_signed(
     order, domain = Order.from_abi(terms), Domain(rich.stack.chain_id, rich.stack.escrow)
     assert order.typed_data(domain) == data["order"]
     assert to_hex(signature) == rich.sign(data["order"])
-    assert to_hex(order.batch_id(domain)) == data["batchId"] == booked["batchId"]
+    assert to_hex(order.batch_id) == data["batchId"] == booked["batchId"]
     assert booked["totalAmountWei"] == data["totalAmountWei"] == str(sum(order.amounts_wei))
     assert bool(permit) == bool(data["permit"]) == permits
     for value, deadline, v, r, s in permit:

@@ -230,4 +230,4 @@ def _statuses(following: Following) -> dict[str, str]:
 def _view(following: Following) -> dict[str, list[Any]]:
     """The view's rows, but for those of blocks: more may come."""
     rows = following.rows()
-    return {table: rows[table] for table in ("orders", "actions", "publications", "bookings")}
+    return {table: rows[table] for table in ("orders", "actions", "bookings")}

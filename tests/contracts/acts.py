@@ -9,11 +9,17 @@ from market import PAGE, RATE, Market, quarters_of, slot
 
 from creneau.lifecycle import Status
 from creneau.order import Order, Slot
-from creneau.typed_data import action_typed_data
+from creneau.typed_data import action_typed_data, settle_typed_data
 
 DAY = 24 * 60 * 60
 CANCEL_WINDOW, REVIEW, ARBITRATION = DAY, 2 * DAY, 14 * DAY
 """The periods of the escrow under test, in seconds."""
+
+DEFAULT_SHARE = 3_000
+"""The tutor's share of what nobody decided, in basis points."""
+
+FOREVER = 2**40 - 1
+"""The last deadline that a signature can have."""
 
 MONTH = 30 * DAY
 """Long enough after a lesson for everything that takes time."""
@@ -27,6 +33,7 @@ TARGETS = {
     "complete": Status.COMPLETED,
     "dispute": Status.DISPUTED,
     "resolve": Status.COMPLETED,
+    "settle": Status.COMPLETED,
 }
 """The acts, and the status that each leads to."""
 
@@ -50,20 +57,47 @@ def act_call(
     *,
     signature: bytes = b"",
     share: int = 10_000,
+    deadline: int = FOREVER,
+    other: bytes | None = None,
 ) -> tuple[Any, ...]:
-    """The function and its arguments, as `send`, `call` and `calldata` take them."""
+    """The function and its arguments, as `send`, `call` and `calldata` take them.
+
+    To settle is `by`'s, whose signature is given like in every act, and the other party's, who signs it here
+    unless another signature is given.
+    """
     function = getattr(market.escrow, act)
     if act == "resolve":
         return function, order, lessons, share
+    if act == "settle":
+        is_student = plain(by) == order.student
+        if other is None:
+            partner = order.tutor if is_student else order.student
+            keys = {plain(account): account for account in (market.student, market.tutor)}
+            signer = keys.get(partner, market.stranger)  # who owns the contract wallets
+            other = sign_action(market, act, order, lessons, signer, share=share, deadline=deadline)
+        signatures = (signature, other) if is_student else (other, signature)
+        return function, order, lessons, share, deadline, *signatures
     if act in {"cancel", "complete"}:
-        return function, order, lessons, by, signature
-    return function, order, lessons, signature
+        return function, order, lessons, by, deadline, signature
+    return function, order, lessons, deadline, signature
 
 
-def sign_action(market: Market, act: str, order: Order, lessons: int, account: Account) -> bytes:
+def sign_action(
+    market: Market,
+    act: str,
+    order: Order,
+    lessons: int,
+    account: Account,
+    *,
+    share: int = 10_000,
+    deadline: int = FOREVER,
+) -> bytes:
     """An account's signature of an act."""
+    if act == "settle":
+        terms = settle_typed_data(market.domain, order.batch_id, lessons, share, deadline)
+        return sign(account, terms)
     name: Any = act.capitalize()
-    return sign(account, action_typed_data(market.domain, name, order.batch_id(market.domain), lessons))
+    return sign(account, action_typed_data(market.domain, name, order.batch_id, lessons, deadline))
 
 
 def do(
@@ -73,14 +107,12 @@ def do(
     lessons: int,
     by: Actor,
     *,
-    signature: bytes = b"",
-    share: int = 10_000,
     sender: Actor | None = None,
     at: int | None = None,
+    **how: Any,
 ) -> Receipt:
-    """Sends an act: the actor himself does, unless another sender is named."""
-    terms = act_call(market, act, order, lessons, by, signature=signature, share=share)
-    return send(*terms, sender=sender or by, at=at)
+    """Sends an act: the actor does, unless another sender is named. `how` is what `act_call` takes."""
+    return send(*act_call(market, act, order, lessons, by, **how), sender=sender or by, at=at)
 
 
 def done(
@@ -94,7 +126,7 @@ def done(
     **how: Any,
 ) -> Receipt:
     """Does it, and checks the events, each lesson's status, the calendar and everybody's money."""
-    batch = order.batch_id(market.domain)
+    batch = order.batch_id
     payees = [order.tutor, order.student, plain(market.escrow)]
     others = [plain(account) for account in (market.relayer, market.stranger, market.arbiter)]
     people = payees + [account for account in others if account not in payees]
@@ -136,20 +168,28 @@ def expected_events(
     """The events of an act: its own, then a transfer to everyone who gets something."""
     to_tutor, to_student = payments(act, order, lessons, share)
     named: dict[str, tuple[str, dict[str, Any]]] = {
-        "confirm": ("BookingsConfirmed", {}),
+        "confirm": ("BookingsConfirmed", {"by": by}),
         "cancel": ("BookingsCancelled", {"by": by, "refund": to_student}),
-        "complete": ("BookingsCompleted", {"amount": to_tutor}),
-        "dispute": ("BookingsDisputed", {}),
-        "resolve": ("BookingsResolved", {"tutorAmount": to_tutor, "studentAmount": to_student}),
+        "complete": ("BookingsCompleted", {"by": by, "amount": to_tutor}),
+        "dispute": ("BookingsDisputed", {"by": by}),
+        "resolve": ("BookingsResolved", {"by": by, "tutorAmount": to_tutor, "studentAmount": to_student}),
+        "settle": (
+            "BookingsSettled",
+            {
+                "student": order.student,
+                "tutor": order.tutor,
+                "tutorAmount": to_tutor,
+                "studentAmount": to_student,
+            },
+        ),
     }
     name, details = named[act]
-    batch = order.batch_id(market.domain)
     transfers = [
         event(market.token, "Transfer", **{"from": market.escrow, "to": account, "value": amount})
         for account, amount in ((order.tutor, to_tutor), (order.student, to_student))
         if amount
     ]
-    return [event(market.escrow, name, batch=batch, lessons=lessons, **details), *transfers]
+    return [event(market.escrow, name, batch=order.batch_id, lessons=lessons, **details), *transfers]
 
 
 # --- Lessons that stand somewhere ---

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eth_utils.crypto import keccak
-from helpers import Account, Actor, Contract, Receipt, call, domain_of, event, send, sign
+from helpers import Account, Actor, Contract, Event, Receipt, call, domain_of, event, send, sign
 
 from creneau.amounts import from_wei
 from creneau.lifecycle import Status
@@ -59,8 +59,10 @@ class Market:
     def domain(self) -> Domain:
         return domain_of(self.escrow)
 
-    def order(self, *slots: Slot, rate: int = RATE, deadline: int = DEADLINE, **others: Any) -> Order:
-        """An order of the student to the tutor, of one lesson unless slots are given."""
+    def order(
+        self, *slots: Slot, rate: int = RATE, deadline: int = DEADLINE, partial: bool = True, **others: Any
+    ) -> Order:
+        """An order of the student to the tutor, of one lesson unless slots are given: of any, or of all."""
         terms = {
             "student": self.student.address,
             "tutor": self.tutor.address,
@@ -68,6 +70,8 @@ class Market:
             "salt": SALT,
             "slots": slots or (slot(0),),
         }
+        if not partial:
+            terms["min_lessons"] = len(terms["slots"])
         return Order(hourly_rate=from_wei(rate), deadline=from_unix(deadline), **(terms | others))
 
     def sign(self, order: Order, account: Account | None = None) -> bytes:
@@ -86,11 +90,14 @@ class Market:
         *,
         listing: bytes = LISTING,
         instant: bool = False,
+        notice: int = 0,
+        horizon: int = 0,
         tutor: Account | None = None,
     ) -> Receipt:
-        """Sends `publish` as the tutor, or as another one."""
+        """Sends `publish` as the tutor, or as another one; notice and horizon are in seconds."""
         tutor = tutor or self.tutor
-        return send(self.escrow.publish, tutor, listing, rate, instant, b"", sender=tutor)
+        terms = (tutor, listing, rate, instant, notice, horizon, 0, b"")
+        return send(self.escrow.publish, *terms, sender=tutor)
 
     def mint(self, account: Actor, amount: int) -> None:
         """Gives an account money."""
@@ -116,21 +123,29 @@ class Market:
             if word >> bit & 1
         }
 
+    def creation_events(self, order: Order, booked: int, total: int, *, instant: bool = False) -> list[Event]:
+        """The events of a creation: its own, then the transfer if there is anything to pay."""
+        names = ("student", "tutor", "listing", "hourlyRate", "minLessons", "deadline", "salt")
+        terms = dict(zip(names, order.as_abi()[:-1], strict=True))
+        packed = b"".join(slot.packed.to_bytes(4, "big") for slot in order.slots)
+        about = {"batch": order.batch_id, "slots": packed, "booked": booked, "confirmed": instant}
+        transfer = {"from": order.student, "to": self.escrow, "value": total}
+        return [
+            event(self.escrow, "BookingsCreated", **terms, **about, total=total),
+            *([event(self.token, "Transfer", **transfer)] if total else []),
+        ]
+
     def assert_booked(
         self, receipt: Receipt, order: Order, booked: int | None = None, *, instant: bool = False
     ) -> None:
         """Checks all that a creation leaves: its two events and no other, the batch, each lesson's status."""
-        batch = order.batch_id(self.domain)
+        batch = order.batch_id
         if booked is None:
             booked = (1 << len(order.slots)) - 1
         lessons = [index for index in range(len(order.slots)) if booked >> index & 1]
         total = sum(order.amounts_wei[index] for index in lessons)
-        created = {"batch": batch, "student": order.student, "tutor": order.tutor, "order": order}
-        transfer = {"from": order.student, "to": self.escrow, "value": total}
-        assert receipt.events == [
-            event(self.escrow, "BookingsCreated", **created, booked=booked, total=total),
-            event(self.token, "Transfer", **transfer),
-        ]
+        instant = instant or order.student == order.tutor
+        assert receipt.events == self.creation_events(order, booked, total, instant=instant)
         sets = (0, booked) if instant else (booked, 0)
         assert call(self.escrow.batches, batch) == (receipt.timestamp, *sets, 0, 0, 0)
         live = Status.CONFIRMED if instant else Status.PENDING
@@ -144,7 +159,7 @@ TAMPERED: dict[str, Callable[[Order], dict[str, Any]]] = {
     "tutor": lambda order: {"tutor": order.student},
     "listing": lambda _: {"listing": b"\1" * 32},
     "rate": lambda _: {"hourly_rate": from_wei(RATE - 1)},
-    "partial": lambda order: {"allow_partial": not order.allow_partial},
+    "least": lambda order: {"min_lessons": order.min_lessons + 1},
     "deadline": lambda _: {"deadline": from_unix(DEADLINE + 1)},
     "salt": lambda _: {"salt": b"\1" * 32},
     "start": lambda order: {"slots": (slot(1), *order.slots[1:])},

@@ -99,7 +99,7 @@ def test_the_typed_data_are_signed_and_no_other_message(market: Market) -> None:
     order = market.order()
     messages = [
         Keys.sign_message(encode_defunct(order.digest(market.domain)), key_of(market.student)),
-        Keys.unsafe_sign_hash(order.batch_id(market.domain), key_of(market.student)),
+        Keys.unsafe_sign_hash(order.batch_id, key_of(market.student)),
     ]
     for message in messages:
         with reverts("NotActor", actor=market.student, sender=market.relayer):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import pytest
 from acts import (
     ALL,
+    DEFAULT_SHARE,
+    FOREVER,
     MONTH,
     TARGETS,
     act_call,
@@ -35,7 +37,7 @@ from market import LISTING, NOBODY, RATE, TAMPERED, Market, slot
 
 from creneau.lifecycle import Status
 from creneau.order import Order
-from creneau.typed_data import action_typed_data
+from creneau.typed_data import action_typed_data, settle_typed_data
 
 PENDING, CONFIRMED, DISPUTED = (1 << status for status in (Status.PENDING, Status.CONFIRMED, Status.DISPUTED))
 EARLY = slot(0).start_unix + 60
@@ -53,25 +55,42 @@ class Rule(NamedTuple):
     def allowed(self) -> int:
         return sum(1 << status for status in self.times)
 
+    @property
+    def how(self) -> dict[str, int]:
+        """What the act takes besides: whoever is not the arbiter resolves with the default share."""
+        return {"share": DEFAULT_SHARE} if (self.act, self.role) == ("resolve", "stranger") else {}
+
     def __str__(self) -> str:
         return f"{self.act} by {self.role}"
 
 
 RULES = [
     Rule("confirm", "tutor", {Status.PENDING: EARLY}),
-    Rule("cancel", "student", {Status.PENDING: LATE, Status.CONFIRMED: EARLY, Status.DISPUTED: LATE}),
+    Rule("cancel", "student", {Status.PENDING: LATE, Status.CONFIRMED: EARLY}),
     Rule("cancel", "tutor", {Status.PENDING: LATE, Status.CONFIRMED: LATE, Status.DISPUTED: EARLY}),
-    Rule("cancel", "arbiter", {Status.DISPUTED: LATE}),
-    Rule("cancel", "stranger", {Status.DISPUTED: LATE}),
+    Rule("cancel", "arbiter", {Status.PENDING: LATE}),
+    Rule("cancel", "stranger", {Status.PENDING: LATE}),
     Rule("complete", "student", {Status.PENDING: EARLY, Status.CONFIRMED: EARLY, Status.DISPUTED: EARLY}),
     Rule("complete", "tutor", {Status.CONFIRMED: LATE}),
     Rule("complete", "arbiter", {Status.CONFIRMED: LATE}),
     Rule("complete", "stranger", {Status.CONFIRMED: LATE}),
     Rule("dispute", "student", {Status.CONFIRMED: slot(16, page=8905).start_unix}),
     Rule("resolve", "arbiter", {Status.DISPUTED: EARLY}),
+    Rule("resolve", "stranger", {Status.DISPUTED: LATE}),
+    Rule("settle", "student", {Status.PENDING: LATE, Status.CONFIRMED: LATE, Status.DISPUTED: EARLY}),
+    Rule("settle", "tutor", {Status.PENDING: EARLY, Status.CONFIRMED: EARLY, Status.DISPUTED: LATE}),
 ]
-ACTORS = {"confirm": "tutor", "cancel": "student", "complete": "student", "dispute": "student"}
-SIGNED = [(act, role) for act, role in [*ACTORS.items(), ("cancel", "tutor"), ("complete", "tutor")]]
+ACTORS = {
+    "confirm": "tutor",
+    "cancel": "student",
+    "complete": "student",
+    "dispute": "student",
+    "settle": "student",
+}
+SIGNED = [
+    (act, role)
+    for act, role in [*ACTORS.items(), ("cancel", "tutor"), ("complete", "tutor"), ("settle", "tutor")]
+]
 """The acts that can be signed, and who signs them."""
 
 
@@ -97,7 +116,7 @@ def test_the_order_is_the_one_that_was_created(market: Market, act: str) -> None
     order, at = prepared(market, act)
     for change in TAMPERED.values():
         other = order.model_copy(update=change(order))
-        with reverts("UnknownBatch", batch=other.batch_id(market.domain)):
+        with reverts("UnknownBatch", batch=other.batch_id):
             do(market, act, other, 0b1, actor_of(market, act))
     done(market, act, order, ALL, actor_of(market, act), at=at)
 
@@ -106,7 +125,7 @@ def test_the_order_is_the_one_that_was_created(market: Market, act: str) -> None
 def test_an_order_that_was_not_created_is_unknown_to_everybody(market: Market, act: str) -> None:
     order = market.order()
     for role in ("tutor", "student", "stranger") if act != "resolve" else ("arbiter",):
-        with reverts("UnknownBatch", batch=order.batch_id(market.domain)):
+        with reverts("UnknownBatch", batch=order.batch_id):
             do(market, act, order, 0b1, getattr(market, role))
 
 
@@ -116,10 +135,13 @@ def test_dirty_bits_are_refused(market: Market, act: str) -> None:
     by = actor_of(market, act)
     data = calldata(*act_call(market, act, order, ALL, by))
     dirty = {"lessons": (1, 40)}
+    dirty["deadline"] = {"cancel": (3, 40), "complete": (3, 40), "settle": (3, 40)}.get(act, (2, 40))
     if act in {"cancel", "complete"}:
         dirty["by"] = (2, 160)
-    if act == "resolve":
+    if act in {"resolve", "settle"}:
         dirty["share"] = (2, 16)
+    if act == "resolve":
+        del dirty["deadline"]
     for word, bits in dirty.values():
         place = 4 + 32 * word
         changed = int.from_bytes(data[place : place + 32]) | 1 << bits
@@ -133,11 +155,11 @@ def test_slots_with_dirty_bits_are_other_slots(market: Market, act: str) -> None
     order, at = prepared(market, act)
     by = actor_of(market, act)
     data, view = calldata(*act_call(market, act, order, ALL, by)), calldata(market.escrow.batchOf, order)
-    clean = order.slots[1].start_unix.to_bytes(32)
-    for bit in (40, 255):
-        dirty = (order.slots[1].start_unix | 1 << bit).to_bytes(32)
+    clean = order.slots[1].packed.to_bytes(32)
+    for bit in (32, 255):
+        dirty = (order.slots[1].packed | 1 << bit).to_bytes(32)
         batch = call_data(market.escrow, view.replace(clean, dirty))
-        assert batch != order.batch_id(market.domain)
+        assert batch != order.batch_id
         with reverts("UnknownBatch", batch=batch):
             send_data(market.escrow, data.replace(clean, dirty), sender=by)
     assert send_data(market.escrow, data, sender=by, at=at).logs
@@ -149,7 +171,7 @@ def test_slots_with_dirty_bits_are_other_slots(market: Market, act: str) -> None
 def test_every_status_is_told(market: Market) -> None:
     """What the tests below begin with: lesson i has status i."""
     order = in_every_status(market)
-    batch = order.batch_id(market.domain)
+    batch = order.batch_id
     told = [call(market.escrow.statusOf, batch[:31] + bytes([index])) for index in (*range(7), 39, 40, 255)]
     assert told == [*Status, 0, 0, 0, 0]
     assert call(market.escrow.batches, batch)[1:] == tuple(1 << index for index in range(1, 6))
@@ -159,7 +181,7 @@ def test_every_status_is_told(market: Market) -> None:
 def test_an_act_names_a_lesson(market: Market, rule: Rule) -> None:
     order, _ = prepared(market, rule.act)
     with reverts("NoLessons"):
-        do(market, rule.act, order, 0, getattr(market, rule.role))
+        do(market, rule.act, order, 0, getattr(market, rule.role), **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -168,7 +190,7 @@ def test_every_wrong_status_is_refused(market: Market, rule: Rule) -> None:
     for status in set(Status) - set(rule.times):
         for lessons in (1 << status, 1 << status | rule.allowed, 1 << status | 1 << 6):
             with reverts("WrongStatus", index=status, actual=status, allowed=rule.allowed):
-                do(market, rule.act, order, lessons, by)
+                do(market, rule.act, order, lessons, by, **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -177,7 +199,7 @@ def test_a_lesson_beyond_the_order_is_none(market: Market, rule: Rule) -> None:
     for index in (6, 7, 38, 39):
         for lessons in (1 << index, 1 << index | rule.allowed, 1 << index | 1 << 39):
             with reverts("WrongStatus", index=index, actual=Status.NONE, allowed=rule.allowed):
-                do(market, rule.act, order, lessons, by)
+                do(market, rule.act, order, lessons, by, **rule.how)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -185,9 +207,9 @@ def test_the_lowest_wrong_lesson_is_named(market: Market, rule: Rule) -> None:
     order, by = in_every_status(market), getattr(market, rule.role)
     wrong = [status for status in Status if status not in rule.times]
     with reverts("WrongStatus", index=wrong[0], actual=wrong[0], allowed=rule.allowed):
-        do(market, rule.act, order, 2**40 - 1, by)
+        do(market, rule.act, order, 2**40 - 1, by, **rule.how)
     with reverts("WrongStatus", index=wrong[1], actual=wrong[1], allowed=rule.allowed):
-        do(market, rule.act, order, 2**40 - 2, by)
+        do(market, rule.act, order, 2**40 - 2, by, **rule.how)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +218,11 @@ def test_the_lowest_wrong_lesson_is_named(market: Market, rule: Rule) -> None:
 )
 def test_the_right_status_is_enough(market: Market, rule: Rule, status: Status) -> None:
     order, by = in_every_status(market), getattr(market, rule.role)
-    done(market, rule.act, order, 1 << status, by, at=rule.times[status])
+    done(market, rule.act, order, 1 << status, by, at=rule.times[status], **rule.how)
     target = TARGETS[rule.act]  # and only once
     if target not in rule.times:
         with reverts("WrongStatus", index=status, actual=target, allowed=rule.allowed):
-            do(market, rule.act, order, 1 << status, by)
+            do(market, rule.act, order, 1 << status, by, **rule.how)
 
 
 @pytest.mark.parametrize("lessons", [0b1, 0b10, 0b100, 0b11, 0b101, 0b110, 0b111])
@@ -237,7 +259,7 @@ def test_lessons_without_a_price_move_no_money(market: Market, act: str) -> None
 
 
 @pytest.mark.parametrize(("act", "role"), SIGNED)
-def test_nobody_acts_for_another_without_his_signature(market: Market, act: str, role: str) -> None:
+def test_nobody_acts_for_another_without_their_signature(market: Market, act: str, role: str) -> None:
     order, _ = prepared(market, act)
     actor = getattr(market, role)
     for other in ("student", "tutor", "arbiter", "relayer", "stranger", "deployer"):
@@ -269,14 +291,19 @@ def test_a_signature_is_for_one_act_on_these_lessons(market: Market, act: str, r
 DOMAINS = {"name": "Creneaux", "version": "2", "chainId": 1, "verifyingContract": NOBODY}
 
 
+def terms_of_act(market: Market, act: Any, order: Order) -> dict[str, Any]:
+    """What is signed for an act on all lessons."""
+    if act == "settle":
+        return settle_typed_data(market.domain, order.batch_id, ALL, 10_000, FOREVER)
+    return action_typed_data(market.domain, act.capitalize(), order.batch_id, ALL, FOREVER)
+
+
 @pytest.mark.parametrize("act", ACTORS)
 def test_a_signature_is_for_this_contract_on_this_chain(market: Market, act: Any) -> None:
     order, _ = prepared(market, act)
     actor = actor_of(market, act)
     for field, value in DOMAINS.items():
-        typed_data = deepcopy(
-            action_typed_data(market.domain, act.capitalize(), order.batch_id(market.domain), ALL)
-        )
+        typed_data = deepcopy(terms_of_act(market, act, order))
         typed_data["domain"][field] = value
         with reverts("NotActor", actor=actor, sender=market.relayer):
             do(market, act, order, ALL, actor, signature=sign(actor, typed_data), sender=market.relayer)
@@ -311,7 +338,7 @@ def test_whoever_has_the_signature_may_send_it(market: Market, act: str, sender:
 
 
 @pytest.mark.parametrize("act", ACTORS)
-def test_the_actor_himself_needs_no_signature(market: Market, act: str) -> None:
+def test_the_actor_needs_no_signature(market: Market, act: str) -> None:
     order, at = prepared(market, act)
     done(market, act, order, ALL, actor_of(market, act), signature=b"garbage", at=at)
 
@@ -331,7 +358,7 @@ def execute(market: Market, wallet: Contract, target: Actor, data: bytes) -> Non
 def wallets_order(market: Market, act: str, student: Contract, tutor: Contract) -> tuple[Order, int | None]:
     """An order of one wallet to another, with which this can be done."""
     instant = act == "dispute"
-    publication = calldata(market.escrow.publish, tutor, LISTING, RATE, instant, b"")
+    publication = calldata(market.escrow.publish, tutor, LISTING, RATE, instant, 0, 0, 0, b"")
     execute(market, tutor, market.escrow, publication)
     market.mint(student, 10 * RATE)
     execute(market, student, market.token, calldata(market.token.approve, market.escrow, 10 * RATE))
@@ -356,7 +383,8 @@ def test_a_wallet_acts_by_its_owners_signature(market: Market, act: str) -> None
 
 @pytest.mark.parametrize("act", ACTORS)
 def test_a_wallet_that_refuses_its_owner_acts_only_itself(market: Market, act: str) -> None:
-    student, tutor = wallet_of(market, "RefusingWallet"), wallet_of(market, "RefusingWallet")
+    student = wallet_of(market, "RefusingWallet")  # A tutor who refuses can't settle either.
+    tutor = wallet_of(market, "RefusingWallet" if act == "confirm" else "Wallet1271")
     order, at = wallets_order(market, act, student, tutor)
     wallet = tutor if act == "confirm" else student
     signature = sign_action(market, act, order, ALL, market.stranger)

@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 from helpers import call_data, calldata, reverts, send_data
+from market import DEADLINE as DEADLINE_OF_LISTING
 from market import Market, slot
 
 from creneau.order import Order, Permit
 
 # The words of `createBookings(order, signature)` as encoders write them, counted after the selector.
 ORDER, SIGNATURE = 0, 1
-STUDENT, TUTOR, LISTING, RATE, PARTIAL, DEADLINE, SALT, SLOTS = range(2, 10)
-COUNT, START, DURATION, LAST_START, LAST_DURATION = range(10, 15)
+STUDENT, TUTOR, LISTING, RATE, LEAST, DEADLINE, SALT, SLOTS = range(2, 10)
+COUNT, FIRST, LAST = range(10, 13)
 
 
 def words_of(data: bytes) -> list[int]:
@@ -34,7 +35,7 @@ def honest(market: Market, order: Order) -> bytes:
 
 def test_the_words_are_where_these_tests_think(market: Market, order: Order, honest: bytes) -> None:
     words = words_of(honest)
-    assert words[: ORDER + 2] == [0x40, 32 * (COUNT + 5)]
+    assert words[: ORDER + 2] == [0x40, 32 * (LAST + 1)]
     assert words[STUDENT : SLOTS + 1] == [
         int(order.student, 16),
         int(order.tutor, 16),
@@ -45,7 +46,7 @@ def test_the_words_are_where_these_tests_think(market: Market, order: Order, hon
         int.from_bytes(order.salt),
         0x100,
     ]
-    assert words[COUNT:] == [2, slot(0).start_unix, 60, slot(254).start_unix, 60, 0]
+    assert words[COUNT:] == [2, slot(0).packed, slot(254).packed, 0]
     market.assert_booked(send_data(market.escrow, honest, sender=market.student), order)
 
 
@@ -55,12 +56,10 @@ def test_the_words_are_where_these_tests_think(market: Market, order: Order, hon
         (STUDENT, 160),
         (TUTOR, 160),
         (RATE, 96),
-        (PARTIAL, 1),
+        (LEAST, 8),
         (DEADLINE, 40),
-        (START, 40),
-        (DURATION, 16),
-        (LAST_START, 40),
-        (LAST_DURATION, 16),
+        (FIRST, 32),
+        (LAST, 32),
     ],
 )
 @pytest.mark.parametrize("top", [False, True], ids=["next bit", "highest bit"])
@@ -71,19 +70,32 @@ def test_dirty_upper_bits_are_refused(market: Market, honest: bytes, word: int, 
         send_data(market.escrow, data_of(honest[:4], words), sender=market.student)
 
 
-@pytest.mark.parametrize("word", [START, DURATION, LAST_START, LAST_DURATION])
-def test_check_refuses_dirty_slots(market: Market, order: Order, word: int) -> None:
+@pytest.mark.parametrize("bit", [32, 255])
+@pytest.mark.parametrize("word", [FIRST, LAST])
+def test_check_refuses_dirty_slots(market: Market, order: Order, word: int, bit: int) -> None:
     # One argument only, so that everything is a word earlier.
     data = calldata(market.escrow.check, order)
     words = words_of(data)
-    words[word - 1] |= 1 << 255
+    words[word - 1] |= 1 << bit
     with reverts(None):
         call_data(market.escrow, data_of(data[:4], words))
 
 
-@pytest.mark.parametrize(("word", "bits"), [(0, 160), (2, 96), (3, 1)], ids=["tutor", "rate", "instant"])
-def test_publish_refuses_dirty_bits(market: Market, word: int, bits: int) -> None:
-    data = calldata(market.escrow.publish, market.tutor, bytes(32), 1, True, b"")
+PUBLISHED = {
+    "tutor": (0, 160),
+    "rate": (2, 96),
+    "instant": (3, 1),
+    "notice": (4, 32),
+    "horizon": (5, 32),
+    "deadline": (6, 40),
+}
+"""The word of each argument of `publish`, and its bits."""
+
+
+@pytest.mark.parametrize("argument", PUBLISHED)
+def test_publish_refuses_dirty_bits(market: Market, argument: str) -> None:
+    word, bits = PUBLISHED[argument]
+    data = calldata(market.escrow.publish, market.tutor, bytes(32), 1, True, 2, 3, DEADLINE_OF_LISTING, b"")
     words = words_of(data)
     words[word] |= 1 << bits
     with reverts(None):
@@ -103,18 +115,18 @@ def test_a_permit_with_dirty_bits_is_not_ignored(market: Market, order: Order) -
 def with_junk_between(words: list[int]) -> list[int]:
     """The order after a gap, and its slots after another."""
     junk = [2**256 - 1] * 3
-    signature = 2 + 3 + 8 + 3 + 5
+    signature = 2 + 3 + 8 + 3 + 3
     head = [0x40 + 32 * 3, 32 * signature]
     return head + junk + [*words[STUDENT:SLOTS], 0x100 + 32 * 3] + junk + words[COUNT:]
 
 
 def with_signature_first(words: list[int]) -> list[int]:
-    return [0x60, 0x40, 0, *words[STUDENT : LAST_DURATION + 1]]
+    return [0x60, 0x40, 0, *words[STUDENT : LAST + 1]]
 
 
 def with_slots_before(words: list[int]) -> list[int]:
     """The slots lie before the order that they belong to, which only a wrapping offset could reach."""
-    slots = words[COUNT : LAST_DURATION + 1]
+    slots = words[COUNT : LAST + 1]
     order = 2 + len(slots) + 1
     return [32 * order, 32 * (order - 1), *slots, 0, *words[STUDENT:SLOTS], 32 * (2 - order)]
 
@@ -138,8 +150,8 @@ def test_a_signed_order_may_be_encoded_oddly(market: Market, order: Order) -> No
     signature = market.sign(order)
     data = calldata(market.escrow.createBookings, order, signature)
     words = words_of(data)
-    slots = words[COUNT : LAST_DURATION + 1]
-    signed = words[LAST_DURATION + 1 :]
+    slots = words[COUNT : LAST + 1]
+    signed = words[LAST + 1 :]
     order_at = 2 + len(signed) + 3
     odd = [32 * order_at, 64, *signed, 7, 7, 7, *words[STUDENT:SLOTS], 0x140, 7, 7, *slots]
     market.assert_booked(send_data(market.escrow, data_of(data[:4], odd), sender=market.relayer), order)

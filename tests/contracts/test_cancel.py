@@ -78,48 +78,71 @@ def test_a_pending_lesson_is_cancelled_at_any_time(market: Market, at: int) -> N
     done(market, "cancel", booked(market), 0b1, market.student, at=at)
 
 
-# --- Disputes that nobody resolved ---
+# --- Anyone, and lessons that nobody confirmed before they began ---
 
+START = slot(16).start_unix
 OVER = end_of(slot(16)) + REVIEW + ARBITRATION
+OTHERS = EVERYONE[1:]
 
 
-@pytest.mark.parametrize("role", EVERYONE)
-def test_nobody_cancels_during_arbitration(market: Market, role: str) -> None:
+@pytest.mark.parametrize("role", OTHERS)
+def test_nobody_else_cancels_before_the_start(market: Market, role: str) -> None:
+    order = booked(market)
+    with reverts("TooEarly", index=2, **{"from": START, "timestamp": START - 1}):
+        do(market, "cancel", order, 0b100, getattr(market, role), at=START - 1)
+
+
+@pytest.mark.parametrize("late", [0, 1, MONTH])
+@pytest.mark.parametrize("role", OTHERS)
+def test_anyone_cancels_what_is_pending_when_it_begins(market: Market, role: str, late: int) -> None:
+    done(market, "cancel", booked(market), ALL, getattr(market, role), at=START + late)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_lesson_that_has_not_begun_is_named(market: Market, index: int) -> None:
+    slots = [slot(0), slot(8), slot(16)]
+    slots[index] = slot(100)
+    order, start = booked(market, *slots), slot(100).start_unix
+    with undone(), reverts("TooEarly", index=index, **{"from": start, "timestamp": start - 1}):
+        do(market, "cancel", order, ALL, market.stranger, at=start - 1)
+    done(market, "cancel", order, ALL & ~(1 << index), market.stranger, at=start - 1)
+
+
+@pytest.mark.parametrize("role", OTHERS)
+def test_a_signature_of_another_does_not_turn_the_clock(market: Market, role: str) -> None:
+    order, by = booked(market, slot(16)), getattr(market, role)
+    signature = sign_action(market, "cancel", order, 0b1, by)
+    sender = market.stranger if role == "relayer" else market.relayer
+    how: dict[str, Any] = {"signature": signature, "sender": sender}
+    with undone(), reverts("TooEarly", index=0, **{"from": START, "timestamp": START - 1}):
+        do(market, "cancel", order, 0b1, by, at=START - 1, **how)
+    done(market, "cancel", order, 0b1, by, at=START, **how)
+
+
+def test_a_confirmed_lesson_among_the_pending_ones_is_not_anyones(market: Market) -> None:
+    order = booked(market)
+    do(market, "confirm", order, 0b10, market.tutor)
+    with undone(), reverts("WrongStatus", index=1, actual=Status.CONFIRMED, allowed=1 << Status.PENDING):
+        do(market, "cancel", order, ALL, market.stranger, at=START)
+    done(market, "cancel", order, 0b101, market.stranger, at=START)
+
+
+@pytest.mark.parametrize("at", [OVER, OVER + MONTH])
+@pytest.mark.parametrize("role", OTHERS)
+def test_others_cancel_nothing_else(market: Market, role: str, at: int) -> None:
+    confirmed, by = booked(market, instant=True), getattr(market, role)
+    with undone(), reverts("WrongStatus", index=0, actual=Status.CONFIRMED, allowed=1 << Status.PENDING):
+        do(market, "cancel", confirmed, 0b1, by, at=at)
+    do(market, "dispute", confirmed, 0b1, market.student, at=START)
+    with reverts("WrongStatus", index=0, actual=Status.DISPUTED, allowed=1 << Status.PENDING):
+        do(market, "cancel", confirmed, 0b1, by, at=at)
+
+
+def test_a_student_does_not_take_a_dispute_back(market: Market) -> None:
     order = disputed(market)
-    with reverts("TooEarly", index=2, **{"from": OVER + 1, "timestamp": OVER}):
-        do(market, "cancel", order, 0b100, getattr(market, role), at=OVER)
-
-
-@pytest.mark.parametrize("role", EVERYONE)
-def test_anyone_cancels_after_arbitration(market: Market, role: str) -> None:
-    done(market, "cancel", disputed(market), ALL, getattr(market, role), at=OVER + 1)
-
-
-@pytest.mark.parametrize("role", ["student", "stranger"])
-def test_the_dispute_that_is_too_early_is_named(market: Market, role: str) -> None:
-    order, by = disputed(market), getattr(market, role)
-    first, second = (end_of(slot(place)) + REVIEW + ARBITRATION + 1 for place in (0, 8))
-    with undone(), reverts("TooEarly", index=1, **{"from": second, "timestamp": first}):
-        do(market, "cancel", order, ALL, by, at=first)
-    done(market, "cancel", order, 0b1, by, at=first)
-
-
-def test_a_student_minds_both_times(market: Market) -> None:
-    order = booked(market, slot(0), slot(200), instant=True)
-    do(market, "dispute", order, 0b1, market.student, at=slot(0).start_unix)
-    over, until = end_of(slot(0)) + REVIEW + ARBITRATION, slot(200).start_unix - CANCEL_WINDOW
-    with undone(), reverts("TooEarly", index=0, **{"from": over + 1, "timestamp": until}):
-        do(market, "cancel", order, 0b11, market.student, at=until)
-    with reverts("TooLate", index=1, until=until, timestamp=over + 1):
-        do(market, "cancel", order, 0b11, market.student, at=over + 1)
-
-
-@pytest.mark.parametrize("status", [Status.PENDING, Status.CONFIRMED])
-@pytest.mark.parametrize("role", EVERYONE[1:])
-def test_others_cancel_nothing_else(market: Market, role: str, status: Status) -> None:
-    order = booked(market, instant=status == Status.CONFIRMED)
-    with reverts("WrongStatus", index=0, actual=status, allowed=1 << Status.DISPUTED):
-        do(market, "cancel", order, 0b1, getattr(market, role), at=OVER + MONTH)
+    allowed = 1 << Status.PENDING | 1 << Status.CONFIRMED
+    with reverts("WrongStatus", index=0, actual=Status.DISPUTED, allowed=allowed):
+        do(market, "cancel", order, 0b1, market.student, at=OVER + MONTH)
 
 
 # --- The tutor ---
@@ -190,23 +213,23 @@ def test_the_other_lessons_of_the_batch_stay(market: Market, layout: str) -> Non
 def test_a_free_slot_is_booked_again(market: Market, layout: str) -> None:
     slots = LAYOUTS[layout]
     order = booked(market, *slots)
-    again = market.order(*slots, salt=b"\2" * 32, allow_partial=False)
+    again = market.order(*slots, salt=b"\2" * 32, partial=False)
     with reverts("SlotTaken", index=0, start=slots[0].start_unix):
         market.book(again)
     done(market, "cancel", order, (1 << len(slots)) - 1, market.tutor)
     market.assert_booked(market.book(again), again)
-    with reverts("OrderExists", batch=order.batch_id(market.domain)):  # the old order stays what it was
+    with reverts("OrderExists", batch=order.batch_id):  # the old order stays what it was
         market.book(order)
 
 
 def test_a_lesson_that_another_student_booked_is_not_freed(market: Market) -> None:
-    """His cancelled lesson is over for good: it can't free the time a second time."""
+    """A cancelled lesson is over for good: it can't free the time a second time."""
     order = booked(market, slot(0), slot(8))
     do(market, "cancel", order, 0b1, market.student)
     other = booked(market, slot(0), salt=b"\2" * 32)
-    live = 1 << Status.PENDING | 1 << Status.CONFIRMED | 1 << Status.DISPUTED
-    for by in (market.student, market.tutor):
-        with reverts("WrongStatus", index=0, actual=Status.CANCELLED, allowed=live):
+    students = 1 << Status.PENDING | 1 << Status.CONFIRMED
+    for by, allowed in ((market.student, students), (market.tutor, students | 1 << Status.DISPUTED)):
+        with reverts("WrongStatus", index=0, actual=Status.CANCELLED, allowed=allowed):
             do(market, "cancel", order, 0b11, by)
     done(market, "cancel", order, 0b10, market.student)
     assert market.calendar() == quarters_of(other.slots)

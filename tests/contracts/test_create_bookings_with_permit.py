@@ -59,8 +59,8 @@ def test_the_rules_are_those_of_create_bookings(market: Market) -> None:
     with reverts("RateMismatch", actual=1, expected=RATE):
         book(market, market.order(rate=1), permit)
     with reverts("SlotTaken", index=1, start=slot(8).start_unix):
-        book(market, market.order(slot(0), slot(8), allow_partial=False), permit)
-    with reverts("OrderExists", batch=market.order(slot(8)).batch_id(market.domain)):
+        book(market, market.order(slot(0), slot(8), partial=False), permit)
+    with reverts("OrderExists", batch=market.order(slot(8)).batch_id):
         book(market, market.order(slot(8)), permit)
 
 
@@ -177,4 +177,4 @@ def test_the_key_and_the_lessons_are_returned(market: Market) -> None:
     market.book(market.order(slot(8)))
     order = market.order(slot(0), slot(8), slot(16))
     data = (market.escrow.createBookingsWithPermit, order, market.sign(order), permit_of(market, 2 * RATE))
-    assert call(*data, sender=market.relayer) == (order.batch_id(market.domain), 0b101)
+    assert call(*data, sender=market.relayer) == (order.batch_id, 0b101)

@@ -8,14 +8,17 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from acts import MONTH, do, end_of, sign_action
+from acts import MONTH, act_call, do, end_of, sign_action
 from ape import project
+from eth_account.account import Account as Keys
+from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
-from helpers import Contract, Receipt, deploy, rpc, send, set_back, sign_permit
-from market import DEADLINE, PAGE, RATE, Market, slot
+from helpers import Contract, Receipt, calldata, deploy, rpc, send, send_data, set_back, sign_permit
+from market import DEADLINE, LISTING, PAGE, RATE, Market, slot
 
 from creneau.order import Order, Permit
 
@@ -23,17 +26,22 @@ TABLE = Path(__file__).with_name("gas.json")
 TEN = 2**10 - 1
 LESSONS = [1, 2, 5, 10, 20, 40]
 BUDGETS = {
-    "2 lessons": 88_000,
-    "10 lessons": 103_000,
-    "40 lessons": 168_000,
-    "10 lessons, relayed": 112_000,
-    "10 lessons, relayed, later permit": 132_000,
-    "confirm 10, relayed": 52_000,
-    "complete 10, relayed": 70_000,
-    "complete 10, by a keeper": 70_000,
-    "cancel 10 confirmed, by the student, relayed": 84_000,
-    "cancel 10 pending, by the tutor, relayed": 84_000,
+    "1 lesson": 84_500,
+    "10 lessons": 92_000,
+    "40 lessons": 119_000,
+    "10 lessons, relayed": 97_500,
+    "10 lessons, relayed, later permit": 108_500,
+    "confirm 10, relayed": 45_000,
+    "complete 10, relayed": 61_000,
+    "complete 10, by a keeper": 58_500,
+    "cancel 10 confirmed, by the student, relayed": 72_000,
+    "cancel 10 pending, by the tutor, relayed": 69_500,
+    "20 batches of 10 in one transaction, each": 73_500,
+    "20 completions of 10 by a keeper in one transaction, each": 34_000,
 }
+FIXED_TERMS = (0, 60 * 60, 24 * 60 * 60, 5_000)
+MARGINAL_BUDGET = 900
+FLOOR_BUDGET = 1.17
 CODE_BUDGET = 24_576 * 8 // 10
 """A fifth of what a contract's code may measure is left."""
 
@@ -129,6 +137,70 @@ def kept(market: Market) -> Receipt:
     return do(market, "complete", order, TEN, market.relayer, at=end_of(order.slots[-1]) + MONTH)
 
 
+# --- Twenty batches in one transaction ---
+
+
+def students(market: Market) -> list[LocalAccount]:
+    """Twenty students who can pay and have approved the escrow."""
+    accounts = [Keys.from_key(keccak(text=f"student {number}")) for number in range(20)]
+    for account in accounts:
+        market.mint(account.address, 1_000 * RATE)
+        rpc("anvil_setBalance", account.address, hex(10**20))
+        rpc("anvil_impersonateAccount", account.address)
+        send(market.token.approve, market.escrow, 500 * RATE, sender=account.address)
+        rpc("anvil_stopImpersonatingAccount", account.address)
+    return accounts
+
+
+def twenty(market: Market) -> tuple[list[Order], list[bytes]]:
+    """A batch of ten lessons for each student, two to a calendar word, and the calls that create them."""
+    for page in range(10):  # the tutor's words are in use
+        market.book(market.order(slot(250, 15, PAGE + page), salt=keccak(text=f"before {page}")))
+    orders, calls = [], []
+    for number, account in enumerate(students(market)):
+        first = 4 + 120 * (number % 2)
+        slots = [slot(first + 4 * place, page=PAGE + number // 2) for place in range(10)]
+        order = market.order(*slots, student=account.address, salt=keccak(text=f"batch {number}"))
+        signed = account.sign_typed_data(full_message=order.typed_data(market.domain))
+        orders.append(order)
+        calls.append(calldata(market.escrow.createBookings, order, bytes(signed.signature)))
+    return orders, calls
+
+
+def created_together(market: Market) -> Receipt:
+    """A relayer sends twenty students' orders."""
+    _, calls = twenty(market)
+    return send(market.escrow.tryMulticall, calls, sender=market.relayer)
+
+
+def kept_together(market: Market) -> Receipt:
+    """A keeper completes twenty batches."""
+    market.publish(instant=True)
+    market.mint(market.tutor, RATE)
+    orders, calls = twenty(market)
+    send(market.escrow.tryMulticall, calls, sender=market.relayer)
+    over = max(end_of(order.slots[-1]) for order in orders) + MONTH
+    acts = [
+        calldata(*act_call(market, "complete", order, TEN, market.relayer, deadline=0)) for order in orders
+    ]
+    return send(market.escrow.tryMulticall, acts, sender=market.relayer, at=over)
+
+
+def floor(market: Market) -> int:
+    """What ten lessons cost by the least contract that keeps the same guarantees."""
+    least = deploy(project.Floor, market.token, sender=market.deployer)
+    send(least.publish, LISTING, RATE, sender=market.tutor)
+    send(market.token.approve, least, 1_000 * RATE, sender=market.student)
+    market.mint(least, 1)
+    orders = [market.order(slot(0)), lessons(market, 10)]
+    for order in orders:
+        head = bytes.fromhex(order.tutor[2:]) + order.listing + RATE.to_bytes(12) + DEADLINE.to_bytes(5)
+        packed = b"".join(slot.packed.to_bytes(4) for slot in order.slots)
+        data = bytes(4) + head + bytes([len(order.slots)]) + order.salt[:8] + packed
+        receipt = send_data(least, data, sender=market.student)
+    return receipt.gas_used
+
+
 CASES: dict[str, Callable[[Market], Receipt]] = {
     **{f"{count} lesson{'s' if count > 1 else ''}": sent(count) for count in LESSONS},
     "1 lesson, new calendar word": fresh_word,
@@ -142,8 +214,15 @@ CASES: dict[str, Callable[[Market], Receipt]] = {
     "complete 10, by a keeper": kept,
     "cancel 10 confirmed, by the student, relayed": acted("cancel", "student", instant=True),
     "cancel 10 pending, by the tutor, relayed": acted("cancel", "tutor", instant=False),
+    "cancel 10 confirmed, by the tutor, relayed": acted("cancel", "tutor", instant=True),
     "publish": lambda market: market.publish(listing=keccak(text="new")),
     "publish again": lambda market: market.publish(2 * RATE),
+}
+
+
+TOGETHER: dict[str, Callable[[Market], Receipt]] = {
+    "20 batches of 10 in one transaction, each": created_together,
+    "20 completions of 10 by a keeper in one transaction, each": kept_together,
 }
 
 
@@ -154,7 +233,7 @@ def fixed_market(market: Market) -> Market:
     rpc("anvil_setBalance", builder, hex(10**20))
     rpc("anvil_impersonateAccount", builder)
     token: Contract = deploy(project.EduToken, market.deployer, sender=builder)
-    escrow = deploy(project.BookingEscrow, token, market.arbiter, 1, 2, 3, sender=builder)
+    escrow = deploy(project.BookingEscrow, token, market.arbiter, *FIXED_TERMS, sender=builder)
     rpc("anvil_stopImpersonatingAccount", builder)
     fixed = replace(market, token=token, escrow=escrow)
     fixed.publish()
@@ -170,6 +249,15 @@ def measured(fixed_market: Market) -> dict[str, int]:
         snapshot = rpc("evm_snapshot")
         table[name] = act(fixed_market).gas_used
         set_back(snapshot)
+    for name, together in TOGETHER.items():
+        snapshot = rpc("evm_snapshot")
+        receipt = together(fixed_market)
+        assert not [log for log in receipt.events if log.name == "CallFailed"]
+        table[name] = -(-receipt.gas_used // 20)
+        set_back(snapshot)
+    snapshot = rpc("evm_snapshot")
+    table["10 lessons, the floor"] = floor(fixed_market)
+    set_back(snapshot)
     if os.environ.get("UPDATE_GAS"):
         TABLE.write_text(json.dumps(table, indent=2) + "\n")
     return table
@@ -182,6 +270,16 @@ def test_gas_is_what_the_table_says(measured: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", BUDGETS)
 def test_gas_is_within_its_budget(measured: dict[str, int], name: str) -> None:
     assert measured[name] <= BUDGETS[name]
+
+
+def test_a_further_lesson_is_within_its_budget(measured: dict[str, int]) -> None:
+    for few, many in pairwise(LESSONS):
+        further = measured[f"{many} lessons"] - measured[f"{few} lesson{'s' if few > 1 else ''}"]
+        assert further <= MARGINAL_BUDGET * (many - few)
+
+
+def test_ten_lessons_are_near_the_floor(measured: dict[str, int]) -> None:
+    assert measured["10 lessons"] <= FLOOR_BUDGET * measured["10 lessons, the floor"]
 
 
 def test_the_code_leaves_room(fixed_market: Market) -> None:

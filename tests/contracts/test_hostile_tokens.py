@@ -14,7 +14,7 @@ NO_PERMIT = Permit(value=WEALTH, deadline=DEADLINE, v=27, r=b"\1" * 32, s=b"\1" 
 
 
 def assert_untouched(market: Market, order: Order) -> None:
-    assert call(market.escrow.batches, order.batch_id(market.domain)) == (0,) * 6
+    assert call(market.escrow.batches, order.batch_id) == (0,) * 6
     assert market.calendar() == set()
 
 
@@ -85,18 +85,18 @@ def test_the_same_order_is_not_created_in_its_own_transfer(reentrant: Market) ->
     order = reentrant.order()
     reenter_with(reentrant, calldata(reentrant.escrow.createBookings, order, reentrant.sign(order)))
     reentrant.assert_booked(reentrant.book(order), order)
-    assert_callback_failed(reentrant, "OrderExists", batch=order.batch_id(reentrant.domain))
+    assert_callback_failed(reentrant, "OrderExists", batch=order.batch_id)
     assert reentrant.balance(reentrant.escrow) == RATE
 
 
 @pytest.mark.parametrize("partial", [True, False])
 def test_the_slots_are_taken_before_the_transfer(reentrant: Market, partial: bool) -> None:
-    order = reentrant.order(slot(254))
-    rival = reentrant.order(slot(255), allow_partial=partial)
+    order = reentrant.order(slot(254), slot(252, 30))
+    rival = reentrant.order(slot(255), slot(252, 15), partial=partial)
     reenter_with(reentrant, calldata(reentrant.escrow.createBookings, rival, reentrant.sign(rival)))
     reentrant.assert_booked(reentrant.book(order), order)
     if partial:
-        assert_callback_failed(reentrant, "NothingFree", slots=1)
+        assert_callback_failed(reentrant, "TooFewFree", actual=0, min=1)
     else:
         assert_callback_failed(reentrant, "SlotTaken", index=0, start=slot(255).start_unix)
     assert reentrant.calendar() == quarters_of(order.slots)
@@ -124,11 +124,12 @@ def test_another_order_in_the_transfer_is_booked_beside_it(
 
 def test_a_publication_in_the_transfer_changes_nothing_for_the_order(reentrant: Market) -> None:
     order = reentrant.order()
-    signature = sign_listing(reentrant.escrow, reentrant.tutor, LISTING, 2 * RATE, True, 1)
-    terms = (reentrant.tutor, LISTING, 2 * RATE, True, signature)
+    terms = (LISTING, 2 * RATE, True, 0, 0)
+    signature = sign_listing(reentrant.escrow, reentrant.tutor, *terms, 1, DEADLINE)
+    terms = (reentrant.tutor, *terms, DEADLINE, signature)
     reenter_with(reentrant, calldata(reentrant.escrow.publish, *terms))
     receipt = reentrant.book(order)
-    assert call(reentrant.escrow.listings, reentrant.tutor, LISTING) == (2 * RATE, True, 2)
+    assert call(reentrant.escrow.listings, reentrant.tutor, LISTING) == (2 * RATE, True, 0, 0, 2)
     reentrant.assert_booked(replace(receipt, logs=[receipt.logs[0], receipt.logs[2]]), order)
 
 
@@ -147,7 +148,7 @@ def test_an_order_created_in_its_own_permit_is_not_created_twice(reentrant: Mark
     order, had = reentrant.order(), reentrant.balance(reentrant.student)
     signature = reentrant.sign(order)
     reenter_with(reentrant, calldata(reentrant.escrow.createBookings, order, signature))
-    with reverts("OrderExists", batch=order.batch_id(reentrant.domain)):
+    with reverts("OrderExists", batch=order.batch_id):
         send(
             reentrant.escrow.createBookingsWithPermit,
             order,

@@ -13,7 +13,7 @@ from acts import (
     undone,
 )
 from helpers import Account, Receipt, call, calldata, event, reverts, send, send_data, sign_listing
-from market import LISTING, RATE, Market, quarters_of, slot
+from market import DEADLINE, LISTING, RATE, Market, quarters_of, slot
 
 from creneau.abi import decode
 from creneau.lifecycle import Status
@@ -30,8 +30,9 @@ def second_student(market: Market) -> None:
 
 
 def publication(market: Market, rate: int = RATE) -> bytes:
-    signature = sign_listing(market.escrow, market.tutor, OTHER, rate, False, 0)
-    return calldata(market.escrow.publish, market.tutor, OTHER, rate, False, signature)
+    terms = (OTHER, rate, False, 0, 0)
+    signature = sign_listing(market.escrow, market.tutor, *terms, 0, DEADLINE)
+    return calldata(market.escrow.publish, market.tutor, *terms, DEADLINE, signature)
 
 
 def creation(market: Market, order: Order, signature: bytes) -> bytes:
@@ -40,12 +41,7 @@ def creation(market: Market, order: Order, signature: bytes) -> bytes:
 
 def created(market: Market, order: Order, booked: int, total: int) -> list[object]:
     """The events of a creation."""
-    terms = {"student": order.student, "tutor": order.tutor, "order": order, "booked": booked, "total": total}
-    transfer = {"from": order.student, "to": market.escrow, "value": total}
-    return [
-        event(market.escrow, "BookingsCreated", batch=order.batch_id(market.domain), **terms),
-        event(market.token, "Transfer", **transfer),
-    ]
+    return market.creation_events(order, booked, total)
 
 
 @pytest.mark.usefixtures("second_student")
@@ -60,7 +56,7 @@ def test_acts_of_several_people(market: Market) -> None:
     answers = call(market.escrow.multicall, acts, sender=market.relayer)
     receipt: Receipt = send(market.escrow.multicall, acts, sender=market.relayer)
 
-    terms = {"listing": OTHER, "hourlyRate": RATE, "instant": False, "nonce": 1}
+    terms = {"listing": OTHER, "hourlyRate": RATE, "instant": False, "minNotice": 0, "horizon": 0, "nonce": 1}
     assert receipt.events == [
         event(market.escrow, "ListingPublished", tutor=market.tutor, **terms),
         *created(market, first, 0b11, 2 * RATE),
@@ -68,7 +64,7 @@ def test_acts_of_several_people(market: Market) -> None:
     ]
     assert answers[0] == b""
     results = [decode(["bytes32", "uint40"], answer) for answer in answers[1:]]
-    assert results == [(first.batch_id(market.domain), 0b11), (second.batch_id(market.domain), 0b10)]
+    assert results == [(first.batch_id, 0b11), (second.batch_id, 0b10)]
     assert market.calendar() == quarters_of([slot(0), slot(8), slot(16)])
     assert market.balance(market.escrow) == 3 * RATE
 
@@ -77,7 +73,7 @@ def test_acts_of_several_people(market: Market) -> None:
 def test_one_failure_undoes_all(market: Market) -> None:
     balances = [market.balance(student) for student in (market.student, market.stranger)]
     first = market.order(slot(0), listing=OTHER)
-    second = market.order(slot(0), listing=OTHER, student=market.stranger.address, allow_partial=False)
+    second = market.order(slot(0), listing=OTHER, student=market.stranger.address, partial=False)
     acts = [
         publication(market),
         creation(market, first, market.sign(first)),
@@ -85,8 +81,8 @@ def test_one_failure_undoes_all(market: Market) -> None:
     ]
     with reverts("SlotTaken", index=0, start=slot(0).start_unix):
         send(market.escrow.multicall, acts, sender=market.relayer)
-    assert call(market.escrow.listings, market.tutor, OTHER) == (0, False, 0)
-    assert call(market.escrow.batches, first.batch_id(market.domain)) == (0,) * 6
+    assert call(market.escrow.listings, market.tutor, OTHER) == (0, False, 0, 0, 0)
+    assert call(market.escrow.batches, first.batch_id) == (0,) * 6
     assert market.calendar() == set()
     assert [market.balance(student) for student in (market.student, market.stranger)] == balances
 
@@ -94,7 +90,7 @@ def test_one_failure_undoes_all(market: Market) -> None:
 def test_the_same_order_twice(market: Market) -> None:
     order = market.order()
     act = creation(market, order, market.sign(order))
-    with reverts("OrderExists", batch=order.batch_id(market.domain)):
+    with reverts("OrderExists", batch=order.batch_id):
         send(market.escrow.multicall, [act, act], sender=market.relayer)
 
 
@@ -116,7 +112,7 @@ def test_an_appended_sender_is_not_trusted(market: Market) -> None:
 def test_an_unknown_function_undoes_all(market: Market) -> None:
     with reverts("FailedCall"):
         send(market.escrow.multicall, [publication(market), b"\xff" * 4], sender=market.relayer)
-    assert call(market.escrow.listings, market.tutor, OTHER) == (0, False, 0)
+    assert call(market.escrow.listings, market.tutor, OTHER) == (0, False, 0, 0, 0)
 
 
 def test_it_takes_no_ether(market: Market) -> None:
@@ -127,7 +123,7 @@ def test_it_takes_no_ether(market: Market) -> None:
 
 def test_nothing_is_an_act_too(market: Market) -> None:
     assert send(market.escrow.multicall, [], sender=market.stranger).events == []
-    assert call(market.escrow.listings, market.tutor, LISTING) == (RATE, False, 1)
+    assert call(market.escrow.listings, market.tutor, LISTING) == (RATE, False, 0, 0, 1)
 
 
 # --- Acts on booked lessons ---
@@ -150,7 +146,7 @@ def test_acts_on_one_batch_follow_each_other(market: Market) -> None:
     assert receipt.events == [
         event for act, lessons, by in steps for event in expected_events(market, act, order, lessons, by)
     ]
-    batch = call(market.escrow.batches, order.batch_id(market.domain))
+    batch = call(market.escrow.batches, order.batch_id)
     assert batch[1:] == (0, 0, 0, 0b001, 0b110)
     assert market.calendar() == quarters_of([slot(0)])
     assert market.balance(market.escrow) == 0
@@ -159,7 +155,7 @@ def test_acts_on_one_batch_follow_each_other(market: Market) -> None:
 def test_lessons_are_booked_and_confirmed_at_once(market: Market) -> None:
     order = market.order(slot(0), slot(8))
     acts = [creation(market, order, market.sign(order)), signed(market, "confirm", order, 0b11, market.tutor)]
-    with reverts("UnknownBatch", batch=order.batch_id(market.domain)):
+    with reverts("UnknownBatch", batch=order.batch_id):
         send(market.escrow.multicall, acts[::-1], sender=market.relayer)
     receipt = send(market.escrow.multicall, acts, sender=market.relayer)
     assert receipt.events == [
@@ -170,7 +166,7 @@ def test_lessons_are_booked_and_confirmed_at_once(market: Market) -> None:
 
 def test_a_slot_changes_hands_at_once(market: Market) -> None:
     order = booked(market, slot(0))
-    again = market.order(slot(0), salt=b"\2" * 32, allow_partial=False)
+    again = market.order(slot(0), salt=b"\2" * 32, partial=False)
     acts = [signed(market, "cancel", order, 0b1, market.student), creation(market, again, market.sign(again))]
     with reverts("SlotTaken", index=0, start=slot(0).start_unix):
         send(market.escrow.multicall, acts[::-1], sender=market.relayer)
@@ -206,13 +202,13 @@ def test_a_keeper_completes_what_is_due(market: Market) -> None:
 def test_an_act_is_not_done_twice_at_once(market: Market) -> None:
     order = booked(market)
     act = signed(market, "cancel", order, 0b1, market.student)
-    live = 1 << Status.PENDING | 1 << Status.CONFIRMED | 1 << Status.DISPUTED
-    with reverts("WrongStatus", index=0, actual=Status.CANCELLED, allowed=live):
+    allowed = 1 << Status.PENDING | 1 << Status.CONFIRMED
+    with reverts("WrongStatus", index=0, actual=Status.CANCELLED, allowed=allowed):
         send(market.escrow.multicall, [act, act], sender=market.relayer)
-    assert call(market.escrow.batches, order.batch_id(market.domain))[1:] == (ALL, 0, 0, 0, 0)
+    assert call(market.escrow.batches, order.batch_id)[1:] == (ALL, 0, 0, 0, 0)
 
 
-def test_the_sender_of_all_acts_for_himself_only(market: Market) -> None:
+def test_the_sender_of_all_acts_for_themselves_only(market: Market) -> None:
     order = booked(market)
     confirm = calldata(*act_call(market, "confirm", order, 0b1, market.tutor))
     cancel = calldata(*act_call(market, "cancel", order, 0b10, market.student))

@@ -4,55 +4,113 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from acts import undone
 from ape import project
 from helpers import Contract, Receipt, call, deploy, event, reverts, send, sign, sign_listing
-from market import LISTING, NOBODY, RATE, Market
+from market import DEADLINE, LISTING, NOBODY, NOW, RATE, Market
 
 from creneau.typed_data import listing_typed_data
 
 OTHER = b"\1" * 32
-TERMS = (OTHER, RATE, True, 0)
-"""Listing, rate, instant, nonce, of a listing that nobody has published yet."""
+MONTH = 30 * 24 * 60 * 60
+TERMS = (OTHER, RATE, True, 3_600, MONTH)
+"""Listing, rate, instant, notice and horizon, of a listing that nobody has published yet."""
 
 
-def publish(market: Market, tutor: Any, signature: bytes, terms: tuple[Any, ...] = TERMS) -> Receipt:
+def publish(
+    market: Market,
+    tutor: Any,
+    signature: bytes,
+    terms: tuple[Any, ...] = TERMS,
+    *,
+    deadline: int = DEADLINE,
+    at: int | None = None,
+) -> Receipt:
     """The relayer publishes for a tutor."""
-    return send(market.escrow.publish, tutor, *terms[:3], signature, sender=market.relayer)
+    return send(market.escrow.publish, tutor, *terms, deadline, signature, sender=market.relayer, at=at)
 
 
-def assert_published(market: Market, receipt: Receipt, *terms: Any, tutor: Any = None) -> None:
-    """The terms: listing, rate, instant, and the nonce after it."""
+def signed(
+    market: Market,
+    terms: tuple[Any, ...] = TERMS,
+    nonce: int = 0,
+    *,
+    by: Any = None,
+    deadline: int = DEADLINE,
+) -> bytes:
+    """The tutor's signature of a listing, or another's of their own."""
+    return sign_listing(market.escrow, by or market.tutor, *terms, nonce, deadline)
+
+
+def assert_published(
+    market: Market, receipt: Receipt, terms: tuple[Any, ...], nonce: int, *, tutor: Any = None
+) -> None:
+    """Checks what a publication leaves; the nonce is the one after it."""
     tutor = tutor or market.tutor
-    named = dict(zip(("listing", "hourlyRate", "instant", "nonce"), terms, strict=True))
+    names = ("listing", "hourlyRate", "instant", "minNotice", "horizon")
+    named = dict(zip(names, terms, strict=True)) | {"nonce": nonce}
     assert receipt.events == [event(market.escrow, "ListingPublished", tutor=tutor, **named)]
-    assert call(market.escrow.listings, tutor, terms[0]) == terms[1:]
+    assert call(market.escrow.listings, tutor, terms[0]) == (*terms[1:], nonce)
 
 
 # --- Failures ---
 
 
 @pytest.mark.parametrize("role", ["student", "relayer", "arbiter", "deployer"])
-def test_nobody_publishes_for_a_tutor_without_his_signature(market: Market, role: str) -> None:
+def test_nobody_publishes_for_a_tutor_without_their_signature(market: Market, role: str) -> None:
     sender = getattr(market, role)
-    for signature in (b"", sign_listing(market.escrow, sender, *TERMS)):
+    for signature in (b"", signed(market, by=sender)):
         with reverts("NotActor", actor=market.tutor, sender=sender):
-            send(market.escrow.publish, market.tutor, *TERMS[:3], signature, sender=sender)
+            send(market.escrow.publish, market.tutor, *TERMS, DEADLINE, signature, sender=sender)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [(LISTING, *TERMS[1:]), (OTHER, RATE + 1, True, 0), (OTHER, RATE, False, 0), (OTHER, 0, True, 0)],
-    ids=["listing", "rate", "instant", "withdrawn"],
-)
-def test_a_signature_covers_every_term(market: Market, changed: tuple[Any, ...]) -> None:
-    signature = sign_listing(market.escrow, market.tutor, *TERMS)
+CHANGES: dict[str, dict[int, Any]] = {
+    "listing": {0: LISTING},
+    "rate": {1: RATE + 1},
+    "withdrawn": {1: 0},
+    "instant": {2: False},
+    "notice": {3: 3_599},
+    "no notice": {3: 0},
+    "horizon": {4: MONTH - 1},
+    "no horizon": {4: 0},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_signature_covers_every_term(market: Market, changed: str) -> None:
+    signature = signed(market)
+    terms = tuple(CHANGES[changed].get(place, term) for place, term in enumerate(TERMS))
     with reverts("NotActor", actor=market.tutor, sender=market.relayer):
-        publish(market, market.tutor, signature, changed)
-    assert_published(market, publish(market, market.tutor, signature), *TERMS[:3], 1)
+        publish(market, market.tutor, signature, terms)
+    assert_published(market, publish(market, market.tutor, signature), TERMS, 1)
+
+
+def test_a_signature_covers_its_deadline(market: Market) -> None:
+    signature = signed(market)
+    for deadline in (DEADLINE - 1, DEADLINE + 1, 2**40 - 1):
+        with reverts("NotActor", actor=market.tutor, sender=market.relayer):
+            publish(market, market.tutor, signature, deadline=deadline)
+    assert_published(market, publish(market, market.tutor, signature), TERMS, 1)
+
+
+def test_a_signature_counts_until_its_deadline(market: Market) -> None:
+    until = NOW + 600
+    signature = signed(market, deadline=until)
+    with undone(), reverts("SignatureExpired", deadline=until, timestamp=until + 1):
+        publish(market, market.tutor, signature, deadline=until, at=until + 1)
+    receipt = publish(market, market.tutor, signature, deadline=until, at=until)
+    assert_published(market, receipt, TERMS, 1)
+
+
+def test_a_listing_that_was_signed_and_never_sent_is_not_published_later(market: Market) -> None:
+    signature = signed(market)
+    at = NOW + 300 * 24 * 60 * 60
+    with reverts("SignatureExpired", deadline=DEADLINE, timestamp=at):
+        publish(market, market.tutor, signature, at=at)
 
 
 def test_a_signature_is_for_one_tutor(market: Market) -> None:
-    signature = sign_listing(market.escrow, market.tutor, *TERMS)
+    signature = signed(market)
     for tutor in (market.stranger, NOBODY):
         with reverts("NotActor", actor=tutor, sender=market.relayer):
             publish(market, tutor, signature)
@@ -60,24 +118,23 @@ def test_a_signature_is_for_one_tutor(market: Market) -> None:
 
 @pytest.mark.parametrize("nonce", [1, 2, 2**64 - 1])
 def test_a_signature_carries_the_next_nonce(market: Market, nonce: int) -> None:
-    signature = sign_listing(market.escrow, market.tutor, *TERMS[:3], nonce)
     with reverts("NotActor", actor=market.tutor, sender=market.relayer):
-        publish(market, market.tutor, signature)
+        publish(market, market.tutor, signed(market, nonce=nonce))
 
 
 def test_a_signature_is_used_once(market: Market) -> None:
-    signature = sign_listing(market.escrow, market.tutor, *TERMS)
+    signature = signed(market)
     publish(market, market.tutor, signature)
     with reverts("NotActor", actor=market.tutor, sender=market.relayer):
         publish(market, market.tutor, signature)
 
 
-def test_a_publication_by_the_tutor_cancels_what_he_had_signed(market: Market) -> None:
-    signature = sign_listing(market.escrow, market.tutor, *TERMS)
+def test_a_publication_by_the_tutor_cancels_what_they_had_signed(market: Market) -> None:
+    signature = signed(market)
     market.publish(2 * RATE, listing=OTHER)
     with reverts("NotActor", actor=market.tutor, sender=market.relayer):
         publish(market, market.tutor, signature)
-    assert call(market.escrow.listings, market.tutor, OTHER) == (2 * RATE, False, 1)
+    assert call(market.escrow.listings, market.tutor, OTHER) == (2 * RATE, False, 0, 0, 1)
 
 
 DOMAINS = {"name": "Creneaux", "version": "2", "chainId": 1, "verifyingContract": NOBODY}
@@ -85,7 +142,7 @@ DOMAINS = {"name": "Creneaux", "version": "2", "chainId": 1, "verifyingContract"
 
 @pytest.mark.parametrize("field", DOMAINS)
 def test_a_signature_is_for_this_contract_on_this_chain(market: Market, field: str) -> None:
-    typed_data = deepcopy(listing_typed_data(market.domain, market.tutor.address, *TERMS))
+    typed_data = deepcopy(listing_typed_data(market.domain, market.tutor.address, *TERMS, 0, DEADLINE))
     typed_data["domain"][field] = DOMAINS[field]
     with reverts("NotActor", actor=market.tutor, sender=market.relayer):
         publish(market, market.tutor, sign(market.tutor, typed_data))
@@ -98,7 +155,7 @@ def test_nobody_has_no_listing(market: Market, signature: bytes) -> None:
 
 
 def wallet_signature(market: Market, wallet: Contract) -> bytes:
-    return sign(market.stranger, listing_typed_data(market.domain, wallet.address, *TERMS))
+    return sign(market.stranger, listing_typed_data(market.domain, wallet.address, *TERMS, 0, DEADLINE))
 
 
 def test_a_wallet_may_refuse(market: Market) -> None:
@@ -113,36 +170,47 @@ def test_a_wallet_may_refuse(market: Market) -> None:
 def test_a_wallet_may_accept(market: Market) -> None:
     wallet = deploy(project.Wallet1271, market.stranger, sender=market.deployer)
     receipt = publish(market, wallet, wallet_signature(market, wallet))
-    assert_published(market, receipt, *TERMS[:3], 1, tutor=wallet)
+    assert_published(market, receipt, TERMS, 1, tutor=wallet)
 
 
 @pytest.mark.parametrize("instant", [True, False])
 @pytest.mark.parametrize("rate", [1, RATE, 2**96 - 1])
 def test_a_tutor_publishes(market: Market, rate: int, instant: bool) -> None:
     receipt = market.publish(rate, listing=OTHER, instant=instant)
-    assert_published(market, receipt, OTHER, rate, instant, 1)
+    assert_published(market, receipt, (OTHER, rate, instant, 0, 0), 1)
+
+
+@pytest.mark.parametrize(("notice", "horizon"), [(0, 1), (1, 0), (2**32 - 1, 1), (1, 2**32 - 1)])
+def test_a_tutor_sets_notice_and_horizon(market: Market, notice: int, horizon: int) -> None:
+    receipt = market.publish(listing=OTHER, notice=notice, horizon=horizon)
+    assert_published(market, receipt, (OTHER, RATE, False, notice, horizon), 1)
 
 
 def test_anyone_may_become_a_tutor(market: Market) -> None:
     receipt = market.publish(tutor=market.stranger)
-    assert_published(market, receipt, LISTING, RATE, False, 1, tutor=market.stranger)
-    assert call(market.escrow.listings, market.tutor, LISTING) == (RATE, False, 1)
+    assert_published(market, receipt, (LISTING, RATE, False, 0, 0), 1, tutor=market.stranger)
+    assert call(market.escrow.listings, market.tutor, LISTING) == (RATE, False, 0, 0, 1)
 
 
 def test_whoever_has_the_signature_may_send_it(market: Market) -> None:
-    receipt = publish(market, market.tutor, sign_listing(market.escrow, market.tutor, *TERMS))
-    assert_published(market, receipt, *TERMS[:3], 1)
+    assert_published(market, publish(market, market.tutor, signed(market)), TERMS, 1)
 
 
 def test_a_listing_is_published_again(market: Market) -> None:
-    terms = [(RATE, False), (RATE, False), (2 * RATE, True), (0, True), (1, False)]
-    for nonce, (rate, instant) in enumerate(terms):
-        signature = sign_listing(market.escrow, market.tutor, OTHER, rate, instant, nonce)
-        receipt = publish(market, market.tutor, signature, (OTHER, rate, instant))
-        assert_published(market, receipt, OTHER, rate, instant, nonce + 1)
+    terms = [
+        (RATE, False, 0, 0),
+        (RATE, False, 0, 0),
+        (2 * RATE, True, 60, MONTH),
+        (0, True, 60, 0),
+        (1, False, 0, 9),
+    ]
+    for nonce, others in enumerate(terms):
+        of_listing = (OTHER, *others)
+        receipt = publish(market, market.tutor, signed(market, of_listing, nonce), of_listing)
+        assert_published(market, receipt, of_listing, nonce + 1)
 
 
 def test_nonces_are_of_one_listing(market: Market) -> None:
     market.publish(listing=OTHER)
     receipt = market.publish(listing=b"\2" * 32)
-    assert_published(market, receipt, b"\2" * 32, RATE, False, 1)
+    assert_published(market, receipt, (b"\2" * 32, RATE, False, 0, 0), 1)

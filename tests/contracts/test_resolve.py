@@ -1,8 +1,22 @@
-"""`resolve`: by the arbiter alone, and who gets how much. The rest is in `test_acts`."""
+"""`resolve`: by whom and from when, and who gets how much. The rest is in `test_acts`."""
 
 import pytest
-from acts import ALL, ARBITRATION, MONTH, REVIEW, booked, disputed, do, done, end_of, payments, sign_action
-from helpers import call, calldata, reverts, send
+from acts import (
+    ALL,
+    ARBITRATION,
+    DEFAULT_SHARE,
+    MONTH,
+    REVIEW,
+    booked,
+    disputed,
+    do,
+    done,
+    end_of,
+    payments,
+    sign_action,
+    undone,
+)
+from helpers import call, calldata, reverts
 from market import RATE, Market, slot
 
 from creneau.lifecycle import Status
@@ -10,14 +24,36 @@ from creneau.lifecycle import Status
 OVER = end_of(slot(16)) + REVIEW + ARBITRATION
 
 
-@pytest.mark.parametrize("role", ["student", "tutor", "relayer", "stranger", "deployer"])
-def test_only_the_arbiter_resolves(market: Market, role: str) -> None:
+OTHERS = ["student", "tutor", "relayer", "stranger", "deployer"]
+
+
+@pytest.mark.parametrize("at", [None, OVER, OVER + 1])
+@pytest.mark.parametrize("role", OTHERS)
+def test_only_the_arbiter_chooses_the_share(market: Market, role: str, at: int | None) -> None:
     order, sender = disputed(market), getattr(market, role)
-    with reverts("NotActor", actor=market.arbiter, sender=sender):
-        do(market, "resolve", order, 0b1, sender)
-    with reverts("NotActor", actor=market.arbiter, sender=sender):
-        act = calldata(market.escrow.resolve, order, 0b1, 10_000)
-        send(market.escrow.multicall, [act], sender=sender)
+    for share in (0, DEFAULT_SHARE - 1, DEFAULT_SHARE + 1, 10_000, 10_001):
+        act = calldata(market.escrow.resolve, order, 0b1, share)
+        with reverts("ShareNotDefault", actual=share, expected=DEFAULT_SHARE):
+            call(market.escrow.resolve, order, 0b1, share, sender=sender, at=at)
+        with reverts("ShareNotDefault", actual=share, expected=DEFAULT_SHARE):
+            call(market.escrow.multicall, [act], sender=sender, at=at)
+    done(market, "resolve", order, ALL, market.arbiter, share=DEFAULT_SHARE + 1, at=at)
+
+
+@pytest.mark.parametrize("role", OTHERS)
+def test_the_others_wait_until_arbitration_is_over(market: Market, role: str) -> None:
+    order, sender = disputed(market), getattr(market, role)
+    with undone(), reverts("TooEarly", index=2, **{"from": OVER + 1, "timestamp": OVER}):
+        do(market, "resolve", order, 0b100, sender, share=DEFAULT_SHARE, at=OVER)
+    done(market, "resolve", order, ALL, sender, share=DEFAULT_SHARE, at=OVER + 1)
+
+
+def test_the_dispute_that_is_too_early_is_named(market: Market) -> None:
+    order = disputed(market)
+    first, second = (end_of(slot(place)) + REVIEW + ARBITRATION + 1 for place in (0, 8))
+    with undone(), reverts("TooEarly", index=1, **{"from": second, "timestamp": first}):
+        do(market, "resolve", order, ALL, market.stranger, share=DEFAULT_SHARE, at=first)
+    done(market, "resolve", order, 0b1, market.stranger, share=DEFAULT_SHARE, at=first)
 
 
 @pytest.mark.parametrize("share", [10_001, 2**16 - 1])
@@ -93,13 +129,13 @@ def test_a_dispute_is_resolved_at_any_time(market: Market, at: int | None) -> No
 
 
 def test_no_signature_of_the_arbiter_exists(market: Market) -> None:
-    """What he signs for another act is his own act: it never resolves."""
+    """What the arbiter signs for another act is their own act: it never resolves."""
     order = disputed(market)
     for act in ("cancel", "complete"):
         signature = sign_action(market, act, order, 0b1, market.arbiter)
         with reverts("NotActor", actor=market.student, sender=market.relayer):
             do(market, act, order, 0b1, market.student, signature=signature, sender=market.relayer)
-    assert call(market.escrow.statusOf, order.batch_id(market.domain)) == Status.DISPUTED
+    assert call(market.escrow.statusOf, order.batch_id) == Status.DISPUTED
 
 
 def test_the_largest_split_does_not_overflow(market: Market) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from acts import ARBITRATION, CANCEL_WINDOW, REVIEW
+from acts import ARBITRATION, CANCEL_WINDOW, DEFAULT_SHARE, REVIEW
 from ape import project
 from ape.contracts.base import ContractContainer
 from helpers import Reverted, call, deploy, reverts, send
@@ -16,7 +16,7 @@ WEALTH = 100 * RATE
 def market_in(market: Market, container: ContractContainer, *arguments: Any) -> Market:
     """The same people, with an escrow for another token."""
     token = deploy(container, *arguments, sender=market.deployer)
-    terms = (token, market.arbiter, CANCEL_WINDOW, REVIEW, ARBITRATION)
+    terms = (token, market.arbiter, CANCEL_WINDOW, REVIEW, ARBITRATION, DEFAULT_SHARE)
     other = replace(market, token=token, escrow=deploy(project.BookingEscrow, *terms, sender=market.deployer))
     other.publish()
     return other

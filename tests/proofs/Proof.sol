@@ -55,14 +55,14 @@ contract Ledger {
 /// for all values at once and asks a solver whether an assertion can fail.
 ///
 /// Unknown in every proof: the whole storage of the escrow (every batch, listing, calendar word, and the arbiter), the
-/// three periods, the time, the rate, and whatever a proof names `svm.create…`. So what a proof says of one act holds after any history that
+/// three periods, the default share, the time, the rate, and whatever a proof names `svm.create…`. So what a proof says of one act holds after any history that
 /// keeps the assumptions on the state (`_invariant`), and each act is asserted to keep them.
 ///
 /// Bounds:
 /// - An order has two slots (`SLOTS`). The loops treat each slot alike and carry only a total, a set and a calendar word
 ///   from one to the next, which two slots show.
 /// - Student and tutor are two fixed accounts without code. The escrow only compares addresses, and pays to them.
-/// - Times are below 2^40.
+/// - Times are below 2^40; lessons begin after 1970.
 /// - The token does what it is asked (`Ledger`), as `IBookingEscrow` assumes.
 /// - Keccak has no collisions, and signatures cannot be forged.
 abstract contract Proof {
@@ -80,22 +80,24 @@ abstract contract Proof {
     uint256 internal cancelWindow;
     uint256 internal reviewPeriod;
     uint256 internal arbitrationPeriod;
+    uint256 internal defaultShare;
 
     function setUp() public {
         token = new Ledger();
         cancelWindow = _period("cancelWindow");
         reviewPeriod = _period("reviewPeriod");
         arbitrationPeriod = _period("arbitrationPeriod");
+        defaultShare = svm.createUint(16, "defaultShare");
         // From the artefact, so that the escrow is compiled once and not again within each proof.
         bytes memory creation = bytes.concat(
             vm.getCode(".cache/forge/out/BookingEscrow.sol/BookingEscrow.json"),
-            abi.encode(token, address(this), cancelWindow, reviewPeriod, arbitrationPeriod)
+            abi.encode(token, address(this), cancelWindow, reviewPeriod, arbitrationPeriod, defaultShare)
         );
         address created;
         assembly ("memory-safe") {
             created := create(0, add(creation, 0x20), mload(creation))
         }
-        vm.assume(created != address(0)); // no period is too long
+        vm.assume(created != address(0)); // no period is too short or too long, and the share is one
         escrow = IBookingEscrow(created);
         svm.enableSymbolicStorage(created);
         vm.warp(svm.createUint(40, "time"));
@@ -112,12 +114,19 @@ abstract contract Proof {
         order.tutor = TUTOR;
         order.listing = bytes32("piano");
         order.hourlyRate = uint96(svm.createUint(96, "hourlyRate"));
-        order.allowPartial = true;
+        order.minLessons = 1;
         order.deadline = type(uint40).max;
         order.salt = svm.createBytes32("salt");
         order.slots = new Slot[](SLOTS);
-        order.slots[0] = Slot(uint40(FIRST_PAGE * PAGE + 20 * 900), 45);
-        order.slots[1] = Slot(uint40(FIRST_PAGE * PAGE + 253 * 900), 90);
+        order.slots[0] = _slot(20, 3);
+        order.slots[1] = _slot(253, 6);
+    }
+
+    /// @dev A lesson from a quarter of the first calendar word on, of so many quarters.
+    function _slot(uint256 quarter, uint256 length) internal pure returns (Slot) {
+        unchecked {
+            return Slot.wrap(uint32((FIRST_PAGE * 256 + quarter) << 8 | length));
+        }
     }
 
     /// @dev The quarters of its lessons in the calendar words `FIRST_PAGE` and the next: 3 of the first lesson from the
@@ -127,11 +136,14 @@ abstract contract Proof {
         if (_has(lessons, 1)) (low, high) = (low | (7 << 253), 7);
     }
 
-    /// @dev The same with lessons at any time and of any length.
+    /// @dev The same with lessons of any length at any time from 1971 on. Every lesson that was booked begins after the block
+    /// that booked it, so none is earlier, and no period is longer than that year.
     function _anyOrder() internal returns (Order memory order) {
         order = _order();
         for (uint256 i; i < SLOTS; ++i) {
-            order.slots[i] = Slot(uint40(svm.createUint(40, "start")), uint16(svm.createUint(16, "duration")));
+            uint256 slot = svm.createUint(32, "slot");
+            vm.assume(slot >> 8 > 365 days / 15 minutes);
+            order.slots[i] = Slot.wrap(uint32(slot));
         }
     }
 
@@ -151,7 +163,7 @@ abstract contract Proof {
 
     function _amount(Order memory order, uint256 i) internal pure returns (uint256) {
         unchecked {
-            return uint256(order.hourlyRate) * order.slots[i].duration / 60;
+            return uint256(order.hourlyRate) * (Slot.unwrap(order.slots[i]) & 0xff) / 4;
         }
     }
 
@@ -163,9 +175,15 @@ abstract contract Proof {
         }
     }
 
-    function _end(Slot memory slot) internal pure returns (uint256) {
+    function _start(Slot slot) internal pure returns (uint256) {
         unchecked {
-            return uint256(slot.start) + uint256(slot.duration) * 60;
+            return uint256(Slot.unwrap(slot) >> 8) * 900;
+        }
+    }
+
+    function _end(Slot slot) internal pure returns (uint256) {
+        unchecked {
+            return _start(slot) + uint256(Slot.unwrap(slot) & 0xff) * 900;
         }
     }
 

@@ -27,6 +27,8 @@ from creneau import (
     abi,
     errors,
 )
+from creneau.amounts import from_wei
+from creneau.ape.escrow import Signed
 from creneau.types import to_unix
 
 EDU = 10**18
@@ -170,23 +172,167 @@ def test_dispute(listed: BookingEscrow, student: AccountAPI, confirmed: Batch, b
     assert balances() == before
 
 
-def test_a_dispute_that_nobody_resolves_is_refunded(
+def test_a_dispute_that_the_arbiter_leaves_is_split_by_anyone_with_the_default_share(
     listed: BookingEscrow, stranger: AccountAPI, disputed: Batch, balances: Any
 ) -> None:
-    first = disputed.bookings[0].refundable_from
+    first = disputed.bookings[0].resolvable_from
     assert first == disputed.bookings[0].end + 16 * DAY + SECOND
     travel(first - SECOND)
     refused(
         errors.TooEarly(0, to_unix(first), to_unix(first) - 1),
-        listed.cancel,
+        listed.resolve,
         disputed,
         [0],
         sender=stranger,
     )
     travel(first)
     paid, earned, held = balances()
-    assert listed.cancel(disputed, [0], sender=stranger).to_student == Decimal(35)
+    share = listed.default_tutor_share_bps
+    refused(
+        errors.ShareNotDefault(share + 1, share),
+        listed.resolve,
+        disputed,
+        [0],
+        tutor_share_bps=share + 1,
+        sender=stranger,
+    )
+    to_tutor = 35 * EDU * share // 10_000
+    outcome = listed.resolve(disputed, [0], sender=stranger)
+    assert (outcome.action, outcome.to_tutor) == (Action.RESOLVE, from_wei(to_tutor))
+    assert balances() == [paid + 35 * EDU - to_tutor, earned + to_tutor, held - 35 * EDU]
+
+
+def test_a_lesson_that_begins_unconfirmed_is_refunded_by_anyone(
+    listed: BookingEscrow, stranger: AccountAPI, batch: Batch, balances: Any
+) -> None:
+    first = batch.bookings[0].refundable_from
+    assert first == batch.bookings[0].start
+    travel(first - SECOND)
+    early = errors.TooEarly(0, to_unix(first), to_unix(first) - 1)
+    refused(early, listed.cancel, batch, [0], sender=stranger)
+    travel(first)
+    paid, earned, held = balances()
+    assert listed.cancel(batch, [0], sender=stranger).to_student == Decimal(35)
     assert balances() == [paid + 35 * EDU, earned, held - 35 * EDU]
+
+
+@pytest.mark.parametrize("sender", ["student", "tutor", "relayer"])
+def test_settle(
+    listed: BookingEscrow,
+    student: AccountAPI,
+    tutor: AccountAPI,
+    confirmed: Batch,
+    balances: Any,
+    sender: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """One party sends what the other one signed, or anybody what both did: a part refund."""
+    terms: dict[str, Any] = {"tutor_share_bps": 2_000, "deadline": listed.now() + HOUR}
+    signed = {
+        name: listed.sign_settlement(confirmed, account, [0, 2], **terms)
+        for name, account in {"student": student, "tutor": tutor}.items()
+        if name != sender
+    }
+    account = request.getfixturevalue(sender)
+    paid, earned, held = balances()
+    for name in signed:
+        party = {"student": student, "tutor": tutor}[name]
+        others = {other: each for other, each in signed.items() if other != name}
+        lacks = errors.NotActor(party.address, account.address)
+        how: dict[str, Any] = {"tutor_share_bps": 2_000, "sender": account, **others}
+        refused(lacks, listed.settle, confirmed, [0, 2], **how)
+    outcome = listed.settle(confirmed, [0, 2], tutor_share_bps=2_000, sender=account, **signed)
+    assert (outcome.action, outcome.lessons) == (Action.SETTLE, 0b101)
+    assert (outcome.to_student, outcome.to_tutor) == (Decimal(56), Decimal(14))
+    assert statuses(outcome.batch) == [Status.COMPLETED, Status.CONFIRMED, Status.COMPLETED]
+    assert balances() == [paid + 56 * EDU, earned + 14 * EDU, held - 70 * EDU]
+
+
+def test_a_settlement_has_one_deadline(
+    listed: BookingEscrow, student: AccountAPI, tutor: AccountAPI, relayer: AccountAPI, batch: Batch
+) -> None:
+    first, second = (
+        listed.sign_settlement(batch, who, tutor_share_bps=1, deadline=listed.now() + hours * HOUR)
+        for who, hours in ((student, 1), (tutor, 2))
+    )
+    with pytest.raises(ValueError, match="different deadlines"):
+        listed.settle(batch, tutor_share_bps=1, sender=relayer, student=first, tutor=second)
+
+
+def test_time_of_ones_own(
+    listed: BookingEscrow, tutor: AccountAPI, student: AccountAPI, hours: Hours, balances: Any
+) -> None:
+    """A tutor takes time out of the calendar, and gives it back, for nothing."""
+    before = balances()
+    own = listed.block_time(hours(0, 1), sender=tutor)
+    assert (own.total, statuses(own)) == (Decimal(0), [Status.CONFIRMED] * 2)
+    start = own.bookings[0].start
+    taken = errors.SlotTaken(0, to_unix(start))
+    refused(taken, listed.create_bookings, tutor, ANNONCE, hours(0), sender=student)
+    refused(errors.SlotTaken(1, to_unix(start)), listed.block_time, hours(5, 0), sender=tutor)
+    listed.cancel(own, [0], sender=tutor)
+    assert listed.calendar(tutor, start, start + 3 * HOUR) == [(start + HOUR, start + 2 * HOUR)]
+    assert balances() == before
+
+
+@pytest.mark.parametrize("sender", ["student", "relayer"])
+def test_revoke(
+    listed: BookingEscrow,
+    student: AccountAPI,
+    tutor: AccountAPI,
+    relayer: AccountAPI,
+    hours: Hours,
+    sender: str,
+) -> None:
+    """An order that was signed is taken back, by its student or with the student's signature."""
+    order = listed.order(student, tutor, ANNONCE, hours(0))
+    signed = None if sender == "student" else listed.sign_revocation(order, student)
+    refused(errors.NotActor(student.address, relayer.address), listed.revoke, order, sender=relayer)
+    listed.revoke(order, sender={"student": student, "relayer": relayer}[sender], signature=signed)
+    refused(errors.OrderExists(order.batch_id), listed.create, order, sender=student)
+
+
+@pytest.mark.parametrize("by", ["student", "relayer"])
+def test_a_credit_is_shown_and_withdrawn(
+    deployer: AccountAPI,
+    arbiter: AccountAPI,
+    tutor: AccountAPI,
+    student: AccountAPI,
+    relayer: AccountAPI,
+    stranger: AccountAPI,
+    hours: Hours,
+    by: str,
+) -> None:
+    """The token pays the student no more, so the refund becomes a credit, which goes elsewhere."""
+    token = deployer.deploy(ape.project.BlockingToken, False)
+    token.mint(student, 100 * EDU, sender=deployer)
+    contract = deployer.deploy(ape.project.BookingEscrow, token, arbiter, 0, 3600, 86_400, 5_000)
+    escrow = BookingEscrow(contract.address)
+    escrow.publish(ANNONCE, 35, sender=tutor)
+    escrow.approve(100, sender=student)
+    batch = escrow.create_bookings(tutor, ANNONCE, hours(0), sender=student)
+    token.setBlocked(student, True, sender=deployer)
+    refused(errors.NoCredit(student.address), escrow.withdraw, sender=student)
+    assert escrow.cancel(batch, sender=tutor).to_student == Decimal(35)
+    assert escrow.credit(student) == Decimal(35)
+    how: dict[str, Any] = {"sender": student}
+    if by == "relayer":
+        how = {"sender": relayer, "account": student, "signature": escrow.sign_withdrawal(student, stranger)}
+    assert escrow.withdraw(stranger, **how) == Decimal(35)
+    assert (escrow.balance(stranger), escrow.credit(student)) == (Decimal(35), Decimal(0))
+
+
+def test_a_signature_counts_until_its_deadline(
+    listed: BookingEscrow, relayer: AccountAPI, tutor: AccountAPI, batch: Batch
+) -> None:
+    signed = listed.sign_action(Action.CONFIRM, batch, tutor, [0])
+    assert signed.deadline == listed.now() + HOUR
+    travel(signed.deadline + SECOND)
+    until = to_unix(signed.deadline)
+    late = errors.SignatureExpired(until, until + 1)
+    refused(late, listed.confirm, batch, [0], sender=relayer, signature=signed)
+    again = listed.sign_action(Action.CONFIRM, batch, tutor, [0])
+    assert listed.confirm(batch, [0], sender=relayer, signature=again).lessons == 0b1
 
 
 def test_resolve(
@@ -261,7 +407,7 @@ def test_a_signature_is_for_one_act_on_exactly_these_lessons(
         listed.sign_action(Action.CONFIRM, batch, tutor, [0, 1]),
         listed.sign_action(Action.CONFIRM, batch, student, [0]),
         listed.sign_action(Action.COMPLETE, batch, tutor, [0]),
-        b"",
+        Signed(b"", listed.now() + HOUR),
     ):
         refused(expected, listed.confirm, batch, [0], sender=relayer, signature=signature)
     cancel = listed.sign_action(Action.CANCEL, batch, tutor, [0])
@@ -277,7 +423,7 @@ def test_a_signature_is_for_one_act_on_exactly_these_lessons(
 
 
 def test_the_arbiter_does_not_sign(listed: BookingEscrow, arbiter: AccountAPI, batch: Batch) -> None:
-    with pytest.raises(ValueError, match="resolve can't be signed"):
+    with pytest.raises(ValueError, match="resolve can't be signed alone"):
         listed.sign_action(Action.RESOLVE, batch, arbiter)
 
 
@@ -295,37 +441,41 @@ def test_multicall(
     """One transaction of a relayer: two acts on a batch, a new listing, a new batch, and an act on that."""
     order = listed.order(student, tutor, "new", hours(5), hourly_rate=20)
     key = order.listing
-    terms = (tutor.address, key, 20 * EDU, True)
-    to_be = Batch(id=order.batch_id(listed.domain), order=order, periods=listed.periods, booked=1)
+    terms = (tutor.address, key, 20 * EDU, True, 0, 0)
+    to_be = Batch(id=order.batch_id, order=order, periods=listed.periods, booked=1)
     act = abi.action_data
+
+    def call(signed: Signed) -> dict[str, Any]:
+        return {"deadline": to_unix(signed.deadline), "signature": signed.signature}
+
     confirmed, cancelled, published, created, completed = listed.multicall(
         [
             act(
                 Action.CONFIRM,
                 batch.order,
                 0b1,
-                signature=listed.sign_action(Action.CONFIRM, batch, tutor, [0]),
+                **call(listed.sign_action(Action.CONFIRM, batch, tutor, [0])),
             ),
             act(
                 Action.CANCEL,
                 batch.order,
                 0b10,
                 by=student.address,
-                signature=listed.sign_action(Action.CANCEL, batch, student, [1]),
+                **call(listed.sign_action(Action.CANCEL, batch, student, [1])),
             ),
-            abi.publish_data(*terms, listed.sign_listing(key, 20, tutor, instant=True)),
+            abi.publish_data(*terms, **call(listed.sign_listing(key, 20, tutor, instant=True))),
             abi.create_bookings_data(order, listed.sign_order(order, student)),
             act(
                 Action.COMPLETE,
                 order,
                 0b1,
                 by=student.address,
-                signature=listed.sign_action(Action.COMPLETE, to_be, student),
+                **call(listed.sign_action(Action.COMPLETE, to_be, student)),
             ),
         ],
         sender=relayer,
     )
-    assert published == Listing(Decimal(20), True, 1, Token("EDU", 18))
+    assert published == Listing(Decimal(20), True, timedelta(0), timedelta(0), 1, Token("EDU", 18))
     assert isinstance(created, Batch)
     assert (created.order, statuses(created)) == (order, [Status.COMPLETED])
     for outcome, action, lessons, money, of in (
@@ -352,6 +502,22 @@ def test_multicall_is_all_or_nothing(
     assert listed.multicall([], sender=tutor) == []
 
 
+def test_of_several_calls_some_may_fail(listed: BookingEscrow, student: AccountAPI, batch: Batch) -> None:
+    calls = [
+        abi.action_data(Action.COMPLETE, batch.order, 0b1, by=student.address),
+        abi.action_data(Action.DISPUTE, batch.order, 0b10),
+        abi.action_data(Action.CANCEL, batch.order, 0b100, by=student.address),
+    ]
+    completed, failed, cancelled = listed.try_multicall(calls, sender=student)
+    assert isinstance(completed, ActionResult)
+    assert (completed.to_tutor, completed.lessons) == (Decimal(35), 0b1)
+    assert type(failed) is errors.WrongStatus
+    assert failed.args == (1, Status.PENDING, CONFIRMED)
+    assert isinstance(cancelled, ActionResult)
+    assert (cancelled.to_student, cancelled.lessons) == (Decimal(35), 0b100)
+    assert statuses(cancelled.batch) == [Status.COMPLETED, Status.PENDING, Status.CANCELLED]
+
+
 # --- The arbiter's place ---
 
 
@@ -376,7 +542,7 @@ def test_the_arbiter_hands_over(
     assert (listed.arbiter, listed.pending_arbiter) == (stranger.address, None)
 
     refused(
-        errors.NotActor(stranger.address, arbiter.address),
+        errors.ShareNotDefault(0, listed.default_tutor_share_bps),
         listed.resolve,
         disputed,
         tutor_share_bps=0,
@@ -392,7 +558,6 @@ def test_not_actor(
     listed: BookingEscrow,
     student: AccountAPI,
     tutor: AccountAPI,
-    arbiter: AccountAPI,
     stranger: AccountAPI,
     batch: Batch,
 ) -> None:
@@ -403,7 +568,8 @@ def test_not_actor(
     refused(by_stranger(tutor), listed.cancel, batch, by=tutor, sender=stranger)
     refused(by_stranger(student), listed.complete, batch, by=student, sender=stranger)
     refused(by_stranger(student), listed.dispute, batch, sender=stranger)
-    refused(by_stranger(arbiter), listed.resolve, batch, tutor_share_bps=1, sender=stranger)
+    chosen = errors.ShareNotDefault(1, listed.default_tutor_share_bps)
+    refused(chosen, listed.resolve, batch, tutor_share_bps=1, sender=stranger)
     refused(errors.NotActor(tutor.address, student.address), listed.confirm, batch, sender=student)
 
 
@@ -421,10 +587,10 @@ def acts(listed: BookingEscrow, student: AccountAPI, tutor: AccountAPI, arbiter:
 def test_unknown_batch_and_no_lessons(
     listed: BookingEscrow, student: AccountAPI, tutor: AccountAPI, arbiter: AccountAPI, batch: Batch
 ) -> None:
-    changed = batch.order.model_copy(update={"allow_partial": False})
+    changed = batch.order.model_copy(update={"min_lessons": 2})
     unknown = batch.model_copy(update={"order": changed})
     for act in acts(listed, student, tutor, arbiter):
-        refused(errors.UnknownBatch(changed.batch_id(listed.domain)), act, unknown)
+        refused(errors.UnknownBatch(changed.batch_id), act, unknown)
         refused(errors.NoLessons(), act, batch, [])
 
 
@@ -441,7 +607,7 @@ def test_wrong_status(
     listed.cancel(batch, [0], sender=student)
     for act, allowed in (
         (confirm, PENDING),
-        (cancel, live),
+        (cancel, PENDING | CONFIRMED),
         (complete, live),
         (dispute, CONFIRMED),
         (resolve, DISPUTED),
@@ -451,8 +617,8 @@ def test_wrong_status(
         refused(errors.WrongStatus(39, Status.NONE, allowed), act, batch, [39])
     assert str(error) == "The 1st lesson is cancelled; for this it must be disputed."
 
-    cancel_pending = errors.WrongStatus(1, Status.PENDING, DISPUTED)
-    refused(cancel_pending, listed.cancel, batch, [1], sender=stranger)
+    listed.confirm(batch, [2], sender=tutor)
+    refused(errors.WrongStatus(2, Status.CONFIRMED, PENDING), listed.cancel, batch, [2], sender=stranger)
     refused(errors.WrongStatus(1, Status.PENDING, CONFIRMED), listed.complete, batch, [1], sender=stranger)
 
 

@@ -23,12 +23,17 @@ from creneau.events import (
     BookingsCreated,
     BookingsDisputed,
     BookingsResolved,
+    BookingsSettled,
+    CallFailed,
+    CreditWithdrawn,
     ListingPublished,
+    OrderRevoked,
+    PaymentCredited,
     Transfer,
 )
 from creneau.types import from_unix, to_address
 
-ORDER = "(address,address,bytes32,uint96,bool,uint40,bytes32,(uint40,uint16)[])"
+ORDER = "(address,address,bytes32,uint96,uint8,uint40,bytes32,uint32[])"
 PERMIT = "(uint256,uint256,uint8,bytes32,bytes32)"
 ESCROW = to_address(b"\x05" * 20)
 TOKEN = to_address(b"\x06" * 20)
@@ -46,16 +51,32 @@ def account(address: str) -> bytes:
 
 def created(order: Order, booked: int, total: int, *, deadline: int | None = None) -> dict[str, Any]:
     """The log of `BookingsCreated`, as web3 has it."""
-    terms = list(order.as_abi())
-    if deadline is not None:
-        terms[5] = deadline
+    _, _, listing, rate, least, until, salt, slots = order.as_abi()
+    packed = b"".join(slot.to_bytes(4, "big") for slot in slots)
+    values = [
+        listing,
+        rate,
+        least,
+        until if deadline is None else deadline,
+        salt,
+        packed,
+        booked,
+        True,
+        total,
+    ]
+    types = ["bytes32", "uint96", "uint8", "uint40", "bytes32", "bytes", "uint40", "bool", "uint256"]
     return {
         "address": ESCROW,
         "topics": [
             HexBytes(topic)
-            for topic in (events.BOOKINGS_CREATED, b"\x07" * 31 + b"\0", account(STUDENT), account(TUTOR))
+            for topic in (
+                events.BOOKINGS_CREATED,
+                b"\x07" * 31 + b"\0",
+                account(order.student),
+                account(order.tutor),
+            )
         ],
-        "data": HexBytes(encode([ORDER, "uint40", "uint256"], [terms, booked, total])),
+        "data": HexBytes(encode(types, values)),
     }
 
 
@@ -80,40 +101,64 @@ def test_create_bookings_data_with_permit(order: Order, value: int, r: bytes, s:
 
 
 def test_publish_data() -> None:
-    data = abi.publish_data(TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65)
-    types = ["address", "bytes32", "uint96", "bool", "bytes"]
-    assert data == selector(f"publish({','.join(types)})") + encode(
-        types, [TUTOR, b"\3" * 32, 2**96 - 1, True, b"\4" * 65]
+    values = [TUTOR, b"\3" * 32, 2**96 - 1, True, 7200, 86_400, 2**40 - 1, b"\4" * 65]
+    types = ["address", "bytes32", "uint96", "bool", "uint32", "uint32", "uint40", "bytes"]
+    assert abi.publish_data(*values) == selector(f"publish({','.join(types)})") + encode(types, values)
+
+
+@given(orders(), st.integers(0, 2**40 - 1), st.binary(max_size=100), st.binary(max_size=100))
+def test_settle_revoke_and_withdraw_data(order: Order, lessons: int, first: bytes, second: bytes) -> None:
+    terms = order.as_abi()
+    types = [ORDER, "uint40", "uint16", "uint40", "bytes", "bytes"]
+    data = abi.settle_data(order, lessons, 2_500, 9, student_signature=first, tutor_signature=second)
+    assert data == selector(f"settle({','.join(types)})") + encode(
+        types, [terms, lessons, 2_500, 9, first, second]
     )
+    types = [ORDER, "uint40", "bytes"]
+    assert abi.revoke_data(order, 9, first) == selector(f"revoke({','.join(types)})") + encode(
+        types, [terms, 9, first]
+    )
+    types = ["address", "address", "uint40", "bytes"]
+    assert abi.withdraw_data(STUDENT, TUTOR, 9, first) == selector(f"withdraw({','.join(types)})") + encode(
+        types, [STUDENT, TUTOR, 9, first]
+    )
+
+
+def test_try_multicall() -> None:
+    data = abi.try_multicall_data([b"\1", b"\2\3"])
+    assert data == selector("tryMulticall(bytes[])") + encode(["bytes[]"], [[b"\1", b"\2\3"]])
+    answers = [(True, b"\4"), (False, b"\5")]
+    assert abi.decode_try_multicall(encode(["(bool,bytes)[]"], [answers])) == answers
 
 
 @given(orders(), st.integers(0, 2**40 - 1), st.binary(max_size=100))
 def test_acts_on_lessons(order: Order, lessons: int, signature: bytes) -> None:
     terms = order.as_abi()
+    signed: dict[str, Any] = {"deadline": 9, "signature": signature}
     for data, name, more, values in (
         (
-            abi.action_data(Action.CONFIRM, order, lessons, signature=signature),
+            abi.action_data(Action.CONFIRM, order, lessons, **signed),
             "confirm",
-            ["bytes"],
-            [signature],
+            ["uint40", "bytes"],
+            [9, signature],
         ),
         (
-            abi.action_data(Action.DISPUTE, order, lessons, signature=signature),
+            abi.action_data(Action.DISPUTE, order, lessons, **signed),
             "dispute",
-            ["bytes"],
-            [signature],
+            ["uint40", "bytes"],
+            [9, signature],
         ),
         (
-            abi.action_data(Action.CANCEL, order, lessons, by=TUTOR, signature=signature),
+            abi.action_data(Action.CANCEL, order, lessons, by=TUTOR, **signed),
             "cancel",
-            ["address", "bytes"],
-            [TUTOR, signature],
+            ["address", "uint40", "bytes"],
+            [TUTOR, 9, signature],
         ),
         (
-            abi.action_data(Action.COMPLETE, order, lessons, by=TUTOR, signature=signature),
+            abi.action_data(Action.COMPLETE, order, lessons, by=TUTOR, **signed),
             "complete",
-            ["address", "bytes"],
-            [TUTOR, signature],
+            ["address", "uint40", "bytes"],
+            [TUTOR, 9, signature],
         ),
         (
             abi.action_data(Action.RESOLVE, order, lessons, tutor_share_bps=2500),
@@ -149,10 +194,9 @@ def test_token_data() -> None:
 
 def test_answers() -> None:
     assert abi.decode_create_bookings(encode(["bytes32", "uint40"], [b"\1" * 32, 5])) == (b"\1" * 32, 5)
-    assert abi.decode_check(encode(["uint8[]", "uint256"], [range(6), 7])) == (list(SlotCode), 7)
-    assert abi.decode_listing(encode(["(uint96,bool,uint64)"], [(35 * 10**18, True, 2)])) == Listing(
-        Decimal(35), True, 2
-    )
+    assert abi.decode_check(encode(["uint8[]", "uint256"], [range(7), 7])) == (list(SlotCode), 7)
+    listing = encode(["(uint96,bool,uint32,uint32,uint64)"], [(35 * 10**18, True, 7200, 86_400, 2)])
+    assert abi.decode_listing(listing) == Listing(Decimal(35), True, timedelta(hours=2), timedelta(days=1), 2)
     assert abi.decode_status(encode(["uint8"], [3])) is Status.DISPUTED
     assert abi.decode_uint(encode(["uint256"], [2**256 - 1])) == 2**256 - 1
 
@@ -182,6 +226,7 @@ def test_decode_batch() -> None:
         abi.decode_batch,
         abi.decode_status,
         abi.decode_multicall,
+        abi.decode_try_multicall,
         abi.decode_uint,
         lambda data: abi.decode_calendar(data, DAY, DAY + abi.PAGE),
     ],
@@ -235,8 +280,9 @@ def test_calendar_refuses_no_time(end: datetime) -> None:
 def test_bookings_created(order: Order, booked: int, total: int) -> None:
     [event] = events.decode_logs([created(order, booked, total)], ESCROW)
     assert isinstance(event, BookingsCreated)
-    assert (event.batch, event.student, event.tutor) == (b"\x07" * 31 + b"\0", STUDENT, TUTOR)
-    assert (event.order, event.booked, event.total) == (order, booked, total)
+    assert (event.batch, event.student, event.tutor) == (b"\x07" * 31 + b"\0", order.student, order.tutor)
+    assert (event.order, event.booked, event.confirmed, event.total) == (order, booked, True, total)
+    assert event.order_slots == [(slot.start_unix, slot.minutes) for slot in order.slots]
 
 
 @given(orders())
@@ -263,9 +309,9 @@ def test_listing_published() -> None:
     log = {
         "address": ESCROW,
         "topics": [events.LISTING_PUBLISHED, account(TUTOR), b"\3" * 32],
-        "data": encode(["uint96", "bool", "uint64"], [35, True, 4]),
+        "data": encode(["uint96", "bool", "uint32", "uint32", "uint64"], [35, True, 7200, 86_400, 4]),
     }
-    assert events.decode_log(log, ESCROW) == ListingPublished(TUTOR, b"\3" * 32, 35, True, 4)
+    assert events.decode_log(log, ESCROW) == ListingPublished(TUTOR, b"\3" * 32, 35, True, 7200, 86_400, 4)
     assert events.decode_log(log, TOKEN) is None
 
 
@@ -275,37 +321,78 @@ BATCH = b"\x07" * 31 + b"\0"
 @pytest.mark.parametrize(
     ("signature", "topics", "types", "values", "event"),
     [
-        ("BookingsConfirmed(bytes32,uint40)", [], ["uint40"], [5], BookingsConfirmed(BATCH, 5)),
         (
-            "BookingsCancelled(bytes32,uint40,address,uint256)",
-            [account(TUTOR)],
+            "BookingsConfirmed(bytes32,address,uint40)",
+            [BATCH, account(TUTOR)],
+            ["uint40"],
+            [5],
+            BookingsConfirmed(BATCH, 5, TUTOR),
+        ),
+        (
+            "BookingsCancelled(bytes32,address,uint40,uint256)",
+            [BATCH, account(TUTOR)],
             ["uint40", "uint256"],
             [5, 7],
             BookingsCancelled(BATCH, 5, TUTOR, 7),
         ),
         (
-            "BookingsCompleted(bytes32,uint40,uint256)",
-            [],
+            "BookingsCompleted(bytes32,address,uint40,uint256)",
+            [BATCH, account(STUDENT)],
             ["uint40", "uint256"],
             [5, 7],
-            BookingsCompleted(BATCH, 5, 7),
+            BookingsCompleted(BATCH, 5, STUDENT, 7),
         ),
-        ("BookingsDisputed(bytes32,uint40)", [], ["uint40"], [5], BookingsDisputed(BATCH, 5)),
         (
-            "BookingsResolved(bytes32,uint40,uint256,uint256)",
-            [],
+            "BookingsDisputed(bytes32,address,uint40)",
+            [BATCH, account(STUDENT)],
+            ["uint40"],
+            [5],
+            BookingsDisputed(BATCH, 5, STUDENT),
+        ),
+        (
+            "BookingsResolved(bytes32,address,uint40,uint256,uint256)",
+            [BATCH, account(TOKEN)],
             ["uint40", "uint256", "uint256"],
             [5, 7, 8],
-            BookingsResolved(BATCH, 5, 7, 8),
+            BookingsResolved(BATCH, 5, TOKEN, 7, 8),
+        ),
+        (
+            "BookingsSettled(bytes32,address,address,uint40,uint256,uint256)",
+            [BATCH, account(STUDENT), account(TUTOR)],
+            ["uint40", "uint256", "uint256"],
+            [5, 7, 8],
+            BookingsSettled(BATCH, 5, STUDENT, TUTOR, 7, 8),
+        ),
+        ("OrderRevoked(bytes32,address)", [BATCH, account(STUDENT)], [], [], OrderRevoked(BATCH, STUDENT)),
+        (
+            "PaymentCredited(address,uint256)",
+            [account(STUDENT)],
+            ["uint256"],
+            [7],
+            PaymentCredited(STUDENT, 7),
+        ),
+        (
+            "CreditWithdrawn(address,address,uint256)",
+            [account(STUDENT), account(TUTOR)],
+            ["uint256"],
+            [7],
+            CreditWithdrawn(STUDENT, TUTOR, 7),
+        ),
+        (
+            "CallFailed(uint256,bytes)",
+            [(3).to_bytes(32, "big")],
+            ["bytes"],
+            [b"\1\2"],
+            CallFailed(3, b"\1\2"),
         ),
     ],
 )
 def test_acts(
-    signature: str, topics: list[bytes], types: list[str], values: list[int], event: events.LessonEvent
+    signature: str, topics: list[bytes], types: list[str], values: list[Any], event: events.Event
 ) -> None:
     log = {
         "address": ESCROW,
-        "topics": [keccak(text=signature), BATCH, *topics],
+        "topics": [keccak(text=signature), *topics],
         "data": encode(types, values),
     }
     assert events.decode_log(log, ESCROW) == event
@@ -318,7 +405,7 @@ def test_the_escrow_s_topics_are_all_but_the_library_s() -> None:
     names = {
         entry["name"] for entry in abi.contract_abi("BookingEscrow") if entry["type"] == "event"
     } - library
-    assert len(events.ESCROW_TOPICS) == len(names) == 7
+    assert len(events.ESCROW_TOPICS) == len(names) == 12
 
 
 @given(addresses(), addresses(), st.integers(0, 2**256 - 1))

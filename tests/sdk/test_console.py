@@ -86,7 +86,7 @@ def test_the_readme_s_lines_book_two_lessons() -> None:
     assert "2 70 70 EDU" in told
     assert "Mon 2030-01-07  09:00-11:00" in told
     assert "booked       2 of 2 lessons, 70 EDU" in told
-    assert "NothingFree: Every slot is already taken." in told
+    assert "SlotTaken: The 1st slot, at 2030-01-07 09:00 UTC, is already taken." in told
     *_, last = told.rpartition("Out[")
     assert len(re.findall(r"^[01] +Mon 2030-01-07 (?:09|10):00 +60 +35 +CONFIRMED", last, re.MULTILINE)) == 2
 

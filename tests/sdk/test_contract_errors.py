@@ -32,14 +32,24 @@ EDU = 10**18
 
 CASES: list[tuple[str, list[Any], str]] = [
     ("NotActor", [ONE, TWO], f"{TWO} sent this for {ONE} without a valid signature of that account."),
-    ("StudentIsTutor", [ONE], f"{ONE} can't book lessons with itself."),
+    ("StudentIsTutor", [ONE], f"{ONE} can't book paid lessons with itself."),
     (
         "OrderExpired",
         [NINE, NINE + 1],
         "The order expired at 2030-05-06 09:00 UTC; it is 2030-05-06 09:00:01 UTC now.",
     ),
+    (
+        "SignatureExpired",
+        [NINE, NINE + 1],
+        "The signature counted until 2030-05-06 09:00 UTC; it is 2030-05-06 09:00:01 UTC now.",
+    ),
+    (
+        "MinLessons",
+        [3, 2],
+        "An order asks for at least 1 and at most all of its 2 lessons; this one asks for 3.",
+    ),
     ("SlotCount", [41, 40], "An order has from 1 to 40 slots; this one has 41."),
-    ("OrderExists", [WORD], f"This order was already created, as batch 0x{WORD.hex()}."),
+    ("OrderExists", [WORD], f"This order was already created or revoked, as batch 0x{WORD.hex()}."),
     ("NotListed", [ONE, WORD], f"The tutor {ONE} does not offer the listing 0x{WORD.hex()}."),
     ("RateMismatch", [30 * EDU, 35 * EDU], "The tutor's rate is 35 EDU an hour; the order says 30 EDU."),
     (
@@ -48,9 +58,14 @@ CASES: list[tuple[str, list[Any], str]] = [
         "The 1st slot is in the past: it starts at 2030-05-06 09:00 UTC.",
     ),
     (
-        "SlotMisaligned",
-        [1, NINE + 60, 900],
-        "The 2nd slot starts at 2030-05-06 09:01 UTC, which is not on a quarter of an hour.",
+        "SlotTooSoon",
+        [1, NINE, NINE + 3600],
+        "The 2nd slot starts at 2030-05-06 09:00 UTC; the tutor takes lessons from 2030-05-06 10:00 UTC on.",
+    ),
+    (
+        "SlotTooFar",
+        [1, NINE + 3600, NINE],
+        "The 2nd slot starts at 2030-05-06 10:00 UTC; the tutor takes lessons until 2030-05-06 09:00 UTC.",
     ),
     (
         "SlotDuration",
@@ -60,7 +75,7 @@ CASES: list[tuple[str, list[Any], str]] = [
     ("SlotTaken", [10, NINE], "The 11th slot, at 2030-05-06 09:00 UTC, is already taken."),
     ("SlotTaken", [21, 2**40 - 1], "The 22nd slot, at unix time 1099511627775, is already taken."),
     ("SlotOverlap", [39, 12], "The 40th slot overlaps the 13th one of the same order."),
-    ("NothingFree", [3], "Every slot is already taken."),
+    ("TooFewFree", [1, 3], "Of the order's slots 1 are free, and it asks for at least 3."),
     (
         "UnknownBatch",
         [WORD],
@@ -85,7 +100,14 @@ CASES: list[tuple[str, list[Any], str]] = [
     ),
     ("ShareTooLarge", [10_001, 10_000], "A share has at most 10000 basis points; this one has 10001."),
     ("TokenWithoutCode", [ONE], f"There is no token contract at {ONE}."),
-    ("PeriodTooLong", [2, 1], "A period lasts at most 1 seconds; this one lasts 2."),
+    (
+        "ShareNotDefault",
+        [1, 5_000],
+        "Only the arbiter chooses a share of 1 basis points; anyone else resolves with 5000.",
+    ),
+    ("NoCredit", [ONE], f"{ONE} has no credit."),
+    ("InvalidRecipient", [ONE], f"A credit can't be paid to the escrow itself, {ONE}."),
+    ("PeriodOutOfRange", [0, 1, 2], "This period lasts from 1 to 2 seconds; the one given lasts 0."),
     ("ArbiterRequired", [], "The arbiter can hand over to another account, but can't leave the place empty."),
     ("OwnableInvalidOwner", [ONE], f"{ONE} can't be the owner."),
     ("OwnableUnauthorizedAccount", [ONE], f"Only the owner may do this, and {ONE} is not."),

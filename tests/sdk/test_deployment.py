@@ -25,8 +25,9 @@ from creneau.ape.deploy import PROXY, Deployment, deploy, plan, send_by_web3
 from creneau.errors import (
     DeploymentDiffers,
     OwnableInvalidOwner,
-    PeriodTooLong,
+    PeriodOutOfRange,
     ProxyMissing,
+    ShareTooLarge,
     TokenWithoutCode,
     UnsupportedToken,
 )
@@ -126,7 +127,7 @@ def periods(node: Web3, deployment: Deployment) -> list[int]:
     contract = node.eth.contract(
         node.to_checksum_address(deployment.escrow.address), abi=abi.contract_abi("BookingEscrow")
     )
-    names = ["cancelWindow", "reviewPeriod", "arbitrationPeriod"]
+    names = ["cancelWindow", "reviewPeriod", "arbitrationPeriod", "defaultTutorShareBps"]
     return [contract.functions[name]().call() for name in names]
 
 
@@ -143,7 +144,7 @@ def test_deploy(node: Web3) -> None:
         receipt = node.eth.get_transaction_receipt(creation.transaction_hash)
         assert node.eth.get_code(node.to_checksum_address(creation.address))
         assert (creation.block_number, creation.gas_used) == (receipt["blockNumber"], receipt["gasUsed"])
-    assert periods(node, deployment) == [DAY, 2 * DAY, 14 * DAY]
+    assert periods(node, deployment) == [DAY, 2 * DAY, 14 * DAY, 5_000]
 
 
 def test_deploy_again_finds_it_and_other_terms_are_another_escrow(node: Web3) -> None:
@@ -189,10 +190,11 @@ def test_deploy_for_a_token_that_exists(node: Web3) -> None:
         cancel_window=timedelta(0),
         review_period=timedelta(hours=1),
         arbitration_period=timedelta(days=365),
+        default_tutor_share_bps=10_000,
     )
 
     assert (deployment.token, deployment.new_token, deployment.arbiter) == (token, None, arbiter)
-    assert periods(node, deployment) == [0, 3600, 365 * DAY]
+    assert periods(node, deployment) == [0, 3600, 365 * DAY, 10_000]
 
 
 def test_deploy_refuses(node: Web3) -> None:
@@ -212,13 +214,23 @@ def test_deploy_refuses(node: Web3) -> None:
     assert refused(UnsupportedToken, token=escrow) == (
         f"{escrow} does not say how many decimal places it has.",
     )
-    assert refused(PeriodTooLong, token=token, review_period=timedelta(days=366)) == (366 * DAY, 365 * DAY)
+    year = 365 * DAY
+    for term, least, wrong in (
+        ("cancel_window", 0, year + 1),
+        ("review_period", 3600, 3599),
+        ("review_period", 3600, year + 1),
+        ("arbitration_period", DAY, DAY - 1),
+        ("arbitration_period", DAY, year + 1),
+    ):
+        terms = {"token": token, term: timedelta(seconds=wrong)}
+        assert refused(PeriodOutOfRange, **terms) == (wrong, least, year)
+    assert refused(ShareTooLarge, token=token, default_tutor_share_bps=10_001) == (10_001, 10_000)
     assert refused(OwnableInvalidOwner, token=token, arbiter=nobody) == (nobody,)
     # The same while there is no token yet.
     other = node.eth.accounts[2]
-    with pytest.raises(PeriodTooLong) as raised:
+    with pytest.raises(PeriodOutOfRange) as raised:
         deploy(node, send, owner=other, cancel_window=timedelta(days=366))
-    assert raised.value.args == (366 * DAY, 365 * DAY)
+    assert raised.value.args == (366 * DAY, 0, 365 * DAY)
 
 
 def returning(number: int) -> bytes:

@@ -78,7 +78,7 @@ def test_help_suffices(cli: Any) -> None:
         own = CliRunner().invoke(cli, [name, "--help"]).output
         assert "--network" in own
         assert "CRENEAU_ESCROW" in own
-        assert ("--account" in own) == (name in {"publish", "resolve", "hand-over", "accept"})
+        assert ("--account" in own) == (name in {"publish", "resolve", "hand-over", "accept", "credit"})
         for argument in command.params:
             described = own.split("Options:")[0]
             if argument.param_type_name == "argument":
@@ -95,6 +95,7 @@ def test_show(manage: Manage, listed: BookingEscrow, booked: Batch, arbiter: Any
     assert re.search(r"^handed over to +nobody$", told, re.MULTILINE)
     assert re.search(rf"^holds +{booked.total} EDU$", told, re.MULTILINE)
     assert re.search(r"^cancel +until 24 hours before the start$", told, re.MULTILINE)
+    assert re.search(r"^undecided +the tutor gets 30 %$", told, re.MULTILINE)
 
 
 def test_batch_by_its_key_or_a_booking_s(manage: Manage, booked: Batch, listed: BookingEscrow) -> None:
@@ -126,7 +127,8 @@ def test_publish(manage: Manage, listed: BookingEscrow, tutor: Any) -> None:
     told = manage("publish", "piano", "52.5", "--instant", "--account", "TEST::3")
     assert re.search(rf"^sender +{tutor.address}$", told, re.MULTILINE)
     assert "listing: 52.5 EDU an hour, lessons confirmed at once, published once" in told
-    assert listed.listing(tutor, "piano")[:3] == (52.5, True, 1)
+    listing = listed.listing(tutor, "piano")
+    assert (listing.hourly_rate, listing.rules, listing.nonce) == (52.5, (True, 0, 0), 1)
 
     key = "0x" + "ab" * 32
     manage("publish", key, "35", "--account", "TEST::3")
@@ -155,10 +157,31 @@ def test_resolve(manage: Manage, listed: BookingEscrow, disputed: Batch) -> None
 
 def test_resolve_is_the_arbiter_s_and_of_disputed_lessons(manage: Manage, disputed: Batch) -> None:
     key = to_hex(disputed.id)
-    not_his = manage("resolve", key, "--tutor-share", "50", "--account", "TEST::4", code=1)
-    assert re.search(r"^Error: .*0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65", not_his, re.MULTILINE)
+    others = manage("resolve", key, "--tutor-share", "50", "--account", "TEST::4", code=1)
+    chosen = "Error: Only the arbiter chooses a share of 5000 basis points; anyone else resolves with 3000."
+    assert chosen in others
+    early = manage("resolve", key, "--account", "TEST::4", code=1)
+    assert re.search(r"^Error: For the 1st lesson this becomes possible at ", early, re.MULTILINE)
     other = manage("resolve", key, "--tutor-share", "50", "--lessons", "7", "--account", "TEST::1", code=1)
     assert re.search(r"^Error: .*8th lesson", other, re.MULTILINE)
+
+
+def test_anyone_resolves_with_the_default_share_once_it_is_late(
+    manage: Manage, listed: BookingEscrow, disputed: Batch
+) -> None:
+    late = disputed.bookings[1].resolvable_from
+    assert late is not None
+    rpc("evm_mine", to_unix(late))
+    told = manage("resolve", to_hex(disputed.id), "--account", "TEST::4")
+    assert re.search(r"^tutor's share +30 %$", told, re.MULTILINE)
+    assert re.search(r"^to tutor +21 EDU$", told, re.MULTILINE)
+    assert [lesson.status.name for lesson in listed.batch(disputed.id).bookings] == ["COMPLETED"] * 2
+
+
+def test_a_credit(manage: Manage, stranger: Any) -> None:
+    assert "credit: 0 EDU" in manage("credit", stranger.address)
+    nothing = manage("credit", stranger.address, "--to", stranger.address, "--account", "TEST::5", code=1)
+    assert f"Error: {stranger.address} has no credit." in nothing
 
 
 def test_the_arbiter_hands_over_in_two_steps(
@@ -194,7 +217,6 @@ def test_the_arbiter_hands_over_in_two_steps(
         (["booking", "42"], "Invalid value for 'ID': '42': a bytes32 is 32 bytes"),
         (["calendar", "tutor"], "Invalid value for 'TUTOR': 'tutor': an address is 20 bytes"),
         (["calendar", "0x" + "11" * 20, "--week", "7.1.2030"], "a day is a date such as 2030-01-07"),
-        (["resolve", "0x" + "00" * 32], "Missing option '--tutor-share'"),
         (["resolve", "0x" + "00" * 32, "--tutor-share", "101"], "'101': a share is from 0 to 100 percent"),
         (["resolve", "0x" + "00" * 32, "--tutor-share", "1.005"], "with at most two decimal places"),
         (

@@ -182,7 +182,7 @@ def test_half_done(place: Any) -> None:
     assert f"{planned.escrow.address}, to be deployed" in done.stdout
 
 
-def test_the_main_network_wants_a_token_and_an_arbiter(place: Any) -> None:
+def test_the_main_network_wants_a_token_an_arbiter_and_a_default_share(place: Any) -> None:
     there = place(41923)
     [owner, *_] = there.web3.eth.accounts
     token = there.create(abi.creation_data("EduToken", owner))
@@ -195,22 +195,25 @@ def test_the_main_network_wants_a_token_and_an_arbiter(place: Any) -> None:
         assert "deployments:" not in there.config
         return str(done.stderr)
 
-    asked = "Error: Name the token and the arbiter of edu-chain:mainnet with --token and --arbiter."
-    assert asked in refused("--arbiter", arbiter)
-    assert asked in refused("--token", token)
-    assert "Error: The token is the zero address." in refused("--token", NOBODY, "--arbiter", arbiter)
-    assert "Error: The arbiter is the zero address." in refused("--token", token, "--arbiter", NOBODY)
+    asked = "Error: Name the token, the arbiter and the default share of edu-chain:mainnet with --token, "
+    share = "--default-tutor-share", "62.5"
+    assert asked in refused("--arbiter", arbiter, *share)
+    assert asked in refused("--token", token, *share)
+    assert asked in refused("--token", token, "--arbiter", arbiter)
+    assert "Error: The token is the zero address." in refused("--token", NOBODY, "--arbiter", arbiter, *share)
+    assert "Error: The arbiter is the zero address." in refused("--token", token, "--arbiter", NOBODY, *share)
     public = f"Error: {DEVELOPMENT} is a development account: everybody has its key."
-    assert public in refused("--token", token, "--arbiter", DEVELOPMENT)
-    assert public in refused("--token", token, "--arbiter", arbiter, account="TEST::0")
-    missing = refused("--token", arbiter, "--arbiter", arbiter, code=1)
+    assert public in refused("--token", token, "--arbiter", DEVELOPMENT, *share)
+    assert public in refused("--token", token, "--arbiter", arbiter, *share, account="TEST::0")
+    missing = refused("--token", arbiter, "--arbiter", arbiter, *share, code=1)
     assert f"Error: There is no token contract at {arbiter}." in missing
 
-    done = there.deploy("--token", token, "--arbiter", arbiter, network="edu-chain:mainnet")
+    done = there.deploy("--token", token, "--arbiter", arbiter, *share, network="edu-chain:mainnet")
     assert done.returncode == 0, done.stderr
     assert there.sent() == 1
     assert "a transfer of the token, on a fork: exact" in done.stdout
     assert re.search(rf"^arbiter +{arbiter}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^undecided +the tutor gets 62.5 %$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("always", [True, False])

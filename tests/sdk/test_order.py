@@ -12,7 +12,7 @@ from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import addresses, orders, words
+from strategies import LAST_SLOT, addresses, orders, words
 
 from creneau import (
     BookingEscrow,
@@ -29,6 +29,9 @@ from creneau import (
     listing_id,
     listing_typed_data,
     permit_typed_data,
+    revoke_typed_data,
+    settle_typed_data,
+    withdraw_typed_data,
 )
 from creneau.types import to_address, to_unix
 
@@ -49,7 +52,8 @@ EXTREME = Order(
     hourly_rate=from_wei(2**96 - 1),
     deadline=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
     salt=b"\xff" * 32,
-    slots=[Slot.of(0, 65535)] * 40,
+    min_lessons=255,
+    slots=[LAST_SLOT] * 40,
 )
 domains = st.builds(Domain, st.integers(1, 2**256 - 1), addresses().map(to_address))
 
@@ -78,8 +82,8 @@ def test_digest_equals_the_contract(escrow: BookingEscrow, many: list[Order]) ->
     assert abi.decode_multicall(answer) == [order.digest(escrow.domain) for order in many]
 
 
-def test_batch_id_equals_the_contract(escrow: BookingEscrow, raw_escrow: Any) -> None:
-    assert raw_escrow.batchOf(ORDER.as_abi()) == ORDER.batch_id(escrow.domain)
+def test_batch_id_equals_the_contract(raw_escrow: Any) -> None:
+    assert raw_escrow.batchOf(ORDER.as_abi()) == ORDER.batch_id
 
 
 @pytest.mark.parametrize(
@@ -89,12 +93,12 @@ def test_batch_id_equals_the_contract(escrow: BookingEscrow, raw_escrow: Any) ->
         {"tutor": "0x" + "12" * 20},
         {"listing": bytes(32)},
         {"hourly_rate": from_wei(35 * 10**18 + 1)},
-        {"allow_partial": False},
+        {"min_lessons": 2},
         {"deadline": NINE + timedelta(seconds=1)},
         {"salt": b"\1" * 32},
         {"slots": (*ORDER.slots, *ORDER.slots)},
-        {"slots": (Slot(start=NINE, duration=timedelta(minutes=91)),)},
-        {"slots": (Slot(start=NINE + timedelta(seconds=1), duration=timedelta(minutes=90)),)},
+        {"slots": (Slot(start=NINE, duration=timedelta(minutes=105)),)},
+        {"slots": (Slot(start=NINE + timedelta(minutes=15), duration=timedelta(minutes=90)),)},
     ],
 )
 def test_every_term_is_in_the_digest(change: dict[str, Any]) -> None:
@@ -142,14 +146,14 @@ def test_amounts_and_total() -> None:
 
 
 def test_the_total_is_the_sum_of_the_rounded_amounts() -> None:
-    order = ORDER.model_copy(update={"hourly_rate": from_wei(59), "slots": (Slot.of(0, 61),) * 2})
-    assert order.amounts_wei == [59, 59]
-    assert order.total == from_wei(118)
+    order = ORDER.model_copy(update={"hourly_rate": from_wei(59), "slots": (Slot.of(0, 75),) * 2})
+    assert order.amounts_wei == [73, 73]
+    assert order.total == from_wei(146)
 
 
 def test_the_largest_rate_is_exact() -> None:
     assert EXTREME.hourly_rate_wei == 2**96 - 1
-    assert EXTREME.total == from_wei(40 * ((2**96 - 1) * 65535 // 60))
+    assert EXTREME.total == from_wei(40 * ((2**96 - 1) * 255 // 4))
 
 
 # --- What a model refuses ---
@@ -170,6 +174,8 @@ def test_the_largest_rate_is_exact() -> None:
         ({"deadline": datetime(1969, 12, 31, tzinfo=UTC)}, "from 1970"),
         ({"deadline": datetime(2030, 5, 6, microsecond=1, tzinfo=UTC)}, "whole seconds"),
         ({"deadline": 1_900_000_000}, "not a number"),
+        ({"min_lessons": 256}, "less than 256"),
+        ({"min_lessons": -1}, "greater than or equal to 0"),
     ],
 )
 def test_an_order_refuses_what_cannot_be_encoded(change: dict[str, Any], reason: str) -> None:
@@ -184,8 +190,12 @@ def test_an_order_refuses_what_cannot_be_encoded(change: dict[str, Any], reason:
         (NINE, timedelta(seconds=90), "whole minutes"),
         (NINE, timedelta(minutes=-15), "at most 16 bits"),
         (NINE, timedelta(minutes=65536), "at most 16 bits"),
+        (NINE, timedelta(minutes=3840), "at most 3825"),
+        (NINE, timedelta(minutes=50), "a multiple of 15 minutes"),
+        (NINE + timedelta(minutes=5), timedelta(hours=1), "on a quarter of an hour"),
+        (NINE + timedelta(seconds=1), timedelta(hours=1), "on a quarter of an hour"),
         (NINE, 60, "not a number"),
-        (datetime(9999, 12, 31, 23, 30, tzinfo=UTC), timedelta(hours=1), "by the year 9999"),
+        (datetime(2448, 7, 3, 2, tzinfo=UTC), timedelta(hours=1), "before the year 2449"),
     ],
 )
 def test_a_slot_refuses_what_cannot_be_encoded(start: Any, duration: Any, reason: str) -> None:
@@ -194,7 +204,7 @@ def test_a_slot_refuses_what_cannot_be_encoded(start: Any, duration: Any, reason
 
 
 def test_what_the_contract_refuses_is_an_order_all_the_same() -> None:
-    past = Slot(start=datetime(1999, 1, 1, 0, 7, tzinfo=UTC), duration=timedelta(minutes=1))
+    past = Slot(start=datetime(1999, 1, 1, 0, 15, tzinfo=UTC), duration=timedelta(minutes=0))
     order = Order(**(ORDER.model_dump() | {"slots": [past, past], "student": ORDER.tutor}))
     assert order.slots == (past, past)
 
@@ -250,9 +260,9 @@ def test_typed_data_is_ready_for_json() -> None:
     """JavaScript rounds numbers above 2^53, so such fields are text."""
     texts = [
         ORDER.typed_data(Domain(1, "0x" + "44" * 20))["message"]["hourlyRate"],
-        listing_typed_data(Domain(1, "0x" + "44" * 20), ORDER.tutor, ORDER.listing, 35 * 10**18, False, 0)[
-            "message"
-        ]["hourlyRate"],
+        listing_typed_data(
+            Domain(1, "0x" + "44" * 20), ORDER.tutor, ORDER.listing, 35 * 10**18, False, 0, 0, 0, 0
+        )["message"]["hourlyRate"],
         permit_typed_data("EDU", "1", 1, ORDER.tutor, ORDER.student, ORDER.tutor, 2**256 - 1, 0, 2**256 - 1)[
             "message"
         ]["value"],
@@ -263,11 +273,49 @@ def test_typed_data_is_ready_for_json() -> None:
 @pytest.mark.parametrize("act", ["Confirm", "Cancel", "Complete", "Dispute"])
 def test_act_typed_data(act: Literal["Confirm", "Cancel", "Complete", "Dispute"]) -> None:
     domain, batch = Domain(1, "0x" + "44" * 20), b"\5" * 31 + b"\0"
-    message = json.loads(json.dumps(action_typed_data(domain, act, batch, 2**40 - 1)))
+    message = json.loads(json.dumps(action_typed_data(domain, act, batch, 2**40 - 1, 7)))
     signable = encode_typed_data(full_message=message)
-    typehash = keccak(text=f"{act}(bytes32 batch,uint40 lessons)")
+    typehash = keccak(text=f"{act}(bytes32 batch,uint40 lessons,uint40 deadline)")
     assert signable.header == domain.separator
-    assert signable.body == keccak(typehash + batch + (2**40 - 1).to_bytes(32, "big"))
+    assert signable.body == keccak(typehash + batch + _words(2**40 - 1, 7))
+
+
+def _words(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(32, "big") for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("message", "struct", "words"),
+    [
+        (
+            lambda domain: settle_typed_data(domain, b"\5" * 31 + b"\0", 3, 2_500, 7),
+            "Settle(bytes32 batch,uint40 lessons,uint16 tutorShareBps,uint40 deadline)",
+            b"\5" * 31 + b"\0" + _words(3, 2_500, 7),
+        ),
+        (
+            lambda domain: revoke_typed_data(domain, b"\5" * 31 + b"\0", 7),
+            "Revoke(bytes32 batch,uint40 deadline)",
+            b"\5" * 31 + b"\0" + _words(7),
+        ),
+        (
+            lambda domain: withdraw_typed_data(domain, ORDER.student, ORDER.tutor, 7),
+            "Withdraw(address account,address to,uint40 deadline)",
+            _words(int(ORDER.student, 16), int(ORDER.tutor, 16), 7),
+        ),
+    ],
+)
+def test_the_other_signed_structs(message: Any, struct: str, words: bytes) -> None:
+    domain = Domain(1, "0x" + "44" * 20)
+    signable = encode_typed_data(full_message=json.loads(json.dumps(message(domain))))
+    assert signable.header == domain.separator
+    assert signable.body == keccak(keccak(text=struct) + words)
+
+
+def test_the_key_of_a_batch_does_not_depend_on_the_chain() -> None:
+    assert ORDER.batch_id == ORDER.struct_hash[:31] + b"\0"
+    for chain_id in (1, 2):
+        domain = Domain(chain_id, "0x" + "44" * 20)
+        assert ORDER.digest(domain) == keccak(b"\x19\x01" + domain.separator + ORDER.struct_hash)
 
 
 def test_permit_from_signature() -> None:

@@ -13,6 +13,7 @@ STUDENT, TUTOR = "0x" + "11" * 20, "0x" + "22" * 20
 NINE = datetime(2030, 1, 7, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+ANY_TIME = timedelta(0), timedelta(0)
 TOKEN = Token("EDU")
 
 ORDER = Order(
@@ -52,12 +53,12 @@ def test_a_batch() -> None:
         "",
         "lesson  starts (UTC)          minutes  EDU   status     may be",
         "0       Mon 2030-01-07 09:00  60       35.5  PENDING    "
-        "confirmed by tutor until 2030-01-07 08:59:59",
+        "confirmed by tutor until 2030-01-07 08:59:59; cancelled by anyone from 2030-01-07 09:00",
         "1       Mon 2030-01-07 10:00  60       35.5  CONFIRMED  "
         "cancelled by student until 2030-01-06 10:00; completed by anyone from 2030-01-09 11:00:01; "
         "disputed by student from 2030-01-07 10:00 until 2030-01-09 11:00",
         "2       Mon 2030-01-07 11:00  60       35.5  DISPUTED   "
-        "cancelled by anyone from 2030-01-23 12:00:01; resolved by arbiter",
+        "resolved by arbiter; resolved by anyone from 2030-01-23 12:00:01",
         "3       Mon 2030-01-07 12:00  60       35.5  COMPLETED  -",
         "4       Mon 2030-01-07 13:00  60       35.5  CANCELLED  -",
         "5       Mon 2030-01-07 14:00  60       -     left out   -",
@@ -81,6 +82,8 @@ def test_a_booking() -> None:
         "completed  student",
         "completed  anyone   2030-01-09 11:00:01",
         "disputed   student  2030-01-07 10:00     2030-01-09 11:00",
+        "settled    student",
+        "settled    tutor",
     ]
     assert str(BATCH.bookings[3]).splitlines()[-1] == "status   COMPLETED"
 
@@ -105,13 +108,14 @@ def test_an_outcome() -> None:
 
 
 def test_a_listing() -> None:
-    assert str(Listing(Decimal(35), False, 1, TOKEN)) == (
+    assert str(Listing(Decimal(35), False, *ANY_TIME, 1, TOKEN)) == (
         "35 EDU an hour, lessons to be confirmed by the tutor, published once"
     )
-    assert str(Listing(Decimal("0.5"), True, 2, TOKEN)) == (
-        "0.5 EDU an hour, lessons confirmed at once, published 2 times"
+    assert str(Listing(Decimal("0.5"), True, 2 * HOUR, 60 * DAY, 2, TOKEN)) == (
+        "0.5 EDU an hour, lessons confirmed at once, booked 2 hours ahead or earlier, at most 1440 hours "
+        "ahead, published 2 times"
     )
-    assert str(Listing(Decimal(0), False, 0)) == "not offered, published 0 times"
+    assert str(Listing(Decimal(0), False, *ANY_TIME, 0)) == "not offered, published 0 times"
 
 
 def test_a_week() -> None:
@@ -151,7 +155,12 @@ def test_words() -> None:
 def test_ipython_shows_the_table() -> None:
     shown: list[str] = []
     printer: Any = SimpleNamespace(text=shown.append)
-    everything = (BATCH, BATCH.bookings[0], Listing(Decimal(35), False, 1), Week(TUTOR, date(2030, 1, 7), []))
+    everything = (
+        BATCH,
+        BATCH.bookings[0],
+        Listing(Decimal(35), False, *ANY_TIME, 1),
+        Week(TUTOR, date(2030, 1, 7), []),
+    )
     for value in everything:
         value._repr_pretty_(printer, cycle=False)
     assert shown == [str(value) for value in everything]

@@ -34,6 +34,8 @@ from creneau.types import from_unix, to_unix
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 PERIODS = Periods(cancel_window=DAY, review_period=2 * DAY, arbitration_period=14 * DAY)
+SHARE = 5_000
+LAST_DEADLINE = 2**37
 NINE = from_unix(1_904_288_400)
 """2030-05-06 09:00 UTC."""
 ORDER = Order(
@@ -68,20 +70,24 @@ def dates(booking: Booking) -> dict[str, datetime]:
 
 
 def test_dates_of_each_status() -> None:
-    assert dates(PENDING) == {"confirmable_until": NINE - SECOND, "cancellable_until": FOREVER}
+    assert dates(PENDING) == {
+        "confirmable_until": NINE - SECOND,
+        "cancellable_until": FOREVER,
+        "refundable_from": NINE,
+    }
     assert dates(CONFIRMED) == {
         "cancellable_until": CONFIRMED.start - DAY,
         "disputable_from": CONFIRMED.start,
         "disputable_until": CONFIRMED.end + 2 * DAY,
         "completable_from": CONFIRMED.end + 2 * DAY + SECOND,
     }
-    assert dates(DISPUTED) == {"refundable_from": DISPUTED.end + 16 * DAY + SECOND}
+    assert dates(DISPUTED) == {"resolvable_from": DISPUTED.end + 16 * DAY + SECOND}
     assert dates(COMPLETED) == dates(CANCELLED) == {}
 
 
 def test_names_can_be_text() -> None:
     assert PENDING.may("cancel", "student", NINE)  # type: ignore[arg-type]  # as one writes in the console
-    assert not PENDING.may("cancel", "anyone", NINE)  # type: ignore[arg-type]
+    assert not PENDING.may("cancel", "anyone", NINE - SECOND)  # type: ignore[arg-type]
 
 
 def test_lessons_that_may() -> None:
@@ -91,11 +97,15 @@ def test_lessons_that_may() -> None:
     assert indexes(Action.CANCEL, Role.STUDENT, NINE) == [0]
     assert indexes(Action.CANCEL, Role.STUDENT, NINE - 2 * DAY) == [0, 1]
     assert indexes(Action.CANCEL, Role.TUTOR, NINE) == [0, 1, 2]
-    assert indexes(Action.CANCEL, Role.ANYONE, NINE + 30 * DAY) == [2]
+    assert indexes(Action.CANCEL, Role.ANYONE, NINE - SECOND) == []
+    assert indexes(Action.CANCEL, Role.ANYONE, NINE + 30 * DAY) == [0]
+    assert indexes(Action.SETTLE, Role.STUDENT, NINE) == indexes(Action.SETTLE, Role.TUTOR, NINE) == [0, 1, 2]
+    assert indexes(Action.SETTLE, Role.ARBITER, NINE) == []
     assert indexes(Action.COMPLETE, Role.STUDENT, NINE) == [0, 1, 2]
     assert indexes(Action.COMPLETE, Role.ARBITER, NINE + 30 * DAY) == [1]
     assert indexes(Action.RESOLVE, Role.ARBITER, NINE) == [2]
     assert indexes(Action.RESOLVE, Role.TUTOR, NINE) == []
+    assert indexes(Action.RESOLVE, Role.TUTOR, NINE + 30 * DAY) == [2]
 
 
 def test_set_of() -> None:
@@ -123,7 +133,7 @@ def test_every_order_that_a_datetime_can_tell_has_its_windows(order: Order, stat
 # --- Against the contract ---
 
 
-@pytest.fixture(scope="module", params=[PERIODS, Periods(*[timedelta()] * 3)], ids=["days", "nothing"])
+@pytest.fixture(scope="module", params=[PERIODS, Periods(timedelta(), HOUR, DAY)], ids=["days", "least"])
 def lived(
     request: Any,
     token: ContractInstance,
@@ -134,7 +144,7 @@ def lived(
 ) -> tuple[BookingEscrow, Batch]:
     """An escrow with these periods, and a batch with a lesson in every status."""
     seconds = [int(period.total_seconds()) for period in request.param]
-    contract = deployer.deploy(ape.project.BookingEscrow, token, arbiter, *seconds)
+    contract = deployer.deploy(ape.project.BookingEscrow, token, arbiter, *seconds, SHARE)
     escrow = BookingEscrow(contract.address)
     assert escrow.periods == request.param
     escrow.publish(ANNONCE, 35, sender=tutor)
@@ -166,14 +176,27 @@ def test_the_contract_accepts_what_may_be_done(
     escrow, batch = lived
     order = batch.order
     accounts = {Role.STUDENT: student, Role.TUTOR: tutor, Role.ARBITER: arbiter, Role.ANYONE: stranger}
+
+    def settle(lessons: int, by: str) -> bytes:
+        """Sent by one party with the other's signature; by anybody else with the tutor's alone."""
+        given: dict[str, Any] = {"tutor_share_bps": SHARE, "deadline": from_unix(LAST_DEADLINE)}
+        named = [index for index in range(6) if lessons >> index & 1]
+        signer, side = (student, "student") if by == tutor.address else (tutor, "tutor")
+        signed = {f"{side}_signature": escrow.sign_settlement(batch, signer, named, **given).signature}
+        return abi.settle_data(order, lessons, SHARE, LAST_DEADLINE, **signed)
+
+    unsigned = {"deadline": LAST_DEADLINE}
     data: dict[Action, Callable[[int, str], bytes]] = {
-        Action.CONFIRM: lambda lessons, _: abi.action_data(Action.CONFIRM, order, lessons),
-        Action.CANCEL: lambda lessons, by: abi.action_data(Action.CANCEL, order, lessons, by=by),
-        Action.COMPLETE: lambda lessons, by: abi.action_data(Action.COMPLETE, order, lessons, by=by),
-        Action.DISPUTE: lambda lessons, _: abi.action_data(Action.DISPUTE, order, lessons),
-        Action.RESOLVE: lambda lessons, _: abi.action_data(
-            Action.RESOLVE, order, lessons, tutor_share_bps=5000
+        Action.CONFIRM: lambda lessons, _: abi.action_data(Action.CONFIRM, order, lessons, **unsigned),
+        Action.CANCEL: lambda lessons, by: abi.action_data(Action.CANCEL, order, lessons, by=by, **unsigned),
+        Action.COMPLETE: lambda lessons, by: abi.action_data(
+            Action.COMPLETE, order, lessons, by=by, **unsigned
         ),
+        Action.DISPUTE: lambda lessons, _: abi.action_data(Action.DISPUTE, order, lessons, **unsigned),
+        Action.RESOLVE: lambda lessons, _: abi.action_data(
+            Action.RESOLVE, order, lessons, tutor_share_bps=SHARE
+        ),
+        Action.SETTLE: settle,
     }
     assert [batch.status(index) for index in range(6)] == [
         Status.PENDING,

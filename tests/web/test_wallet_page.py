@@ -180,7 +180,7 @@ def test_of_several_wallets_one_is_chosen(
     [
         ("order", "hourlyRate", "36000000000000000000"),
         ("order", "student", "0x" + "5" * 40),
-        ("order", "allowPartial", False),
+        ("order", "minLessons", 3),
         ("order", "slots", []),
         ("permit", "value", str(2**256 - 1)),
         ("permit", "spender", "0x" + "5" * 40),

@@ -13,32 +13,90 @@ from pathlib import Path
 
 # What is replaced in BookingEscrow.sol, by what, and the proofs that must fail then.
 BREAKS = [
-    ("block.timestamp < start, TooLate", "block.timestamp <= start, TooLate", ["confirm_by_tutor"]),
-    ("_requireUntil(i, start - cancelWindow)", "_requireUntil(i, start)", ["cancel_by_student"]),
+    ("until = start - 1;", "until = start;", ["confirm_by_tutor"]),
+    ("until = start - cancelWindow;", "until = start;", ["cancel_by_student"]),
     ("word &= ~mask;", "word &= ~(mask >> 1);", ["cancel_by_tutor"]),
-    ("DISPUTED : DISPUTED);", "DISPUTED : CONFIRMED | DISPUTED);", ["cancel_by_anyone"]),
+    ("ONCE_BEGUN   << PENDING;", "ANY_TIME     << PENDING;", ["cancel_by_anyone"]),
     ("_pay(order.tutor, amount);", "_pay(order.tutor, amount + 1);", ["complete_by_student"]),
-    ("_requireAfter(i, end + reviewPeriod);", "_requireAfter(i, end);", ["complete_by_anyone"]),
-    ("_requireUntil(i, end + reviewPeriod);", "", ["dispute_by_student"]),
-    ("studentAmount += amount - share;", "studentAmount += amount;", ["resolve_by_arbiter"]),
-    ("lessons & ~state.pending, state", "lessons, state", ["refund_of_pending"]),
-    ("+ arbitrationPeriod);", "+ arbitrationPeriod + 1);", ["refund_of_disputed"]),
+    ("AFTER_REVIEW << CONFIRMED;", "ONCE_BEGUN   << CONFIRMED;", ["complete_by_anyone"]),
+    ("(since, until) = (start, end + reviewPeriod)", "since = start", ["dispute_by_student"]),
     (
-        "_requireAfter(i, end + reviewPeriod);",
-        "_requireAfter(i, end + reviewPeriod + 1);",
-        ["payment_of_confirmed"],
+        "emit BookingsResolved(",
+        "++studentAmount; emit BookingsResolved(",
+        ["resolve_by_anyone"],
     ),
-    (".student, address(this), total);", ".student, address(this), total + 1);", ["creation_pulls_once"]),
-    ("require(order.allowPartial, SlotTaken(i, start));", "", ["creation_takes_free_time_only"]),
+    ("msg.sender == owner() &&", "", ["resolve_by_anyone"]),
+    (
+        "uint256 refund = _free(order, lessons);",
+        "uint256 refund = _free(order, lessons); _calendar[order.tutor][7] = 0;",
+        ["cancel_by_tutor"],
+    ),
+    ("until = start - 1;", "until = 0;", ["possible_confirm"]),
+    ("(since, until) = (start, end + reviewPeriod)", "until = 0", ["possible_dispute"]),
+    ("until = start - cancelWindow;", "until = 0;", ["possible_cancel_by_student"]),
+    ("require(lessons != 0, NoLessons());", "revert NoLessons();", ["possible_cancel_by_tutor"]),
+    ("_pay(order.tutor, amount);", "revert NoLessons();", ["possible_complete_by_student"]),
+    ("if (byArbiter) _share(tutorShareBps);", "if (byArbiter) revert();", ["possible_resolve_by_arbiter"]),
+    (
+        "_requireActor(tutor, terms, deadline, tutorSignature);",
+        "revert();",
+        ["possible_settle_of_own_time"],
+    ),
+    ("ONCE_BEGUN   << PENDING;", "0            << PENDING;", ["possible_refund_of_pending_by_anyone"]),
+    ("AFTER_REVIEW << CONFIRMED;", "0            << CONFIRMED;", ["possible_payment_of_confirmed_by_anyone"]),
+    ("+ arbitrationPeriod + 1;", "+ arbitrationPeriod + 2;", ["possible_split_of_disputed_by_anyone"]),
+    ("(student, address(this), total);", "(student, address(this), total + 1);", ["creation_pulls_once"]),
+    ("require(order.minLessons < slots.length, SlotTaken(i, start));", "", ["creation_takes_free_time_only"]),
+    (
+        "require(free >= minLessons, TooFewFree(free, minLessons));",
+        "",
+        ["creation_pulls_once"],
+    ),
     (" || (spill != 0 && pages[page + 1] & spill != 0)", "", ["no_quarter_is_taken_twice"]),
     ("word = pages[++page] | spill;", "word = pages[++page];", ["no_lessons_of_an_order_overlap"]),
-    ("require(_batches[batch].createdAt == 0, OrderExists(batch));", "", ["an_order_is_created_once"]),
-    ("msg.sender == actor || ", "msg.sender == actor || signature.length == 65 || ", ["consent_to"]),
-    ("published.nonce = nonce + 1;", "", ["consent_to_publish"]),
+    (
+        "require(_batches[batch] == 0, OrderExists(batch));\n        Listing",
+        "Listing",
+        ["an_order_is_created_once"],
+    ),
+    ("_batches[batch] = block.timestamp;\n", "\n", ["a_revoked_order_is_not_created"]),
+    ("bytes memory packed = _pack(order.slots, offer);", "revert();", ["possible_creation"]),
+    (
+        "if (student == tutor) require(",
+        "if (student == tutor) revert(); else require(",
+        ["possible_own_time"],
+    ),
+    (
+        "signer == actor) return;",
+        "signer != address(0)) return;",
+        ["consent_to"],
+    ),
+    (
+        "_requireSigned(student, terms, signature);\n        (uint256",
+        "if (msg.sig == this.createBookings.selector) _requireSigned(student, terms, signature);\n"
+        "        (uint256",
+        ["consent_to_create_with_permit"],
+    ),
+    (
+        "_requireActor(by, _actHash(CANCEL_TYPEHASH,",
+        "if (by != order.tutor) _requireActor(by, _actHash(CANCEL_TYPEHASH,",
+        ["consent_to_cancel"],
+    ),
+    (
+        "_requireActor(tutor, keccak256(terms),",
+        "if (instant) _requireActor(tutor, keccak256(terms),",
+        ["consent_to_publish"],
+    ),
+    ("horizon, nonce + 1);\n        emit", "horizon, nonce);\n        emit", ["consent_to_publish"]),
+    (
+        "require(block.timestamp <= deadline, SignatureExpired(deadline, block.timestamp));",
+        "",
+        ["consent_to_confirm", "consent_to_settle", "consent_to_revoke", "consent_to_withdraw"],
+    ),
 ]
 
 
-HALMOS = "halmos --forge-build-out .cache/forge/out --no-status --loop 4 --early-exit"
+HALMOS = "halmos --forge-build-out .cache/forge/out --no-status --loop 6 --early-exit"
 
 
 def main() -> int:

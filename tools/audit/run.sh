@@ -29,6 +29,6 @@ step "slither"
 slither . --ignore-compile --foundry-out-directory "$built/slither" --filter-paths node_modules --fail-pedantic
 
 step "halmos"
-halmos --forge-build-out "$built/out" --no-status --loop 4 --solver-timeout-assertion 600s --json-output "$built/proofs.json" ||
+halmos --forge-build-out "$built/out" --no-status --loop 6 --solver-timeout-assertion 600s --json-output "$built/proofs.json" ||
   { step "A proof failed; see above."; exit 1; }
 python tools/audit/complete.py "$built/proofs.json"

@@ -1,7 +1,15 @@
 /** Screen F: lessons to come and past ones, where their money is, and what may be done with them. */
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type Act, type BookingData, isRefusal, type ListQuery, type Refusal, type TypedData } from "./blockchainService";
+import {
+  type Act,
+  type BookingData,
+  isRefusal,
+  type ListQuery,
+  type Refusal,
+  type SignedAct,
+  type TypedData,
+} from "./blockchainService";
 import { Busy, RefusalNotice, Title, useAnnonce, usePage, useWork, walletSentence, When } from "./page";
 
 type Side = "student" | "tutor";
@@ -126,7 +134,7 @@ function Ask(props: { act: Act; booking: BookingData; close: () => void; changed
     setBusy(true);
     setRefusal(null);
     const signature = await signed();
-    const answer = isRefusal(signature) ? signature : await service.act(act, booking.id, signature.hex);
+    const answer = isRefusal(signature) ? signature : await service.act(act, booking.id, signature.act);
     setBusy(false);
     if (isRefusal(answer)) return setRefusal(answer);
     dialog.current?.close();
@@ -135,15 +143,15 @@ function Ask(props: { act: Act; booking: BookingData; close: () => void; changed
   };
 
   /** A wallet's signature, where the account is one. */
-  const signed = async (): Promise<{ hex: string | undefined } | Refusal> => {
-    if (account!.custodial) return { hex: undefined };
+  const signed = async (): Promise<{ act: SignedAct | undefined } | Refusal> => {
+    if (account!.custodial) return { act: undefined };
     const prepared = await service.prepareAct(act, booking.id);
     if (isRefusal(prepared)) return prepared;
     const kit = await import("./wallet");
     try {
       const data = prepared.data.typedData as unknown as TypedData;
-      const hex = await kit.signAct(data, account!.wallet, about, act);
-      return { hex };
+      const signature = await kit.signAct(data, account!.wallet, about, act);
+      return { act: { signature, deadline: Number(data.message.deadline) } };
     } catch (error) {
       if (!(error instanceof kit.WalletProblem)) throw error;
       const { code } = error;

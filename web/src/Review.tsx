@@ -128,7 +128,7 @@ export function Review(props: {
         student: account!.wallet,
         hourlyRateWei: rateWei,
         totalWei: total,
-        allowPartial,
+        minLessons: allowPartial ? 1 : picks.length,
         slots: picks,
       });
       const found = chosen ? [chosen] : kit.discover();

@@ -54,6 +54,8 @@ export interface CreateBatchBookingData extends Terms {
   bookings: SlotRequest[];
   /** Whether to book the others when some lessons can't be booked. The service's default is yes. */
   allowPartial?: boolean;
+  /** Instead of `allowPartial`: how many lessons there have to be, at least. */
+  minLessons?: number;
 }
 
 export interface CreateBookingData extends Terms, SlotRequest {}
@@ -102,6 +104,12 @@ export interface TypedData {
   primaryType: string;
   types: Record<string, unknown>;
   message: Record<string, unknown>;
+}
+
+/** A wallet's signature of what `prepareAct` gave, and the `deadline` in it. */
+export interface SignedAct {
+  signature: string;
+  deadline: number;
 }
 
 export interface ListQuery {
@@ -246,8 +254,8 @@ export class BlockchainService {
   }
 
   /** Confirms, cancels, completes or disputes a lesson. Doing it again changes nothing more. */
-  async act(act: Act, bookingId: string, signature?: string, call: Call = {}): Promise<Result<DoneAnswer>> {
-    const body = JSON.stringify(signature ? { signature } : {});
+  async act(act: Act, bookingId: string, signed?: SignedAct, call: Call = {}): Promise<Result<DoneAnswer>> {
+    const body = JSON.stringify(signed ?? {});
     const method = act === "dispute" ? "POST" : "PATCH";
     return this.again(() => this.request(method, `/booking/${bookingId}/${act}`, { body, ...call }), call);
   }

@@ -99,7 +99,7 @@ export interface Shown {
   student: string;
   hourlyRateWei: bigint;
   totalWei: bigint;
-  allowPartial: boolean;
+  minLessons: number;
   slots: { start: number; duration: number }[];
 }
 
@@ -108,7 +108,7 @@ const ORDER = [
   "address tutor",
   "bytes32 listing",
   "uint96 hourlyRate",
-  "bool allowPartial",
+  "uint8 minLessons",
   "uint40 deadline",
   "bytes32 salt",
   "Slot[] slots",
@@ -125,7 +125,7 @@ export function assertShown({ order, permit }: PreparedBatchAnswer["data"], show
     order.domain.name === "Creneau" &&
     same(order.message.student, shown.student) &&
     BigInt(order.message.hourlyRate as string) === shown.hourlyRateWei &&
-    order.message.allowPartial === shown.allowPartial &&
+    Number(order.message.minLessons) === shown.minLessons &&
     slots.length === shown.slots.length &&
     slots.every((slot, place) => {
       const { start, duration } = shown.slots[place]!;
@@ -166,7 +166,7 @@ export async function signAct(
   act: string,
 ): Promise<string> {
   const name = act[0]!.toUpperCase() + act.slice(1);
-  if (!isOf(data, name, ["bytes32 batch", "uint40 lessons"], chainId, escrow)) throw new WalletProblem("mismatch");
+  if (!isOf(data, name, ["bytes32 batch", "uint40 lessons", "uint40 deadline"], chainId, escrow)) throw new WalletProblem("mismatch");
   const wallet = discover()[0];
   if (!wallet) throw new WalletProblem("none");
   await connect(wallet, account, chainId);

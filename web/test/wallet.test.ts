@@ -13,7 +13,7 @@ const SHOWN: Shown = {
   student: STUDENT.toLowerCase(),
   hourlyRateWei: 35n * EDU,
   totalWei: 70n * EDU,
-  allowPartial: true,
+  minLessons: 1,
   slots: [
     { start: 2_057_644_800_000, duration: 60 },
     { start: 2_057_648_400_000, duration: 60 },
@@ -35,7 +35,7 @@ function prepared() {
     order: {
       types: {
         Order: members(
-          "address student, address tutor, bytes32 listing, uint96 hourlyRate, bool allowPartial, uint40 deadline, bytes32 salt, Slot[] slots",
+          "address student, address tutor, bytes32 listing, uint96 hourlyRate, uint8 minLessons, uint40 deadline, bytes32 salt, Slot[] slots",
         ),
         Slot: members("uint40 start, uint16 duration"),
       },
@@ -44,7 +44,7 @@ function prepared() {
       message: {
         student: STUDENT,
         hourlyRate: String(35n * EDU),
-        allowPartial: true,
+        minLessons: 1,
         slots: [
           { start: 2_057_644_800, duration: 60 },
           { start: 2_057_648_400, duration: 60 },
@@ -69,7 +69,7 @@ describe("what is prepared", () => {
   it.each<[string, (data: ReturnType<typeof prepared>) => void]>([
     ["another rate", ({ order }) => (order.message.hourlyRate = String(36n * EDU))],
     ["another student", ({ order }) => (order.message.student = ESCROW)],
-    ["all or nothing", ({ order }) => (order.message.allowPartial = false)],
+    ["all or nothing", ({ order }) => (order.message.minLessons = 2)],
     ["a lesson less", ({ order }) => (order.message.slots as unknown[]).pop()],
     ["a lesson at another time", ({ order }) => ((order.message.slots as { start: number }[])[1]!.start += 900)],
     ["a longer lesson", ({ order }) => ((order.message.slots as { duration: number }[])[1]!.duration = 90)],

@@ -14,15 +14,30 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fuzz.model import CONFIRMED, DISPUTED, FOREVER, LIVE, PENDING, RULES, Model, Order, Refused, Window
+from fuzz.model import (
+    CONFIRMED,
+    DISPUTED,
+    FOREVER,
+    LIVE,
+    PENDING,
+    QUARTER,
+    RULES,
+    Model,
+    Order,
+    Proof,
+    Refused,
+    Window,
+    role_of,
+)
 from fuzz.moves import Move, Moves
 from fuzz.node import Json, Log, Reverted, transaction
-from fuzz.properties import CHECKS, Act, State, Step, bitmap, named, require
-from fuzz.world import MAX, PERIODS, START, World
+from fuzz.properties import CHECKS, MOVES, Act, State, Step, bitmap, bits, named, require
+from fuzz.signatures import batch_of
+from fuzz.world import MAX, PERIODS, START, WORD, World
 
 PHASES = (Phase.generate, Phase.shrink)
 EVERYTHING = frozenset(range(8))
-"""The seven properties, and 0: the contract does what the model says, to each error and event."""
+"""Properties 1 to 7, and 0: the contract does what the model says, to each error and event."""
 
 
 STEPS = {
@@ -38,9 +53,18 @@ STEPS = {
     "wait": 2,
     "approve": 1,
     "change_the_arbiter": 2,
+    "revoke": 1,
+    "withdraw": 2,
+    "block": 2,
+    "live_by_permit": 2,
+    "mix_times": 3,
+    "end_at_a_taken_word": 2,
+    "decide_too_soon": 2,
+    "take_an_entry": 5,
+    "be_credited": 1,
 }
 """What is done, and how often compared with the rest."""
-OF_LESSONS = {"act", "book_again", "at_the_edge", "ignore_the_status"}
+OF_LESSONS = {"act", "book_again", "at_the_edge", "ignore_the_status", "mix_times", "end_at_a_taken_word"}
 """What takes a lesson that is live."""
 
 
@@ -50,6 +74,8 @@ class EscrowMachine(RuleBasedStateMachine):
     world: ClassVar[World]
     checking: ClassVar[frozenset[int]] = EVERYTHING
     tally: ClassVar[Counter[tuple[str, str]]]
+    seen: ClassVar[Counter[object]]
+    """How often each entry of the table was done, and each rare case happened."""
 
     @initialize(data=st.data(), which=st.integers(0, len(PERIODS) - 1))
     def start(self, data: Any, which: int) -> None:
@@ -160,7 +186,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.attempt(self.moves(data).act(name, (order, self.actor(role, order), {lesson})))
 
     def several_together(self, data: Any) -> None:
-        """Several acts, of several people, in one transaction."""
+        """Several acts, of several people, in one transaction: all or none, or as many as can be done."""
         moves = self.moves(data)
         moves.sender = moves.pick(self.world.senders)
         drawn = []
@@ -174,7 +200,140 @@ class EscrowMachine(RuleBasedStateMachine):
                     drawn.append(moves.publish())
                 case _:
                     drawn.append(moves.act(moves.name()))
-        self.attempt(*drawn, together=True)
+        self.attempt(*drawn, how=moves.pick(["multicall", "tryMulticall"]))
+
+    def revoke(self, data: Any) -> None:
+        self.attempt(self.moves(data).revoke())
+
+    def withdraw(self, data: Any) -> None:
+        self.attempt(self.moves(data).withdraw())
+
+    def block(self, data: Any) -> None:
+        """The token pays somebody no more, or pays them again."""
+        moves = self.moves(data)
+        person = moves.pick([*self.world.students, *self.world.tutors])
+        blocked = person not in self.state.blocked
+        call = self.world.token.transaction(self.world.relayers[0], "setBlocked", person, blocked)
+        self.perform(call, [Act("block", person, Proof(person))], lambda model: model.block(person, blocked))
+
+    def live_by_permit(self, data: Any) -> None:
+        """A student allows nothing, and a relayer books with a permit of exactly the total."""
+        moves = self.moves(data)
+        order = moves.affordable()
+        if order is None:
+            return
+        student = order.student
+        call = self.world.token.transaction(student, "approve", self.escrow.address, 0)
+        self.perform(call, [Act("approve", student, Proof(student))], lambda model: model.approve(student, 0))
+        self.attempt(self.moves(data).create_by_permit(order))
+
+    def mix_times(self, data: Any) -> None:
+        """Somebody does something to lessons of one status, of which some are due and others are not."""
+        moves = self.moves(data)
+        choices = []
+        for order, batch in self.state.batches.items():
+            for (name, role), rules in RULES.items():
+                for status, window in rules.items():
+                    edges: dict[int, Window] = {
+                        lesson: window(order.slots[lesson], PERIODS[self.which])
+                        for lesson, actual in batch.items()
+                        if actual == status
+                    }
+                    times = sorted({edge for pair in edges.values() for edge in pair} - {0, FOREVER})
+                    times = [time for time in times if time >= self.now]
+                    if len(edges) > 1 and len(times) > 1:
+                        choices.append((order, name, role, set(edges), times[:-1]))
+        if choices:
+            order, name, role, lessons, times = moves.pick(choices)
+            self.now = moves.pick(times)
+            if name == "resolve":
+                default = PERIODS[self.which].default_share
+                sender = self.state.arbiter if role == "arbiter" else self.world.relayers[0]
+                self.attempt(self.moves(data).resolve(order, lessons, sender, default))
+            else:
+                self.attempt(self.moves(data).act(name, (order, self.actor(role, order), lessons)))
+
+    def end_at_a_taken_word(self, data: Any) -> None:
+        """Somebody books a lesson of whose time only the part in the second word is taken."""
+        early = [
+            (order, lesson)
+            for order, lesson in self.upcoming()
+            if order.slots[lesson].start // QUARTER % WORD < 24
+            and order.slots[lesson].start // QUARTER // WORD * WORD * QUARTER > self.now + QUARTER
+        ]
+        if not early:
+            start = (self.now // QUARTER // WORD + 2) * WORD * QUARTER
+            moves = self.moves(data)
+            order = moves.affordable()
+            if order is None:
+                return
+            order = order._replace(slots=(order.slots[0]._replace(start=start, minutes=30),), min_lessons=1)
+            self.attempt(moves.create(order))
+            early = [(order, 0)] if order in self.state.batches else []
+        if early:
+            moves = self.moves(data)
+            self.attempt(moves.create(moves.across_a_word(*moves.pick(early))))
+
+    def decide_too_soon(self, data: Any) -> None:
+        """The arbiter names a successor, who resolves before they have accepted."""
+        disputed = [(order, lesson) for order, lesson, status in self.state.lessons() if status == DISPUTED]
+        if not disputed:
+            self.quarrel(data)
+            return
+        moves = self.moves(data)
+        order, lesson = moves.pick(disputed)
+        successor = moves.pick([one for one in self.world.arbiters if one != self.state.arbiter])
+        self.say_of_the_arbiter("hand over", successor, self.state.arbiter)
+        share = (PERIODS[self.which].default_share + 1) % 10_001
+        self.attempt(self.moves(data).resolve(order, {lesson}, successor, share))
+
+    def take_an_entry(self, data: Any) -> None:
+        """Any entry of the table as often as any other: all lessons of an order that it allows."""
+        entries: dict[tuple[str, str, int], list[tuple[Order, int]]] = {}
+        for order, lesson, status in self.state.lessons():
+            for (name, role), rules in RULES.items():
+                if status in rules:
+                    first, last = rules[status](order.slots[lesson], PERIODS[self.which])
+                    if self.now <= last:
+                        entries.setdefault((name, role, status), []).append((order, max(first, self.now)))
+        if not entries:
+            self.create(data)
+            return
+        moves = self.moves(data)
+        name, role, status = moves.pick(sorted(entries))
+        order, self.now = moves.pick(entries[name, role, status])
+        windows = {
+            lesson: RULES[name, role][status](order.slots[lesson], PERIODS[self.which])
+            for lesson, actual in self.state.batches[order].items()
+            if actual == status
+        }
+        lessons = {lesson for lesson, (first, last) in windows.items() if first <= self.now <= last}
+        if name == "resolve":
+            default = PERIODS[self.which].default_share
+            share = default if role == "anyone" else self.moves(data).pick([default, 3_333, 9_999])
+            sender = self.actor(role, order)
+            self.attempt(self.moves(data).resolve(order, lessons, sender, share))
+        else:
+            self.attempt(self.moves(data).act(name, (order, self.actor(role, order), lessons)))
+
+    def be_credited(self, data: Any) -> None:
+        """The token pays a student no more when a lesson is called off; then they have it paid elsewhere."""
+        lessons = [
+            (order, lesson)
+            for order, lesson, status in self.state.lessons()
+            if status in LIVE and order.student != order.tutor and order.amount(lesson)
+        ]
+        if not lessons:
+            self.create(data)
+            return
+        order, lesson = self.moves(data).pick(lessons)
+        if order.student not in self.state.blocked:
+            call = self.world.token.transaction(self.world.relayers[0], "setBlocked", order.student, True)
+            person = order.student
+            act = Act("block", person, Proof(person))
+            self.perform(call, [act], lambda model: model.block(person, True))
+        self.attempt(self.moves(data).act("cancel", (order, order.tutor, {lesson})))
+        self.attempt(self.moves(data).withdraw())
 
     def wait(self, data: Any) -> None:
         self.now = self.moves(data).moment()
@@ -184,7 +343,9 @@ class EscrowMachine(RuleBasedStateMachine):
         person = self.moves(data).pick(self.world.students[:4])
         value = self.moves(data).pick([MAX, MAX, 10**20, 0])
         call = self.world.token.transaction(person, "approve", self.escrow.address, value)
-        self.perform(call, [Act("approve", person, person)], lambda model: model.approve(person, value))
+        self.perform(
+            call, [Act("approve", person, Proof(person))], lambda model: model.approve(person, value)
+        )
 
     def change_the_arbiter(self, data: Any) -> None:
         """The arbiter names a successor, who accepts; or one of the two alone; or he wants to leave."""
@@ -207,32 +368,58 @@ class EscrowMachine(RuleBasedStateMachine):
             "renounce": lambda model: model.renounce(),
         }
         call = self.escrow.transaction(sender, function, *arguments)
-        self.perform(call, [Act(kind, sender, sender)], predictions[kind])
+        self.perform(call, [Act(kind, sender, Proof(sender))], predictions[kind])
 
     # --- How a step is taken ---
 
     def moves(self, data: Any) -> Moves:
         return Moves(data.draw, self.world, self.which, self.state, list(self.orders.values()), self.now)
 
-    def attempt(self, *moves: Move, together: bool = False) -> None:
-        """One call, or several in a multicall."""
-        orders = {self.name_of(move.act.order): move.act.order for move in moves if move.act.order}
+    def attempt(self, *moves: Move, how: str = "") -> None:
+        """One call, or several in a multicall, of which all must be possible or some."""
+        orders = {batch_of(move.act.order): move.act.order for move in moves if move.act.order}
         if orders.keys() - self.orders.keys():
             self.orders |= orders
             self.state = self.read()
         calls = [self.escrow.data(move.function, *move.arguments) for move in moves]
-        data = self.escrow.data("multicall", calls) if together else calls[0]
+        data = self.escrow.data(how, calls) if how else calls[0]
 
         def results(answer: bytes) -> list[object]:
-            answers = self.escrow.decode("multicall", answer)[0] if together else [answer]
+            answers = self.escrow.decode(how, answer)[0] if how else [answer]
+            if how == "tryMulticall":
+                return [
+                    (done, self.escrow.decode(move.function, one) or None if done else one)
+                    for move, (done, one) in zip(moves, answers, strict=True)
+                ]
             return [self.escrow.decode(m.function, a) or None for m, a in zip(moves, answers, strict=True)]
 
-        self.perform(
-            transaction(moves[0].act.sender, self.escrow.address, data),
-            [move.act for move in moves],
-            lambda model: [move.predict(model) for move in moves],
-            results,
-        )
+        def predict(model: Model) -> object:
+            if how == "tryMulticall":
+                return [self.tried(model, place, move) for place, move in enumerate(moves)]
+            return [move.predict(model) for move in moves]
+
+        def acts(answer: bytes) -> list[Act]:
+            if how != "tryMulticall":
+                return [move.act for move in moves]
+            done = [success for success, _ in self.escrow.decode(how, answer)[0]]
+            self.seen["some calls failed, and others went on"] += len(set(done)) > 1
+            return [move.act for move, success in zip(moves, done, strict=True) if success]
+
+        call = transaction(moves[0].act.proof.sender, self.escrow.address, data)
+        self.perform(call, [move.act for move in moves], predict, results, acts)
+
+    def tried(self, model: Model, place: int, move: Move) -> tuple[bool, object]:
+        """What one call of `tryMulticall` does to the model: all, or nothing but an event that says why."""
+        trial = copy_of(model)
+        try:
+            result = move.predict(trial)
+        except Refused as refused:
+            reason = self.world.codec.reason(*told(refused.args))
+            model.events.append(("CallFailed", place, reason))
+            return False, reason
+        trial.events = model.events + trial.events
+        vars(model).update(vars(trial))
+        return True, result
 
     def perform(
         self,
@@ -240,6 +427,7 @@ class EscrowMachine(RuleBasedStateMachine):
         acts: list[Act],
         predict: Callable[[Model], object],
         results: Callable[[bytes], object] = lambda _: None,
+        done: Callable[[bytes], list[Act]] | None = None,
     ) -> None:
         """One transaction: first as a call, to learn what it says; then, if it is allowed, for good."""
         refusal, answer = None, b""
@@ -249,6 +437,8 @@ class EscrowMachine(RuleBasedStateMachine):
             refusal = self.world.codec.error(reverted.data)
         kind = acts[0].name if len(acts) == 1 else "several together"
         self.tally[kind, "done" if refusal is None else str(refusal[0])] += 1
+        if refusal is not None and len(acts) == 1:
+            self.note_refusal(acts[0], refusal)
 
         model = copy_of(self.model)
         if 0 in self.checking:
@@ -262,7 +452,57 @@ class EscrowMachine(RuleBasedStateMachine):
         if refusal is None:
             receipt = self.world.node.send(call, self.now)
             require(receipt["status"] == "0x1", "failed, though the same call passed", acts)
-            self.check(acts, self.world.codec.logs(receipt["logs"]), model)
+            acts = done(answer) if done else acts
+            logs = self.world.codec.logs(receipt["logs"])
+            self.note_done(acts, logs)
+            self.check(acts, logs, model)
+
+    def note_refusal(self, act: Act, refusal: tuple[Any, ...]) -> None:
+        """Counts the rare cases that are refused."""
+        match refusal:
+            case (("TooEarly" | "TooLate"), lesson, _, _):
+                self.seen["the first named lesson is in time, a later one is not"] += lesson > min(
+                    act.lessons
+                )
+            case "SlotTaken", lesson, _ if act.order:
+                quarters = act.order.slots[lesson].quarters
+                first = {quarter for quarter in quarters if quarter // WORD == min(quarters) // WORD}
+                free = first.isdisjoint(self.state.calendars[act.order.tutor])
+                self.seen["only the part in the second word is taken"] += free
+            case "ShareNotDefault", _, _:
+                successor = act.proof.sender == self.model.next_arbiter
+                self.seen["a successor resolves before accepting"] += successor
+            case "TooFewFree", free, _:
+                self.seen["some are free, but too few"] += free > 0
+            case "SignatureExpired", _, _:
+                self.seen["a signature comes too late"] += 1
+            case "Blocked", _:
+                self.seen["a credit is not paid either"] += 1
+
+    def note_done(self, acts: list[Act], logs: list[Log]) -> None:
+        """Counts the entries of the table, and the rare cases that succeed."""
+        arbiter = self.state.arbiter
+        for act in acts:
+            order, sender = act.order, act.proof.sender
+            if act.name in MOVES and order:
+                role = role_of(act.name, act.actor, order, arbiter)
+                for lesson in act.lessons:
+                    self.seen[act.name, role, self.state.batches.get(order, {}).get(lesson, PENDING)] += 1
+                total = order.total(act.lessons) * act.share // 10_000
+                each = sum(order.amount(lesson) * act.share // 10_000 for lesson in act.lessons)
+                self.seen["each share is rounded, not their sum"] += each != total
+            if act.name == "create" and order:
+                lives = sender != order.student and self.state.allowance.get(order.student, MAX) == 0
+                paid = any(log.name == "Transfer" for log in logs)
+                self.seen["a relayed creation lives by its permit"] += lives and paid
+                self.seen["a tutor's own time"] += order.student == order.tutor
+        for log in logs:
+            if log.name == "BookingsCreated":
+                order = self.orders[log.arguments[0]]
+                left_out = len(order.slots) - len(bits(log.arguments[-3]))
+                between = 1 < order.min_lessons < len(order.slots)
+                self.seen["some are left out of an order of at least so many"] += bool(left_out and between)
+            self.seen[log.name] += 1
 
     def check(self, acts: list[Act], logs: list[Log], model: Model) -> None:
         """All that must hold after a transaction."""
@@ -275,7 +515,7 @@ class EscrowMachine(RuleBasedStateMachine):
                     check(step)
         if 6 in self.checking:
             with named(6):
-                self.world.everybody_gets_his_money_out(self.which, after)
+                self.world.anyone_ends_it(self.which, after)
         if 0 in self.checking:
             self.model = model
             said = [told(event) for event in model.events]
@@ -285,7 +525,8 @@ class EscrowMachine(RuleBasedStateMachine):
 
     def actor(self, role: str, order: Order) -> str:
         """Who has a role in an order. Anyone is somebody else."""
-        return {"student": order.student, "tutor": order.tutor}.get(role, self.world.relayers[0])
+        people = {"student": order.student, "tutor": order.tutor, "arbiter": self.state.arbiter}
+        return people.get(role, self.world.relayers[0])
 
     def upcoming(self) -> list[tuple[Order, int]]:
         """The lessons that have not begun."""
@@ -311,9 +552,6 @@ class EscrowMachine(RuleBasedStateMachine):
     def read(self) -> State:
         return self.world.read(self.which, self.orders.values())
 
-    def name_of(self, order: Order) -> bytes:
-        return self.world.domains[self.which].batch(order)
-
     def events(self, logs: list[Log]) -> list[tuple[object, ...]]:
         for log in logs:
             ours = log.name not in {"Transfer", "Approval"}
@@ -331,6 +569,8 @@ class EscrowMachine(RuleBasedStateMachine):
             batches=model.batches,
             created=model.created,
             calendars={tutor: model.calendars[tutor] for tutor in actual.calendars},
+            credits={person: model.credits[person] for person in actual.credits},
+            blocked=model.blocked,
         )
 
 
@@ -345,6 +585,8 @@ def copy_of(model: Model) -> Model:
         model,
         money=model.money.copy(),
         allowance=model.allowance.copy(),
+        credits=model.credits.copy(),
+        blocked=model.blocked.copy(),
         listings=model.listings.copy(),
         batches={order: batch.copy() for order, batch in model.batches.items()},
         created=model.created.copy(),

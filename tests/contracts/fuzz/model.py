@@ -3,8 +3,8 @@
 The state machine does the same things to this model and to the contract, and compares all that can be seen of
 them. To check the intention, read `RULES`: who may do what to a lesson, and when. The rest is bookkeeping.
 
-Times are unix seconds, money is in base units of the token. Whoever sends an act is its `sender`; `signer` is
-whoever signed exactly these terms, if anybody did. How signatures work does not matter here.
+Times are unix seconds, money is in base units of the token. How signatures work does not matter here: a
+`Proof` says who signed exactly these terms, and until when that counts.
 """
 
 from collections import defaultdict
@@ -18,6 +18,10 @@ NONE, PENDING, CONFIRMED, DISPUTED, COMPLETED, CANCELLED = range(6)
 LIVE = {PENDING, CONFIRMED, DISPUTED}
 
 
+Window = tuple[int, int]
+"""The first and the last second at which something may be done."""
+
+
 class Refused(Exception):  # nothing went wrong: it was not allowed
     """An act is not possible: the name of the reason, and its details."""
 
@@ -26,10 +30,15 @@ class Refused(Exception):  # nothing went wrong: it was not allowed
 
 
 class Slot(NamedTuple):
-    """A lesson's time."""
+    """A lesson's time, which starts on a quarter of an hour."""
 
     start: int
     minutes: int
+
+    @property
+    def packed(self) -> int:
+        """The contract's form: quarters since 1970 and quarters, 8 bits."""
+        return self.start // QUARTER << 8 | self.minutes // 15
 
     @property
     def end(self) -> int:
@@ -51,10 +60,15 @@ class Order(NamedTuple):
     tutor: str
     listing: bytes
     hourly_rate: int
-    allow_partial: bool
+    min_lessons: int
     deadline: int
     salt: bytes
     slots: tuple[Slot, ...]
+
+    @property
+    def abi(self) -> tuple[object, ...]:
+        """The contract's form."""
+        return (*self[:7], [slot.packed for slot in self.slots])
 
     def amount(self, lesson: int) -> int:
         return self.hourly_rate * self.slots[lesson].minutes // 60
@@ -68,21 +82,42 @@ class Listing(NamedTuple):
 
     hourly_rate: int = 0
     instant: bool = False
+    min_notice: int = 0
+    horizon: int = 0
     publications: int = 0
+
+    def limits(self, now: int) -> Window:
+        """The first and the last second at which a lesson may start that is booked now."""
+        return now + max(self.min_notice, 1), now + self.horizon if self.horizon else FOREVER
 
 
 class Periods(NamedTuple):
-    """Until how long before the start a student may cancel; for how long after the end who may do what."""
+    """Until how long before the start a student may cancel; for how long after the end who may do what.
+
+    The tutor's share of what nobody decided is in basis points.
+    """
 
     cancel_window: int
     review: int
     arbitration: int
+    default_share: int
+
+
+class Proof(NamedTuple):
+    """Who sends something, who truly signed exactly it, and the last second at which a signature counts."""
+
+    sender: str
+    signers: frozenset[str] = frozenset()
+    deadline: int = FOREVER
+
+    def require(self, actor: str, now: int) -> None:
+        """Refuses unless the actor sends it, or signed it in time."""
+        if self.sender != actor:
+            _require(now <= self.deadline, "SignatureExpired", self.deadline, now)
+            _require(actor in self.signers, "NotActor", actor, self.sender)
 
 
 # --- Who may do what, and when ---
-
-Window = tuple[int, int]
-"""The first and the last second at which something may be done."""
 
 
 def any_time(_lesson: Slot, _periods: Periods) -> Window:
@@ -95,6 +130,10 @@ def before_it_starts(lesson: Slot, _periods: Periods) -> Window:
 
 def in_good_time(lesson: Slot, periods: Periods) -> Window:
     return 0, lesson.start - periods.cancel_window
+
+
+def once_it_has_begun(lesson: Slot, _periods: Periods) -> Window:
+    return lesson.start, FOREVER
 
 
 def from_its_start_until_reviewed(lesson: Slot, periods: Periods) -> Window:
@@ -114,13 +153,15 @@ Rules = dict[int, Callable[[Slot, Periods], Window]]
 RULES: dict[tuple[str, str], Rules] = {
     # what, and who           from which status, and when
     ("confirm", "tutor"): {PENDING: before_it_starts},
-    ("cancel", "student"): {PENDING: any_time, CONFIRMED: in_good_time, DISPUTED: once_arbitrated},
+    ("cancel", "student"): {PENDING: any_time, CONFIRMED: in_good_time},
     ("cancel", "tutor"): {PENDING: any_time, CONFIRMED: any_time, DISPUTED: any_time},
-    ("cancel", "anyone"): {DISPUTED: once_arbitrated},
+    ("cancel", "anyone"): {PENDING: once_it_has_begun},
     ("complete", "student"): {PENDING: any_time, CONFIRMED: any_time, DISPUTED: any_time},
     ("complete", "anyone"): {CONFIRMED: once_reviewed},
     ("dispute", "student"): {CONFIRMED: from_its_start_until_reviewed},
     ("resolve", "arbiter"): {DISPUTED: any_time},
+    ("resolve", "anyone"): {DISPUTED: once_arbitrated},
+    ("settle", "both"): {PENDING: any_time, CONFIRMED: any_time, DISPUTED: any_time},
 }
 """Nothing else moves a lesson."""
 
@@ -130,17 +171,20 @@ BECOMES = {
     "complete": COMPLETED,  # its money goes to the tutor
     "dispute": DISPUTED,
     "resolve": COMPLETED,  # its money is split
+    "settle": COMPLETED,  # the same
 }
 
 
-def role_of(act: str, actor: str, order: Order) -> str:
+def role_of(act: str, actor: str, order: Order, arbiter: str = "") -> str:
     """In which role somebody does something to the lessons of an order."""
+    if act == "settle":
+        return "both"
     if act == "resolve":
-        return "arbiter"
-    if actor == order.student and (act, "student") in RULES:
-        return "student"
+        return "arbiter" if actor == arbiter and actor not in {order.student, order.tutor} else "anyone"
     if actor == order.tutor and (act, "tutor") in RULES:
         return "tutor"
+    if actor == order.student and (act, "student") in RULES:
+        return "student"
     return "anyone"
 
 
@@ -161,91 +205,146 @@ class Model:
     next_arbiter: str | None = None
     money: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     allowance: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    credits: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    blocked: set[str] = field(default_factory=set)
+    """Whom the token does not pay."""
     listings: dict[tuple[str, bytes], Listing] = field(default_factory=lambda: defaultdict(Listing))
     batches: dict[Order, Batch] = field(default_factory=dict)
     created: dict[Order, int] = field(default_factory=dict)
     calendars: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     events: list[tuple[object, ...]] = field(default_factory=list)
 
-    def publish(  # what a tutor says
-        self, tutor: str, listing: bytes, rate: int, instant: bool, sender: str, signer: str | None
-    ) -> None:
-        _require_actor(tutor, sender, signer)
+    def publish(self, tutor: str, listing: bytes, offer: Listing, now: int, proof: Proof) -> None:
+        """A tutor says what they offer; the publications are counted here."""
+        proof.require(tutor, now)
         publications = self.listings[tutor, listing].publications + 1
-        self.listings[tutor, listing] = Listing(rate, instant, publications)
-        self._emit("ListingPublished", tutor, listing, rate, instant, publications)
+        self.listings[tutor, listing] = offer._replace(publications=publications)
+        self._emit("ListingPublished", tutor, listing, *offer[:4], publications)
 
     def approve(self, student: str, value: int) -> None:
-        """What the escrow may take of a student's money. He says it to the token, or signs it (a permit)."""
+        """What the escrow may take of a student's money, said to the token or signed (a permit)."""
         self.allowance[student] = value
         self._emit("Approval", student, self.escrow, value)
 
-    def create(self, order: Order, now: int, sender: str, signer: str | None) -> set[int]:
-        """Books an order and says which of its lessons were booked."""
-        _require_actor(order.student, sender, signer)
-        listing = self.listings[order.tutor, order.listing]
-        _require(order.student != order.tutor, "StudentIsTutor", order.student)
+    def offer(self, order: Order) -> Listing:
+        """What a tutor offers to a student: their own time to themselves, at once and for nothing."""
+        if order.student == order.tutor:
+            return Listing(instant=True)
+        return self.listings[order.tutor, order.listing]
+
+    def create(self, order: Order, now: int, proof: Proof) -> set[int]:
+        """Books an order and says which of its lessons were booked. The order has a deadline of its own."""
+        _require(order.student in {proof.sender, *proof.signers}, "NotActor", order.student, proof.sender)
+        offer = self.offer(order)
         _require(now <= order.deadline, "OrderExpired", order.deadline, now)
         _require(order not in self.batches, "OrderExists", self.name_of(order))
-        _require(listing.hourly_rate != 0, "NotListed", order.tutor, order.listing)
-        _require(
-            order.hourly_rate == listing.hourly_rate, "RateMismatch", order.hourly_rate, listing.hourly_rate
-        )
-        _require(1 <= len(order.slots) <= 40, "SlotCount", len(order.slots), 40)
-        booked = self._free_lessons(order, now)
-        _require(booked != set(), "NothingFree", len(order.slots))
+        if order.student == order.tutor:
+            _require(order.hourly_rate == 0, "StudentIsTutor", order.student)
+        else:
+            _require(offer.hourly_rate != 0, "NotListed", order.tutor, order.listing)
+        _require(order.hourly_rate == offer.hourly_rate, "RateMismatch", order.hourly_rate, offer.hourly_rate)
+        count = len(order.slots)
+        _require(1 <= count <= 40, "SlotCount", count, 40)
+        self._require_slots(order, offer.limits(now), now)
+        booked = self._free_lessons(order)
+        _require(1 <= order.min_lessons <= count, "MinLessons", order.min_lessons, count)
+        _require(len(booked) >= order.min_lessons, "TooFewFree", len(booked), order.min_lessons)
         total = order.total(booked)
-        allowed, owned = self.allowance[order.student], self.money[order.student]
-        _require(allowed >= total, "ERC20InsufficientAllowance", self.escrow, allowed, total)
-        _require(owned >= total, "ERC20InsufficientBalance", order.student, owned, total)
+        if total:
+            allowed, owned = self.allowance[order.student], self.money[order.student]
+            _require(allowed >= total, "ERC20InsufficientAllowance", self.escrow, allowed, total)
+            _require(owned >= total, "ERC20InsufficientBalance", order.student, owned, total)
+            if allowed != 2**256 - 1:  # the token's convention for "as much as you like"
+                self.allowance[order.student] -= total
 
-        self.batches[order] = dict.fromkeys(booked, CONFIRMED if listing.instant else PENDING)
+        self.batches[order] = dict.fromkeys(booked, CONFIRMED if offer.instant else PENDING)
         self.created[order] = now
         for lesson in booked:
             self.calendars[order.tutor] |= order.slots[lesson].quarters
-        if allowed != 2**256 - 1:  # the token's convention for "as much as you like"
-            self.allowance[order.student] -= total
-        batch = self.name_of(order)
-        self._emit("BookingsCreated", batch, order.student, order.tutor, order, booked, total)
-        self._move(order.student, self.escrow, total)
+        packed = b"".join(slot.packed.to_bytes(4) for slot in order.slots)
+        self._emit("BookingsCreated", self.name_of(order), *order[:7], packed, booked, offer.instant, total)
+        if total:
+            self._move(order.student, self.escrow, total)
         return booked
 
-    def _free_lessons(self, order: Order, now: int) -> set[int]:
-        booked: set[int] = set()
+    def _require_slots(self, order: Order, limits: Window, now: int) -> None:
+        earliest, latest = limits
         for lesson, slot in enumerate(order.slots):
             _require(slot.start > now, "SlotInPast", lesson, slot.start, now)
-            _require(slot.start % QUARTER == 0, "SlotMisaligned", lesson, slot.start, QUARTER)
-            fits = slot.minutes % 15 == 0 and 15 <= slot.minutes <= 480
-            _require(fits, "SlotDuration", lesson, slot.minutes, 15, 480)
+            _require(slot.start >= earliest, "SlotTooSoon", lesson, slot.start, earliest)
+            _require(slot.start <= latest, "SlotTooFar", lesson, slot.start, latest)
+            _require(15 <= slot.minutes <= 480, "SlotDuration", lesson, slot.minutes, 15, 480)
+
+    def _free_lessons(self, order: Order) -> set[int]:
+        booked: set[int] = set()
+        for lesson, slot in enumerate(order.slots):
             for earlier in sorted(booked):
                 _require(not slot.overlaps(order.slots[earlier]), "SlotOverlap", lesson, earlier)
             if self.calendars[order.tutor].isdisjoint(slot.quarters):
                 booked.add(lesson)
             else:
-                _require(order.allow_partial, "SlotTaken", lesson, slot.start)
+                _require(order.min_lessons < len(order.slots), "SlotTaken", lesson, slot.start)
         return booked
 
-    def act(  # who does what to which lessons, and when
-        self,
-        act: str,
-        order: Order,
-        lessons: set[int],
-        now: int,
-        actor: str,
-        sender: str,
-        signer: str | None = None,
-        tutor_share_bps: int = 0,
+    def revoke(self, order: Order, now: int, proof: Proof) -> None:
+        """The student takes an order back before it is created."""
+        proof.require(order.student, now)
+        _require(order not in self.batches, "OrderExists", self.name_of(order))
+        self.batches[order] = {}
+        self.created[order] = now
+        self._emit("OrderRevoked", self.name_of(order), order.student)
+
+    def act(
+        self, act: str, order: Order, lessons: set[int], now: int, actor: str, proof: Proof, share: int = 0
     ) -> None:
-        """Confirms, cancels, completes, disputes or resolves lessons: all of them, or none."""
-        if act == "resolve":
-            _require(sender == self.arbiter, "NotActor", self.arbiter, sender)
-            _require(tutor_share_bps <= 10_000, "ShareTooLarge", tutor_share_bps, 10_000)
+        """Confirms, cancels, completes, disputes, resolves or settles lessons: all of them, or none.
+
+        To settle needs the student and the tutor; whoever resolves is the sender.
+        """
         _require(order in self.batches, "UnknownBatch", self.name_of(order))
-        if act != "resolve":
-            _require_actor(actor, sender, signer)
+        role = role_of(act, actor, order, self.arbiter)
+        match act:
+            case "resolve" if role == "anyone":
+                default = self.periods.default_share
+                _require(share == default, "ShareNotDefault", share, default)
+            case "resolve":
+                _require(share <= 10_000, "ShareTooLarge", share, 10_000)
+            case "settle":
+                _require(share <= 10_000, "ShareTooLarge", share, 10_000)
+                proof.require(order.student, now)
+                proof.require(order.tutor, now)
+            case _:
+                proof.require(actor, now)
+        self._require_possible(RULES[act, role], order, lessons, now)
+
+        self.batches[order].update(dict.fromkeys(lessons, BECOMES[act]))
+        name, total = self.name_of(order), order.total(lessons)
+        to_tutor = sum(order.amount(lesson) * share // 10_000 for lesson in lessons)
+        match act:
+            case "confirm":
+                self._emit("BookingsConfirmed", name, actor, lessons)
+            case "dispute":
+                self._emit("BookingsDisputed", name, actor, lessons)
+            case "cancel":
+                for lesson in lessons:
+                    self.calendars[order.tutor] -= order.slots[lesson].quarters
+                self._emit("BookingsCancelled", name, actor, lessons, total)
+                self._pay(order.student, total)
+            case "complete":
+                self._emit("BookingsCompleted", name, actor, lessons, total)
+                self._pay(order.tutor, total)
+            case "resolve":
+                self._emit("BookingsResolved", name, actor, lessons, to_tutor, total - to_tutor)
+            case "settle":
+                parties = (order.student, order.tutor)
+                self._emit("BookingsSettled", name, *parties, lessons, to_tutor, total - to_tutor)
+        if act in {"resolve", "settle"}:
+            self._pay(order.tutor, to_tutor)
+            self._pay(order.student, total - to_tutor)
+
+    def _require_possible(self, rules: Rules, order: Order, lessons: set[int], now: int) -> None:
         _require(lessons != set(), "NoLessons")
         batch = self.batches[order]
-        rules = RULES[act, role_of(act, actor, order)]
         for lesson in sorted(lessons):
             status = batch.get(lesson, NONE)
             _require(status in rules, "WrongStatus", lesson, status, set(rules))
@@ -254,26 +353,21 @@ class Model:
             _require(now >= first, "TooEarly", lesson, first, now)
             _require(now <= last, "TooLate", lesson, last, now)
 
-        batch.update(dict.fromkeys(lessons, BECOMES[act]))
-        total = order.total(lessons)
-        match act:
-            case "confirm":
-                self._emit("BookingsConfirmed", self.name_of(order), lessons)
-            case "dispute":
-                self._emit("BookingsDisputed", self.name_of(order), lessons)
-            case "cancel":
-                for lesson in lessons:
-                    self.calendars[order.tutor] -= order.slots[lesson].quarters
-                self._emit("BookingsCancelled", self.name_of(order), lessons, actor, total)
-                self._pay(order.student, total)
-            case "complete":
-                self._emit("BookingsCompleted", self.name_of(order), lessons, total)
-                self._pay(order.tutor, total)
-            case "resolve":
-                share = sum(order.amount(lesson) * tutor_share_bps // 10_000 for lesson in lessons)
-                self._emit("BookingsResolved", self.name_of(order), lessons, share, total - share)
-                self._pay(order.tutor, share)
-                self._pay(order.student, total - share)
+    def withdraw(self, account: str, to: str, now: int, proof: Proof) -> int:
+        """Pays an account's whole credit, to anyone."""
+        proof.require(account, now)
+        _require(to != self.escrow, "InvalidRecipient", to)
+        amount = self.credits[account]
+        _require(amount != 0, "NoCredit", account)
+        _require(to not in self.blocked, "Blocked", to)
+        self.credits[account] = 0
+        self._emit("CreditWithdrawn", account, to, amount)
+        self._move(self.escrow, to, amount)
+        return amount
+
+    def block(self, account: str, blocked: bool) -> None:
+        """The token pays an account no more, or pays it again."""
+        (self.blocked.add if blocked else self.blocked.discard)(account)
 
     def hand_over(self, next_arbiter: str, sender: str) -> None:
         """The arbiter names a successor, who has to accept."""
@@ -292,7 +386,10 @@ class Model:
         raise Refused("ArbiterRequired")
 
     def _pay(self, account: str, amount: int) -> None:
-        if amount:
+        if amount and account in self.blocked:
+            self.credits[account] += amount
+            self._emit("PaymentCredited", account, amount)
+        elif amount:
             self._move(self.escrow, account, amount)
 
     def _move(self, source: str, destination: str, amount: int) -> None:
@@ -307,7 +404,3 @@ class Model:
 def _require(condition: bool, *reason: object) -> None:
     if not condition:
         raise Refused(*reason)
-
-
-def _require_actor(actor: str, sender: str, signer: str | None) -> None:
-    _require(actor in {sender, signer}, "NotActor", actor, sender)

@@ -6,16 +6,30 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from fuzz.model import CONFIRMED, DISPUTED, LIVE, QUARTER, RULES, Model, Order, Slot, role_of
+from fuzz.model import (
+    CONFIRMED,
+    DISPUTED,
+    FOREVER,
+    LIVE,
+    QUARTER,
+    RULES,
+    Listing,
+    Model,
+    Order,
+    Proof,
+    Slot,
+    role_of,
+)
 from fuzz.properties import Act, State, bitmap
-from fuzz.signatures import sign
-from fuzz.world import DAY, LISTINGS, MAX, WORD, World
+from fuzz.signatures import batch_of, sign
+from fuzz.world import DAY, HOUR, LISTINGS, MAX, WORD, World
 
 T = TypeVar("T")
 
 RATES = [35 * 10**18, 35 * 10**18, 10**18 + 7, 61, 59, 1, 2**96 - 1, 0]
 DURATIONS = [60, 60, 60, 15, 30, 45, 90, 120, 240, 480]
-WRONG_DURATIONS = [0, 14, 16, 50, 481, 495, 2**16 - 1, 2**16 - 16]
+WRONG_DURATIONS = [0, 495, 510, 960, 3825]
+LAST_DEADLINE = 2**40 - 1
 SHARES = [0, 1, 3333, 5000, 9999, 10_000, 10_000, 10_001, 2**16 - 1]
 SECP256K1 = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -57,8 +71,12 @@ class Moves:
 
     # --- Who sends, who signs ---
 
-    def _proof(self, actor: str, right: bytes, wrong: bytes) -> tuple[str, str | None, bytes]:
-        """A sender, who truly signed, and a signature: of the digest `right`, or of `wrong`, or worse."""
+    def _deadline(self) -> int:
+        """The last second of a signature: mostly to come, at times just over."""
+        return self.pick([LAST_DEADLINE, self.now + HOUR, self.now, self.now, self.now - 1])
+
+    def _proof(self, actor: str, right: bytes, wrong: bytes, deadline: int = FOREVER) -> tuple[Proof, bytes]:
+        """Who sends and truly signed, and a signature: of the digest `right`, or of `wrong`, or worse."""
         key = self.world.keys[actor]
         can_send = actor not in self.world.wallets and self.sender in {None, actor}
         kinds = ["send"] * 8 * can_send + ["sign"] * 8
@@ -67,7 +85,7 @@ class Moves:
             kinds += ["forged", "another", "another", "another", "cut", "mirrored"]
         kind = self.pick(kinds)
         if kind == "send":
-            return actor, None, self.pick([b"", b"\1" * 65])
+            return Proof(actor, deadline=deadline), self.pick([b"", b"\1" * 65])
         sender = self.sender or self.pick(self.world.senders)
         signature = sign(key, right)
         match kind:
@@ -83,29 +101,41 @@ class Moves:
             case "mirrored":  # the other signature that the curve accepts for the same message
                 s = SECP256K1 - int.from_bytes(signature[32:64])
                 signature = signature[:32] + s.to_bytes(32) + bytes([55 - signature[64]])
-        return sender, actor if kind == "sign" else None, signature
+        signers = frozenset({actor}) if kind == "sign" else frozenset()
+        return Proof(sender, signers, deadline), signature
 
     # --- Listings ---
 
     def publish(self, tutor: str | None = None) -> Move:
         tutor, listing = tutor or self.pick(self.world.tutors), self.pick(LISTINGS)
-        rate, instant = self.pick(RATES), self.draw(st.booleans())
-        nonce = self.state.listings[tutor, listing].publications
-        digest = self.world.domains[self.which].listing
-        wrong = self.pick(
-            [(rate, instant, nonce + 1), (rate, not instant, nonce), (rate ^ 1, instant, nonce)]
+        offer = Listing(
+            self.pick(RATES),
+            self.draw(st.booleans()),
+            self.pick([0, 0, 0, 1, HOUR, DAY]),
+            self.pick([0, 0, 0, 7 * DAY, 60 * DAY, 2**32 - 1]),
+            self.state.listings[tutor, listing].publications,
         )
-        proof = digest(tutor, listing, rate, instant, nonce), digest(tutor, listing, *wrong)
-        sender, signer, signature = self._proof(tutor, *proof)
-        if signer and (tutor, listing) in self.published:  # in this transaction: its nonce is used
-            signer = None
-        if tutor in {sender, signer}:
+        digest, deadline = self.world.domains[self.which].listing, self._deadline()
+        wrong = self.pick(
+            [
+                offer._replace(publications=offer.publications + 1),
+                offer._replace(instant=not offer.instant),
+                offer._replace(hourly_rate=offer.hourly_rate ^ 1),
+                offer._replace(min_notice=offer.min_notice ^ 1),
+                offer._replace(horizon=offer.horizon ^ 1),
+            ]
+        )
+        digests = digest(tutor, listing, offer, deadline), digest(tutor, listing, wrong, deadline)
+        proof, signature = self._proof(tutor, *digests, deadline)
+        if (tutor, listing) in self.published:  # in this transaction: the signed nonce is used
+            proof = proof._replace(signers=frozenset())
+        if tutor in {proof.sender, *proof.signers}:
             self.published.add((tutor, listing))
         return Move(
-            Act("publish", tutor, sender, signer, listing=listing, instant=instant),
+            Act("publish", tutor, proof, listing=listing, offer=offer),
             "publish",
-            (tutor, listing, rate, instant, signature),
-            lambda model: model.publish(tutor, listing, rate, instant, sender, signer),
+            (tutor, listing, *offer[:4], deadline, signature),
+            lambda model: model.publish(tutor, listing, offer, self.now, proof),
         )
 
     # --- Orders ---
@@ -116,19 +146,32 @@ class Moves:
             order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
         self.fresh.append(order)
         domain = self.world.domains[self.which]
-        digest = domain.order(order)
         another = domain.order(order._replace(salt=b"\xee" * 32))
-        sender, signer, signature = self._proof(order.student, digest, another)
-        act = Act("create", order.student, sender, signer, order)
+        proof, signature = self._proof(order.student, domain.order(order), another)
+        act = Act("create", order.student, proof, order)
 
         def predict(model: Model) -> object:
-            return (domain.batch(order), bitmap(model.create(order, self.now, sender, signer)))
+            return (batch_of(order), bitmap(model.create(order, self.now, proof)))
 
         if self.once_in(6):
             return self._with_permit(act, signature, predict)
-        return Move(act, "createBookings", (order, signature), predict)
+        return Move(act, "createBookings", (order.abi, signature), predict)
 
-    def _with_permit(self, act: Act, signature: bytes, predict: Callable[[Model], object]) -> Move:
+    def create_by_permit(self, order: Order) -> Move:
+        """A relayer books what lives by its permit alone, which is of exactly the total."""
+        student = order.student
+        signature = sign(self.world.keys[student], self.world.domains[self.which].order(order))
+        proof = Proof(self.sender or self.pick(self.world.relayers), frozenset({student}))
+        act = Act("create", student, proof, order)
+
+        def predict(model: Model) -> object:
+            return (batch_of(order), bitmap(model.create(order, self.now, proof)))
+
+        return self._with_permit(act, signature, predict, valid=True)
+
+    def _with_permit(
+        self, act: Act, signature: bytes, predict: Callable[[Model], object], *, valid: bool = False
+    ) -> Move:
         """The same with a permit, which counts if the student's key signed it, for this time and nonce."""
         assert act.order is not None
         student, escrow = act.order.student, self.world.escrows[self.which].address
@@ -136,6 +179,9 @@ class Moves:
         deadline = self.pick([MAX, self.now, self.now - 1])
         nonce = self.world.permits(student) + self.pick([0, 0, 0, 1])
         signer = self.pick([student, student, student, *self.world.people])
+        if valid:
+            value, deadline = act.order.total(range(len(act.order.slots))), MAX
+            nonce, signer = self.world.permits(student), student
         digest = self.world.token_domain.permit(student, escrow, value, nonce, deadline)
         proof = sign(self.world.keys[signer], digest)
         valid = signer == student not in self.world.wallets and deadline >= self.now
@@ -149,7 +195,7 @@ class Moves:
         if self.sender:  # in a multicall an earlier permit may have used the nonce
             proof = bytes(65)
         permit = (value, deadline, proof[64], proof[:32], proof[32:64])
-        return Move(act, "createBookingsWithPermit", (act.order, signature, permit), predict_both)
+        return Move(act, "createBookingsWithPermit", (act.order.abi, signature, permit), predict_both)
 
     def _order(self, of: str | None = None) -> Order:
         """For any tutor, or this one."""
@@ -159,16 +205,46 @@ class Moves:
             offered = listings
         tutor, listing = self.pick(offered)
         rate = self.state.listings[tutor, listing].hourly_rate
+        own_time = self.once_in(10)
+        slots = self._slots()
         return Order(
-            student=self.pick(self.world.students),
+            student=tutor if own_time else self.pick(self.world.students),
             tutor=tutor,
             listing=listing,
-            hourly_rate=self.pick(RATES) if self.once_in(20) else rate,
-            allow_partial=self.draw(st.booleans()),
+            hourly_rate=self.pick(RATES) if self.once_in(20) else 0 if own_time else rate,
+            min_lessons=self._least(len(slots)),
             deadline=self.pick([self.now - 1, self.now]) if self.once_in(12) else self.now + 30 * DAY,
             salt=self.draw(st.integers(0, 3)).to_bytes(32),
-            slots=self._slots(),
+            slots=slots,
         )
+
+    def affordable(self) -> Order | None:
+        """Two lessons that nobody has taken, of a student who has a key and money."""
+        rich = [
+            one
+            for one in self.world.students
+            if one not in self.world.wallets and self.state.money[one] > 10**30
+        ]
+        offered = [
+            (offer, listing)
+            for offer, listing in self.state.listings.items()
+            if 0 < listing.hourly_rate < 2**90 and listing.horizon == 0 and listing.min_notice <= DAY
+        ]
+        students = [(one, pair) for one in rich for pair in offered if pair[0][0] != one]
+        if not students:
+            return None
+        student, ((tutor, name), listing) = self.pick(students)
+        start = (self.now // QUARTER // WORD + 3) * WORD + self.draw(st.integers(0, 40))
+        slots = tuple(Slot((start + place) * QUARTER, 45) for place in (0, 8))
+        salt = self.draw(st.integers(10, 99)).to_bytes(32)
+        deadline = self.now + 30 * DAY
+        return Order(student, tutor, name, listing.hourly_rate, 1, deadline, salt, slots)
+
+    def _least(self, count: int) -> int:
+        """One, or all, or some; at times what no order can ask for."""
+        if self.once_in(20):
+            return int(self.pick([0, count + 1, 255]))
+        return int(self.pick([1, max(count, 1), self.draw(st.integers(1, max(count, 1)))]))
 
     def _slots(self) -> tuple[Slot, ...]:
         """A row of lessons with gaps, from soon on; or a few anywhere; or very many; or a wrong one."""
@@ -196,7 +272,8 @@ class Moves:
         if slots and self.once_in(8):
             place = self.draw(st.integers(0, len(slots) - 1))
             start, minutes = slots[place]
-            wrong = [Slot(start + 1, minutes), Slot(self.now, minutes), Slot(start - 8 * DAY, minutes)]
+            present = self.now // QUARTER * QUARTER
+            wrong = [Slot(present, minutes), Slot(start - 8 * DAY, minutes), Slot(start + 90 * DAY, minutes)]
             wrong += [Slot(start, minutes) for minutes in WRONG_DURATIONS]
             slots[place] = self.pick(wrong)
         return tuple(slots)
@@ -213,20 +290,26 @@ class Moves:
             slots.append(Slot(start * QUARTER, minutes))
         clear = last + 40 + self.draw(st.integers(0, 40))
         slots = [Slot(clear * QUARTER, 60), *slots, Slot((clear + 4) * QUARTER, 60)]
-        partial = not self.once_in(3)
-        return self._order(order.tutor)._replace(slots=tuple(slots), allow_partial=partial)
+        least = len(slots) if self.once_in(3) else self.draw(st.integers(1, len(slots)))
+        return self._order(order.tutor)._replace(slots=tuple(slots), min_lessons=least)
+
+    def across_a_word(self, order: Order, lesson: int) -> Order:
+        """For the same tutor: begins in the calendar word before this lesson's and ends in it."""
+        word, place = divmod(order.slots[lesson].start // QUARTER, WORD)
+        slot = Slot((word * WORD - 1) * QUARTER, 15 * (place + 2))
+        return self._order(order.tutor)._replace(slots=(slot,), min_lessons=1)
 
     # --- The life of a lesson ---
 
     def possible(self) -> list[str]:
         """The acts that are possible now, the rarer ones more often."""
         names = ["confirm"] * 2 + ["cancel", "complete"] + ["dispute"] * 4
-        names += ["resolve"] * 3 * (self.sender in {None, self.state.arbiter})
+        names += ["resolve"] * 3 + ["settle"] * 2
         return [name for name in names if self._possible(name)]
 
     def name(self) -> str:
         """Of an act that is possible, or of another."""
-        everything = ["confirm", "cancel", "complete", "dispute", "resolve"]
+        everything = ["confirm", "cancel", "complete", "dispute", "resolve", "settle"]
         return self.pick(everything if self.once_in(6) else self.possible() or everything)
 
     def act(self, name: str, chosen: tuple[Order, str, set[int]] | None = None) -> Move:
@@ -249,34 +332,108 @@ class Moves:
             order = self.pick([order._replace(salt=b"\xaa" * 32), order._replace(hourly_rate=rate)])
         self.touched |= {(order, lesson) for lesson in lessons}
         if name == "resolve":
-            return self._resolve(order, lessons)
+            return self.resolve(order, lessons)
+        if name == "settle":
+            return self.settle(order, lessons)
 
-        domain, number = self.world.domains[self.which], bitmap(lessons)
-        right = domain.act(name, order, number)
+        domain, number, deadline = self.world.domains[self.which], bitmap(lessons), self._deadline()
+        right = domain.act(name, order, number, deadline)
         wrong = (
-            domain.act(name, order, number ^ 1),
-            domain.act("complete", order, number),
-            domain.act("complete", order, number),
+            domain.act(name, order, number ^ 1, deadline),
+            domain.act(name, order, number, deadline - 1),
+            domain.act("complete", order, number, deadline),
             domain.order(order),
         )
         another = self.pick([digest for digest in wrong if digest != right])
-        sender, signer, signature = self._proof(actor, right, another)
+        proof, signature = self._proof(actor, right, another, deadline)
         named = (actor,) if name in {"cancel", "complete"} else ()
         return Move(
-            Act(name, actor, sender, signer, order, frozenset(lessons)),
+            Act(name, actor, proof, order, frozenset(lessons)),
             name,
-            (order, number, *named, signature),
-            lambda model: model.act(name, order, lessons, self.now, actor, sender, signer),
+            (order.abi, number, *named, deadline, signature),
+            lambda model: model.act(name, order, lessons, self.now, actor, proof),
         )
 
-    def _resolve(self, order: Order, lessons: set[int]) -> Move:
-        sender = self.sender or (self.pick(self.world.senders) if self.once_in(8) else self.state.arbiter)
-        share = self.pick(SHARES)
+    def resolve(
+        self, order: Order, lessons: set[int], sender: str | None = None, share: int | None = None
+    ) -> Move:
+        """By the arbiter, or by anybody, mostly with the default share then."""
+        if sender is None:
+            sender = self.sender or self.pick([self.state.arbiter, self.pick(self.world.senders)])
+        if share is None:
+            default = self.world.periods(self.which).default_share
+            chooses = sender == self.state.arbiter or self.once_in(6)
+            share = self.pick(SHARES) if chooses else default
+        proof = Proof(sender)
         return Move(
-            Act("resolve", sender, sender, None, order, frozenset(lessons)),
+            Act("resolve", sender, proof, order, frozenset(lessons), share=share),
             "resolve",
-            (order, bitmap(lessons), share),
-            lambda model: model.act("resolve", order, lessons, self.now, sender, sender, None, share),
+            (order.abi, bitmap(lessons), share),
+            lambda model: model.act("resolve", order, lessons, self.now, sender, proof, share),
+        )
+
+    def settle(self, order: Order, lessons: set[int]) -> Move:
+        """One party sends what the other signed, or anybody what both did; at times one did not."""
+        share, deadline, number = self.pick(SHARES), self._deadline(), bitmap(lessons)
+        digest = self.world.domains[self.which].settle
+        parties = (order.student, order.tutor)
+        can_send = [party for party in parties if party not in self.world.wallets]
+        sender = self.sender or self.pick([*can_send, self.pick(self.world.senders)])
+        signers, others, signatures = set(), set(), []
+        for party in parties:
+            signed = self.pick(
+                ["right", "right", "right", "right", "right", "other share", "other", "nobody"]
+            )
+            key = self.world.keys[party]
+            if signed == "right":
+                signers.add(party)
+                signatures.append(sign(key, digest(order, number, share, deadline)))
+            elif signed == "other share":
+                others.add(party)
+                signatures.append(sign(key, digest(order, number, share ^ 1, deadline)))
+            elif signed == "other":
+                signatures.append(sign(self.world.keys[sender], digest(order, number, share, deadline)))
+                (signers if self.world.keys[sender] == key else others).add(party)
+            else:
+                others.add(party)
+                signatures.append(b"")
+        # A tutor who is the student signs twice, and both count.
+        proof = Proof(sender, frozenset(signers - others), deadline)
+        return Move(
+            Act("settle", sender, proof, order, frozenset(lessons), share=share),
+            "settle",
+            (order.abi, number, share, deadline, *signatures),
+            lambda model: model.act("settle", order, lessons, self.now, sender, proof, share),
+        )
+
+    # --- Other calls ---
+
+    def revoke(self) -> Move:
+        """Of an order that exists already, or of another, which is then never created."""
+        order = self.pick(self.orders) if self.orders and self.once_in(4) else self._order()
+        domain, deadline = self.world.domains[self.which], self._deadline()
+        digests = domain.revoke(order, deadline), domain.revoke(order, deadline - 1)
+        proof, signature = self._proof(order.student, *digests, deadline)
+        return Move(
+            Act("revoke", order.student, proof, order),
+            "revoke",
+            (order.abi, deadline, signature),
+            lambda model: model.revoke(order, self.now, proof),
+        )
+
+    def withdraw(self) -> Move:
+        """Of an account that has a credit, mostly, to anyone."""
+        with_credit = [person for person, amount in self.state.credits.items() if amount]
+        account = self.pick(with_credit or self.world.people)
+        to = self.pick([*self.world.people, self.world.escrows[self.which].address])
+        digest, deadline = self.world.domains[self.which].withdraw, self._deadline()
+        other = digest(account, self.world.relayers[0], deadline - 1)
+        proof, signature = self._proof(account, digest(account, to, deadline), other, deadline)
+        return Move(
+            Act("withdraw", account, proof, to=to),
+            "withdraw",
+            (account, to, deadline, signature),
+            lambda model: (model.withdraw(account, to, self.now, proof),),
         )
 
     def _actor(self, name: str, order: Order) -> str:
@@ -292,8 +449,8 @@ class Moves:
         periods = self.world.periods(self.which)
         found = []
         for order, batch in self.state.batches.items():
-            for actor in (order.student, order.tutor, self.world.relayers[0]):
-                rules = RULES.get((name, role_of(name, actor, order)), {})
+            for actor in (order.student, order.tutor, self.world.relayers[0], self.state.arbiter):
+                rules = RULES.get((name, role_of(name, actor, order, self.state.arbiter)), {})
                 windows = {i: rules[s](order.slots[i], periods) for i, s in batch.items() if s in rules}
                 lessons = {i for i, (first, last) in windows.items() if first - 1 <= self.now <= last + 1}
                 lessons = {i for i in lessons if (order, i) not in self.touched}

@@ -136,6 +136,7 @@ class Codec:
         entries = [entry for abi in abis for entry in abi]
         entries += [_error("Error", "string"), _error("Panic", "uint256")]
         self._errors = {_signature(e)[0]: e for e in entries if e["type"] == "error"}
+        self._reasons = {e["name"]: e for e in self._errors.values()}
         self._events = {keccak(text=_selector(e)): e for e in entries if e["type"] == "event"}
 
     def error(self, data: bytes) -> tuple[Any, ...]:
@@ -144,6 +145,11 @@ class Codec:
             return ("", data.hex())
         entry = self._errors[data[:4]]
         return (entry["name"], *plain(decode(_types(entry["inputs"]), data[4:])))
+
+    def reason(self, name: str, *arguments: Any) -> bytes:
+        """What a call reverts with for an error."""
+        entry = self._reasons[name]
+        return _signature(entry)[0] + encode(_types(entry["inputs"]), arguments)
 
     def logs(self, logs: Iterable[Mapping[str, Any]]) -> list[Log]:
         """The events of a receipt."""

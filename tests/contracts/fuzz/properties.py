@@ -1,4 +1,4 @@
-"""Properties 1 to 7 of the escrow, in words, each with a check of what the chain says after every step.
+"""Properties 1 to 8 of the escrow, in words, each with a check of what the chain says after every step.
 
 The checks know nothing of the model's state. They read the contract's storage and events, before and after a
 step, and the rules of `model.RULES`; so they hold, or not, whatever the model believes.
@@ -23,11 +23,12 @@ from fuzz.model import (
     Listing,
     Order,
     Periods,
+    Proof,
     role_of,
 )
 from fuzz.node import Log
 
-MOVES = {"confirm", "cancel", "complete", "dispute", "resolve"}
+MOVES = {"confirm", "cancel", "complete", "dispute", "resolve", "settle"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class State:
     batches: dict[Order, Batch]
     created: dict[Order, int]
     calendars: dict[str, set[int]]
+    credits: dict[str, int]
+    blocked: set[str]
 
     def lessons(self) -> Iterator[tuple[Order, int, int]]:
         """Every lesson that was ever booked, and its status."""
@@ -51,20 +54,22 @@ class State:
 
 @dataclass(frozen=True)
 class Act:
-    """Something somebody tried: `actor` is who it is done for, `signer` who signed exactly it, if anybody."""
+    """Something somebody tried: `actor` is who it is done for, `proof` who sends and who signed it."""
 
     name: str
     actor: str
-    sender: str
-    signer: str | None = None
+    proof: Proof
     order: Order | None = None
     lessons: frozenset[int] = frozenset()
     listing: bytes = b""
-    instant: bool = False
+    offer: Listing | None = None
+    share: int = 0
+    to: str = ""
 
-    @property
-    def authorised(self) -> bool:
-        return self.actor in {self.sender, self.signer}
+    def authorised_by(self, account: str, now: int) -> bool:
+        """Whether an account sends it, or signed it and the signature's deadline is not over."""
+        signed = account in self.proof.signers and now <= self.proof.deadline
+        return account == self.proof.sender or signed
 
 
 @dataclass(frozen=True)
@@ -103,47 +108,70 @@ def named(number: int) -> Iterator[None]:
 
 
 def balance_is_what_is_owed(step: Step) -> None:
-    """1. The escrow's balance equals the sum of the amounts of its Pending, Confirmed, Disputed lessons."""
+    """1. The escrow's balance equals the amounts of its live lessons plus the credits."""
     owed = sum(order.amount(lesson) for order, lesson, status in step.after.lessons() if status in LIVE)
+    owed += sum(step.after.credits.values())
     require(step.after.money[step.escrow] == owed, "balance", step.after.money[step.escrow], "owed", owed)
 
 
 def each_amount_leaves_once(step: Step) -> None:
-    """2. A lesson's amount leaves the escrow exactly once.
+    """2. A lesson's amount leaves the escrow exactly once, to its receiver or into their credit.
 
     What is owed is kept from the events alone: a creation adds its lessons, an end takes its lessons away,
     which must be there, and moves their sum: to the student if cancelled, to the tutor if completed, to the
-    two if resolved. What is left over is owed for the live lessons, and for no others.
+    two if resolved or settled. What is left over is owed for the live lessons, and for no others.
     """
     owed = step.owed
     expected: Counter[str] = Counter()
     moved: Counter[str] = Counter()
+    credited: Counter[str] = Counter()
     for log in step.logs:
         match log.name, log.arguments:
-            case "BookingsCreated", (batch, _, _, terms, booked, _):
+            case "BookingsCreated", (batch, *_, booked, _, _):
                 order = step.orders[batch]
-                require(terms == order, "terms", terms, order)
                 owed[batch] = {lesson: order.amount(lesson) for lesson in bits(booked)}
-            case (
-                ("BookingsCancelled" | "BookingsCompleted" | "BookingsResolved"),
-                (batch, lessons, *details),
-            ):
+            case "BookingsSettled", (batch, student, tutor, lessons, *amounts):
                 order = step.orders[batch]
-                require(bits(lessons) <= owed[batch].keys(), "paid twice", log)
-                total = sum(owed[batch].pop(lesson) for lesson in bits(lessons))
-                to_tutor = {"BookingsCancelled": 0, "BookingsCompleted": total}.get(log.name, details[0])
-                to_student = total - to_tutor
-                amounts = [to_tutor, to_student] if log.name == "BookingsResolved" else [total]
-                require(list(details[-len(amounts) :]) == amounts, "amounts", log, amounts)
-                expected += Counter({order.tutor: to_tutor}) + Counter({order.student: to_student})
+                require((student, tutor) == (order.student, order.tutor), "parties", log)
+                expected += _ended(owed, step.orders[batch], batch, lessons, *amounts, log)
+            case "BookingsResolved", (batch, _, lessons, *amounts):
+                expected += _ended(owed, step.orders[batch], batch, lessons, *amounts, log)
+            case "BookingsCompleted", (batch, _, lessons, amount):
+                expected += _ended(owed, step.orders[batch], batch, lessons, amount, 0, log)
+            case "BookingsCancelled", (batch, _, lessons, refund):
+                expected += _ended(owed, step.orders[batch], batch, lessons, 0, refund, log)
+            case "CreditWithdrawn", (account, destination, amount):
+                expected[destination] += amount
+                credited[account] -= amount
+            case "PaymentCredited", (account, amount):
+                moved[account] += amount
+                credited[account] += amount
             case "Transfer", (step.escrow, destination, amount):
                 moved[destination] += amount
             case _:
                 pass
     require(+moved == +expected, "moved", moved, "expected", expected)
+    for account, had in step.before.credits.items():
+        require(step.after.credits[account] == had + credited[account], "credits", account, credited)
     live = {(order, lesson) for order, lesson, status in step.after.lessons() if status in LIVE}
     still = {(step.orders[batch], lesson) for batch, lessons in owed.items() for lesson in lessons}
     require(live == still, "live", live ^ still)
+
+
+def _ended(
+    owed: dict[bytes, dict[int, int]],
+    order: Order,
+    batch: bytes,
+    lessons: int,
+    to_tutor: int,
+    to_student: int,
+    log: Log,
+) -> Counter[str]:
+    """Takes lessons off the books, and says who is to get how much for them."""
+    require(bits(lessons) <= owed[batch].keys(), "paid twice", log)
+    total = sum(owed[batch].pop(lesson) for lesson in bits(lessons))
+    require(to_tutor + to_student == total, "amounts", log, total)
+    return Counter({order.tutor: to_tutor}) + Counter({order.student: to_student})
 
 
 def no_two_lessons_overlap(step: Step) -> None:
@@ -164,72 +192,97 @@ def no_two_lessons_overlap(step: Step) -> None:
 
 
 def one_transfer_for_each_creation(step: Step) -> None:
-    """4. A creation causes exactly one `Transfer` from the student, of exactly the total; nobody without the
-    student's transaction or signature can cause it; the same order cannot be created twice."""
+    """4. A creation causes one `Transfer` from the student, of exactly the total, none of nothing; nobody
+    without the student's transaction or signature can cause it; the same order cannot be created twice."""
     created = [log for log in step.logs if log.name == "BookingsCreated"]
     taken = [log.arguments for log in step.logs if log.name == "Transfer" and log.arguments[0] != step.escrow]
     ordered = [act for act in step.acts if act.name == "create"]
-    require(len(created) == len(taken) == len(ordered), "creations", created, taken, ordered)
-    for log, transfer, act in zip(created, taken, ordered, strict=True):
-        batch, student, tutor, terms, booked, total = log.arguments
-        require((terms, terms[0], terms[1]) == (act.order, student, tutor), "not what was ordered", log, act)
-        require(act.authorised and act.actor == student, "not authorised", act)
+    require(len(created) == len(ordered), "creations", created, ordered)
+    paid = [(log.arguments[1], step.escrow, log.arguments[-1]) for log in created if log.arguments[-1]]
+    require(taken == paid, "transfers", taken, paid)
+    for log, act in zip(created, ordered, strict=True):
+        batch, *terms, packed, booked, _, total = log.arguments
+        order = step.orders[batch]
+        slots = b"".join(slot.packed.to_bytes(4) for slot in order.slots)
+        require((order, *terms, packed) == (act.order, *order[:7], slots), "not what was ordered", log, act)
+        require(act.authorised_by(order.student, step.now), "not authorised", act)
         require(act.order not in step.before.batches, "created twice", act)
-        require(total == step.orders[batch].total(bits(booked)), "total", log)
-        require(transfer == (student, step.escrow, total), "transfer", transfer, log)
+        require(total == order.total(bits(booked)), "total", log)
     require(len({log.arguments[0] for log in created}) == len(created), "created twice", created)
 
 
 def statuses_move_by_the_table(step: Step) -> None:
-    """5. Statuses move only along the table, by the actor and in the time it names."""
+    """5. Statuses move only along the table, by the actor and in the time it names, and no signature counts
+    after its deadline."""
     expected = {order: dict(batch) for order, batch in step.before.batches.items()}
-    instant = {listing: terms.instant for listing, terms in step.before.listings.items()}
+    offers = dict(step.before.listings)
     arbiter = step.before.arbiter
     for act in step.acts:
+        order, now = act.order, step.now
         if act.name == "publish":
-            require(act.authorised, "not authorised", act)
-            instant[act.actor, act.listing] = act.instant
+            require(act.authorised_by(act.actor, now), "not authorised", act)
+            assert act.offer is not None
+            offers[act.actor, act.listing] = act.offer
+        elif act.name == "withdraw":
+            require(act.authorised_by(act.actor, now), "not authorised", act)
         elif act.name == "accept":
-            arbiter = act.sender
+            arbiter = act.proof.sender
+        elif act.name == "revoke":
+            assert order is not None
+            require(act.authorised_by(order.student, now), "not authorised", act)
+            expected[order] = {}
         elif act.name == "create":
-            assert act.order is not None
-            first = CONFIRMED if instant[act.order.tutor, act.order.listing] else PENDING
-            booked = step.after.batches[act.order]
-            require(act.authorised and step.now <= act.order.deadline, "creation", act)
-            require(all(act.order.slots[lesson].start > step.now for lesson in booked), "in the past", act)
-            expected[act.order] = dict.fromkeys(booked, first)
+            assert order is not None
+            own_time = order.student == order.tutor
+            offer = Listing(instant=True) if own_time else offers[order.tutor, order.listing]
+            booked = step.after.batches[order]
+            require(act.authorised_by(order.student, now) and now <= order.deadline, "creation", act)
+            require(order.hourly_rate == offer.hourly_rate, "not the rate", act, offer)
+            require(own_time or offer.hourly_rate > 0, "not offered", act, offer)
+            first, last = offer.limits(now)
+            in_time = all(first <= order.slots[lesson].start <= last for lesson in booked)
+            require(in_time, "not in the time that is offered", act, offer)
+            expected[order] = dict.fromkeys(booked, CONFIRMED if offer.instant else PENDING)
         elif act.name in MOVES:
-            assert act.order is not None
-            require(act.authorised, "not authorised", act)
-            role = role_of(act.name, act.actor, act.order)
-            named = {"confirm": "tutor", "dispute": "student", "resolve": "arbiter"}
-            require(named.get(act.name, role) == role, "not the actor", act)
-            require(role != "arbiter" or act.actor == arbiter, "not the arbiter", act)
-            batch = expected[act.order]
-            require(bool(act.lessons), "an act on no lesson", act)
-            for lesson in act.lessons:
-                window = RULES[act.name, role].get(batch.get(lesson, NONE))
-                require(window is not None, "not in the table", act, batch)
-                assert window is not None
-                first, last = window(act.order.slots[lesson], step.periods)
-                require(first <= step.now <= last, "not the time", act, first, step.now, last)
-                batch[lesson] = BECOMES[act.name]
+            assert order is not None
+            _move_by_the_table(act, order, expected[order], step, arbiter)
     require(step.after.batches == expected, "statuses", step.after.batches, expected)
 
 
-def partial_orders_leave_out_what_was_taken(step: Step) -> None:
-    """7. A slot of a partial order is left out only if it was taken; a strict order leaves out nothing."""
+def _move_by_the_table(act: Act, order: Order, batch: Batch, step: Step, arbiter: str) -> None:
+    role = role_of(act.name, act.actor, order, arbiter)
+    named = {"confirm": {"tutor"}, "dispute": {"student"}, "resolve": {"arbiter", "anyone"}}
+    require(role in named.get(act.name, {role}), "not the actor", act)
+    actors = {order.student, order.tutor} if act.name == "settle" else {act.actor}
+    require(all(act.authorised_by(actor, step.now) for actor in actors), "not authorised", act)
+    if act.name == "resolve" and role == "anyone":
+        require(act.share == step.periods.default_share, "not the default share", act)
+    require(bool(act.lessons), "an act on no lesson", act)
+    for lesson in act.lessons:
+        window = RULES[act.name, role].get(batch.get(lesson, NONE))
+        require(window is not None, "not in the table", act, batch)
+        assert window is not None
+        first, last = window(order.slots[lesson], step.periods)
+        require(first <= step.now <= last, "not the time", act, first, step.now, last)
+        batch[lesson] = BECOMES[act.name]
+
+
+def orders_leave_out_what_was_taken(step: Step) -> None:
+    """7. A slot is left out only if it was taken, and never so many that too few are left."""
     filled = {tutor: set(quarters) for tutor, quarters in step.before.calendars.items()}
     for log in step.logs:
+        if log.name == "BookingsCancelled":  # earlier in the same transaction
+            order = step.orders[log.arguments[0]]
+            for lesson in bits(log.arguments[2]):
+                filled[order.tutor] -= order.slots[lesson].quarters
         if log.name == "BookingsCreated":
-            batch, _, _, _, booked, _ = log.arguments
-            order = step.orders[batch]
-            left_out = set(range(len(order.slots))) - bits(booked)
-            require(bool(bits(booked)) and (order.allow_partial or not left_out), "left out", log)
-            for lesson in left_out:
+            booked = bits(log.arguments[-3])
+            order = step.orders[log.arguments[0]]
+            require(len(booked) >= max(order.min_lessons, 1), "too few", log)
+            for lesson in set(range(len(order.slots))) - booked:
                 taken = not filled[order.tutor].isdisjoint(order.slots[lesson].quarters)
                 require(taken, "left out, but free", lesson, log)
-            for lesson in bits(booked):
+            for lesson in booked:
                 filled[order.tutor] |= order.slots[lesson].quarters
 
 
@@ -241,12 +294,16 @@ CHECKS: dict[int, Check] = {
     3: no_two_lessons_overlap,
     4: one_transfer_for_each_creation,
     5: statuses_move_by_the_table,
-    7: partial_orders_leave_out_what_was_taken,
+    7: orders_leave_out_what_was_taken,
 }
-"""Number 6 needs the node: `World.everybody_gets_his_money_out` has it."""
+"""Number 6 needs the node: `World.anyone_ends_it` has it. Number 8 needs many steps: `ROWS` are looked up in
+the tally at the end."""
 
-OUTS = {PENDING: ("cancel", "student"), CONFIRMED: ("complete", "tutor"), DISPUTED: ("cancel", "student")}
-"""6. From every live status, whose money it becomes with time, and the act by which he gets it out alone."""
+OUTS = {PENDING: "cancel", CONFIRMED: "complete", DISPUTED: "resolve"}
+"""6. How anyone ends it from every live status, with time."""
+
+ROWS = [(act, role, status) for (act, role), rules in RULES.items() for status in rules]
+"""8. Each entry of the table, which must have been done."""
 
 
 def bits(lessons: int) -> set[int]:

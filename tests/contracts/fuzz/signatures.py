@@ -8,15 +8,18 @@ from coincurve import PrivateKey
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from fuzz.model import Order
+from fuzz.model import Listing, Order
 
 _DOMAIN = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _SLOT = "Slot(uint40 start,uint16 duration)"
 _ORDER = (
-    "Order(address student,address tutor,bytes32 listing,uint96 hourlyRate,bool allowPartial,uint40 deadline,"
+    "Order(address student,address tutor,bytes32 listing,uint96 hourlyRate,uint8 minLessons,uint40 deadline,"
     "bytes32 salt,Slot[] slots)"
 )
-_LISTING = "Listing(address tutor,bytes32 listing,uint96 hourlyRate,bool instant,uint64 nonce)"
+_LISTING = (
+    "Listing(address tutor,bytes32 listing,uint96 hourlyRate,bool instant,uint32 minNotice,uint32 horizon,"
+    "uint64 nonce,uint40 deadline)"
+)
 _PERMIT = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 
 Digest = Callable[..., bytes]
@@ -31,22 +34,30 @@ class Domain:
         self.order = cache(self._order)
 
     def _order(self, order: Order) -> bytes:
-        slots = b"".join(_struct(_SLOT, "uint40,uint16", slot) for slot in order.slots)
-        types = "address,address,bytes32,uint96,bool,uint40,bytes32,bytes32"
-        return self._digest(_struct(_ORDER + _SLOT, types, (*order[:7], keccak(slots))))
+        return self._digest(struct_of(order))
 
-    def batch(self, order: Order) -> bytes:
-        """The key of an order's batch."""
-        return self.order(order)[:31] + b"\0"
+    def listing(self, tutor: str, listing: bytes, offer: Listing, deadline: int) -> bytes:
+        """Of an offer with its publications so far, which are the nonce."""
+        types = "address,bytes32,uint96,bool,uint32,uint32,uint64,uint40"
+        return self._digest(_struct(_LISTING, types, (tutor, listing, *offer, deadline)))
 
-    def listing(self, tutor: str, listing: bytes, rate: int, instant: bool, nonce: int) -> bytes:
-        values = (tutor, listing, rate, instant, nonce)
-        return self._digest(_struct(_LISTING, "address,bytes32,uint96,bool,uint64", values))
-
-    def act(self, act: str, order: Order, lessons: int) -> bytes:
+    def act(self, act: str, order: Order, lessons: int, deadline: int) -> bytes:
         """Of confirm, cancel, complete, dispute."""
-        name = f"{act.capitalize()}(bytes32 batch,uint40 lessons)"
-        return self._digest(_struct(name, "bytes32,uint40", (self.batch(order), lessons)))
+        name = f"{act.capitalize()}(bytes32 batch,uint40 lessons,uint40 deadline)"
+        return self._digest(_struct(name, "bytes32,uint40,uint40", (batch_of(order), lessons, deadline)))
+
+    def settle(self, order: Order, lessons: int, share: int, deadline: int) -> bytes:
+        name = "Settle(bytes32 batch,uint40 lessons,uint16 tutorShareBps,uint40 deadline)"
+        values = (batch_of(order), lessons, share, deadline)
+        return self._digest(_struct(name, "bytes32,uint40,uint16,uint40", values))
+
+    def revoke(self, order: Order, deadline: int) -> bytes:
+        values = (batch_of(order), deadline)
+        return self._digest(_struct("Revoke(bytes32 batch,uint40 deadline)", "bytes32,uint40", values))
+
+    def withdraw(self, account: str, to: str, deadline: int) -> bytes:
+        name = "Withdraw(address account,address to,uint40 deadline)"
+        return self._digest(_struct(name, "address,address,uint40", (account, to, deadline)))
 
     def permit(self, owner: str, spender: str, value: int, nonce: int, deadline: int) -> bytes:
         """Of the token."""
@@ -55,6 +66,19 @@ class Domain:
 
     def _digest(self, struct: bytes) -> bytes:
         return keccak(b"\x19\x01" + self._separator + struct)
+
+
+@cache
+def struct_of(order: Order) -> bytes:
+    """EIP-712's struct hash of an order."""
+    slots = b"".join(_struct(_SLOT, "uint40,uint16", slot) for slot in order.slots)
+    types = "address,address,bytes32,uint96,uint8,uint40,bytes32,bytes32"
+    return _struct(_ORDER + _SLOT, types, (*order[:7], keccak(slots)))
+
+
+def batch_of(order: Order) -> bytes:
+    """The key of an order's batch, on every chain."""
+    return struct_of(order)[:31] + b"\0"
 
 
 def sign(key: bytes, digest: bytes) -> bytes:

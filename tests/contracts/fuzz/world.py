@@ -1,5 +1,6 @@
 """The people and the contracts of the state machine, and what can be read of them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,13 +8,18 @@ from creneau.abi import decode
 from fuzz.model import Listing, Model, Order, Periods, once_arbitrated
 from fuzz.node import Codec, Contract, Json, Node, keys
 from fuzz.properties import OUTS, State, bitmap, bits, require
-from fuzz.signatures import Domain
+from fuzz.signatures import Domain, batch_of
 
 DAY = 24 * 60 * 60
 START = 2_051_222_400
 """2035-01-01 00:00 UTC, eight hours before a calendar word ends."""
 
-PERIODS = [Periods(DAY, 2 * DAY, 14 * DAY), Periods(0, 0, 0), Periods(365 * DAY, 900, 365 * DAY)]
+HOUR = 60 * 60
+PERIODS = [
+    Periods(DAY, 2 * DAY, 14 * DAY, 3_000),
+    Periods(0, HOUR, DAY, 10_000),
+    Periods(365 * DAY, HOUR, 365 * DAY, 0),
+]
 LISTINGS = [b"piano".ljust(32, b"\0"), b"\xff" * 32]
 RICH, POOR = 10**40, 100 * 10**18
 MAX = 2**256 - 1
@@ -27,7 +33,7 @@ class World:
         self.node = node
         self.keys = keys(len(node.accounts))
         abis = {name: artifact["abi"] for name, artifact in artifacts.items()}
-        self.codec = Codec([abis["BookingEscrow"], abis["EduToken"]])
+        self.codec = Codec([abis["BookingEscrow"], abis["BlockingToken"]])
         deployer, *others = node.accounts
 
         def deploy(name: str, types: str, *arguments: Any) -> Contract:
@@ -46,14 +52,14 @@ class World:
         self.people = list(dict.fromkeys([*self.arbiters, *self.relayers, *self.students, *self.tutors]))
         self.senders = [person for person in self.people if person not in self.wallets]
 
-        self.token = deploy("EduToken", "address", deployer)
-        periods = "uint256 uint256 uint256"
+        self.token = deploy("BlockingToken", "bool", False)
+        periods = "uint256 uint256 uint256 uint256"
         arguments = (self.token.address, self.arbiters[0])
         self.escrows = [
             deploy("BookingEscrow", f"address address {periods}", *arguments, *p) for p in PERIODS
         ]
         self.domains = [Domain("Creneau", 31337, escrow.address) for escrow in self.escrows]
-        self.token_domain = Domain("Creneau test EDU", 31337, self.token.address)
+        self.token_domain = Domain("Blocking", 31337, self.token.address)
 
         for student in self.students:
             amount = POOR if student == poor else RICH
@@ -70,8 +76,7 @@ class World:
 
     def model(self, which: int) -> Model:
         """The model of an escrow as it was set up."""
-        domain = self.domains[which]
-        model = Model(self.escrows[which].address, self.arbiters[0], PERIODS[which], domain.batch)
+        model = Model(self.escrows[which].address, self.arbiters[0], PERIODS[which], batch_of)
         for person in self.people:
             model.money[person] = self._number(self.token.data("balanceOf", person))
             model.allowance[person] = MAX if person in self.students else 0
@@ -93,19 +98,21 @@ class World:
 
     def read(self, which: int, orders: Iterable[Order]) -> State:
         """All that can be read: listings, the batches of these orders, their calendar words, money."""
-        escrow, domain, orders = self.escrows[which], self.domains[which], list(orders)
+        escrow, orders = self.escrows[which], list(orders)
         offers = [(tutor, listing) for tutor in self.tutors for listing in LISTINGS]
         words = sorted({(order.tutor, word) for order in orders for word in _words(order)})
         reads: list[tuple[str, tuple[Any, ...]]] = [("arbiter", ())]
         reads += [("listings", offer) for offer in offers]
-        reads += [("batches", (domain.batch(order),)) for order in orders]
+        reads += [("batches", (batch_of(order),)) for order in orders]
         reads += [("calendar", (tutor, word, 1)) for tutor, word in words]
+        reads += [("credits", (person,)) for person in self.people]
         together = escrow.data("multicall", [escrow.data(name, *arguments) for name, arguments in reads])
 
         everyone = [*self.people, escrow.address]
         calls: list[Json] = [{"to": escrow.address, "data": "0x" + together.hex()}]
         calls += [self._read(self.token.data("balanceOf", person)) for person in everyone]
         calls += [self._read(self.token.data("allowance", person, escrow.address)) for person in self.people]
+        calls += [self._read(self.token.data("blocked", person)) for person in self.people]
         answer, *numbers = self.node.batch([("eth_call", (call, "latest")) for call in calls])
 
         (answers,) = decode(["bytes[]"], bytes.fromhex(answer[2:]))
@@ -118,6 +125,7 @@ class World:
         for tutor, word in words:
             quarters = {word * WORD + bit for bit in bits(next(values)[0])}
             calendars.setdefault(tutor, set()).update(quarters)
+        credit = {person: next(values) for person in self.people}
         return State(
             arbiter=arbiter,
             money={person: next(amounts) for person in everyone},
@@ -126,42 +134,51 @@ class World:
             batches={order: _lessons(batch) for order, batch in batches.items() if any(batch)},
             created={order: batch[0] for order, batch in batches.items() if any(batch)},
             calendars=calendars,
+            credits=credit,
+            blocked={person for person in self.people if next(amounts)},
         )
 
-    def everybody_gets_his_money_out(self, which: int, state: State) -> None:
-        """6. Money is never stuck: from every live status its beneficiary alone, with time, gets it out.
+    def anyone_ends_it(self, which: int, state: State) -> None:
+        """6. Money is never stuck: from every live status anyone, with time, ends it, whoever is paid.
 
-        When all is over, each beneficiary of each batch acts once for all of his lessons in one status, gets
-        exactly their sum, and nothing is left in the escrow.
+        When all is over, a relayer acts once for each batch's lessons in one status; each party gets exactly
+        its part, as money or as a credit, and nothing is left in the escrow but the credits.
         """
-        escrow = self.escrows[which]
+        escrow, periods, keeper = self.escrows[which], PERIODS[which], self.relayers[0]
         acts: list[Json] = []
-        due: list[tuple[str, int]] = []
+        due: list[dict[str, int]] = []
         when = START
         for order, batch in state.batches.items():
-            for status, (act, role) in OUTS.items():
+            for status, act in OUTS.items():
                 lessons = {lesson for lesson, actual in batch.items() if actual == status}
-                if lessons:
-                    actor = order.student if role == "student" else order.tutor
-                    acts.append(escrow.transaction(actor, act, order, bitmap(lessons), actor, b""))
-                    due.append((actor, order.total(lessons)))
-                    when = max(when, *(once_arbitrated(order.slots[i], PERIODS[which])[0] for i in lessons))
+                if not lessons:
+                    continue
+                share = {"cancel": 0, "complete": 10_000, "resolve": periods.default_share}[act]
+                named = (periods.default_share,) if act == "resolve" else (keeper, 0, b"")
+                acts.append(escrow.transaction(keeper, act, order.abi, bitmap(lessons), *named))
+                to_tutor = sum(order.amount(lesson) * share // 10_000 for lesson in lessons)
+                parts = Counter({order.tutor: to_tutor})
+                parts[order.student] += order.total(lessons) - to_tutor
+                due.append(dict(+parts))
+                when = max(when, *(once_arbitrated(order.slots[i], periods)[0] for i in lessons))
         if not acts:
             return
         *done, left = self.node.simulate(
             [*acts, self._read(self.token.data("balanceOf", escrow.address))], when
         )
-        for (actor, amount), call in zip(due, done, strict=True):
-            require(call["status"] == "0x1", "stuck", actor, amount, call)
-            transfers = [log.arguments for log in self.codec.logs(call["logs"]) if log.name == "Transfer"]
-            require(
-                transfers == [(escrow.address, actor, amount)] * bool(amount),
-                "stuck",
-                actor,
-                amount,
-                transfers,
-            )
-        require(int(left["returnData"], 16) == 0, "left in the escrow", left)
+        credit = sum(state.credits.values())
+        for parts, call in zip(due, done, strict=True):
+            require(call["status"] == "0x1", "stuck", parts, call)
+            got: Counter[str] = Counter()
+            for log in self.codec.logs(call["logs"]):
+                if log.name == "Transfer":
+                    got[log.arguments[1]] += log.arguments[2]
+                if log.name == "PaymentCredited":
+                    require(log.arguments[0] in state.blocked, "a credit of somebody who is paid", log)
+                    got[log.arguments[0]] += log.arguments[1]
+                    credit += log.arguments[1]
+            require(got == parts, "stuck", parts, got)
+        require(int(left["returnData"], 16) == credit, "left in the escrow", left, credit)
 
 
 def _words(order: Order) -> set[int]:
@@ -176,5 +193,5 @@ def _lessons(batch: tuple[int, ...]) -> dict[int, int]:
     created, *sets = batch
     lessons = {lesson: status for status, lessons in enumerate(sets, 1) for lesson in bits(lessons)}
     require(len(lessons) == sum(lessons_.bit_count() for lessons_ in sets), "two statuses at once", batch)
-    require(bool(created) == bool(lessons), "created, but empty", batch)
+    require(bool(created) or not lessons, "lessons, but not created", batch)
     return lessons

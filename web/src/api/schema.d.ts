@@ -515,6 +515,170 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blockchain/booking/batch/{batchId}/settle/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a wallet signs to offer a split, or to accept one
+         * @description Prepare a split of lessons' money. If the other party offers the same, its deadline is taken.
+         */
+        post: operations["prepareSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/batch/{batchId}/settle/offer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Offer the other party a split
+         * @description Offer a split of lessons' money: it happens if the other party accepts exactly that, within a week.
+         */
+        post: operations["offerSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/booking/batch/{batchId}/settle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The splits that can be accepted
+         * @description Show the parties' open offers.
+         */
+        get: operations["getSettlementOffers"];
+        put?: never;
+        /**
+         * Accept the split that the other party offers
+         * @description Accept a split of the same lessons with the same share; both signatures are sent.
+         */
+        post: operations["acceptSettlement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the token refused to pay the account
+         * @description Show the credit of the account in force.
+         */
+        get: operations["getCredit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit/withdraw/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a wallet signs to have its credit paid
+         * @description Prepare the payment of the whole credit to an address.
+         */
+        post: operations["prepareWithdrawal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/wallet/credit/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have the credit paid
+         * @description Pay the whole credit of the account to any address.
+         */
+        post: operations["withdrawCredit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/own-time/prepare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a tutor's wallet signs to take time of their own
+         * @description Prepare times that nobody can book. Send the same Idempotency-Key with the signature.
+         */
+        post: operations["prepareOwnTime"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/blockchain/own-time": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take time out of a tutor's calendar
+         * @description Take times of the tutor's own, for nothing: all of them or none. Cancelling gives them back.
+         */
+        post: operations["takeOwnTime"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/blockchain/tutor/{tutorId}/calendar": {
         parameters: {
             query?: never;
@@ -586,7 +750,7 @@ export interface paths {
         put?: never;
         /**
          * What a tutor's wallet signs to publish an annonce
-         * @description Prepare a publication. The signature is good until the listing is published again.
+         * @description Prepare a publication. The signature is good for minutes, and until the listing is published again.
          */
         post: operations["preparePublish"];
         delete?: never;
@@ -1108,6 +1272,11 @@ export interface components {
              * @description Of a wallet of one's own, for the typed data that `prepare` gave.
              */
             signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
         };
         /**
          * Alive
@@ -1228,6 +1397,16 @@ export interface components {
              * @description Lessons are confirmed as they are booked.
              */
             instant: boolean;
+            /**
+             * Minnotice
+             * @description Lessons start so many seconds after their booking, at least.
+             */
+            minNotice: number;
+            /**
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit.
+             */
+            horizon: number;
         };
         /**
          * Balance
@@ -1264,15 +1443,20 @@ export interface components {
          */
         BatchActData: {
             /**
-             * Lessons
-             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
-             */
-            lessons?: string[] | null;
-            /**
              * Signature
              * @description Of a wallet of one's own, for the typed data that `prepare` gave.
              */
             signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * Lessons
+             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
+             */
+            lessons?: string[] | null;
         };
         /**
          * BatchAnswer
@@ -1632,6 +1816,11 @@ export interface components {
              */
             signature?: string | null;
             /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
              * Reason
              * @description Kept, and shown to both; empty: no reason.
              */
@@ -1719,6 +1908,11 @@ export interface components {
              */
             signature?: string | null;
             /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
              * Tutornotes
              * @description Kept, and shown to both; empty: no note.
              */
@@ -1790,6 +1984,11 @@ export interface components {
              * @default true
              */
             allowPartial: boolean;
+            /**
+             * Minlessons
+             * @description The same, if so many can be booked at least. Instead of `allowPartial`, not beside it.
+             */
+            minLessons?: number | null;
         };
         /**
          * CreateBookingData
@@ -1810,12 +2009,6 @@ export interface components {
              */
             time: string;
             /**
-             * Amount
-             * @description Hourly rate times duration, exact or rounded to cents; a number or a decimal string.
-             * @example 35
-             */
-            amount: number | string;
-            /**
              * Duration
              * @description In minutes: 15 to 480, in steps of 15.
              * @default 60
@@ -1827,6 +2020,12 @@ export interface components {
              * @example 2035-03-05T08:00:00Z
              */
             startsAt?: string | null;
+            /**
+             * Amount
+             * @description Hourly rate times duration, exact or rounded to cents; a number or a decimal string.
+             * @example 35
+             */
+            amount: number | string;
             /**
              * Tutorid
              * @description Of the tutor's user, or of the tutor's profile.
@@ -1857,6 +2056,35 @@ export interface components {
             timeZone?: string | null;
         };
         /**
+         * Credit
+         * @description Tokens that the escrow keeps for an account.
+         */
+        Credit: {
+            /** Credit */
+            credit: number;
+            /** Creditwei */
+            creditWei: string;
+        };
+        /**
+         * CreditAnswer
+         * @description The credit of the account in force.
+         */
+        CreditAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Credit"];
+        };
+        /**
          * Done
          * @description The outcome of an act.
          */
@@ -1866,7 +2094,7 @@ export interface components {
              * @description confirm, cancel, complete, dispute or resolve.
              * @enum {string}
              */
-            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "acknowledge";
+            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "settle" | "acknowledge";
             /**
              * Batchid
              * @description The contract's key of the batch: 0x and 64 hex digits. The last two are 00.
@@ -2573,7 +2801,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "in_past" | "outside_schedule" | "misaligned" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "time_zone_mismatch";
+            code: "in_past" | "outside_schedule" | "misaligned" | "too_soon" | "too_far" | "invalid_duration" | "overlap" | "taken" | "amount_mismatch" | "nonexistent_time" | "ambiguous_time" | "time_zone_mismatch";
             /**
              * Error
              * @description Why, for people.
@@ -2816,6 +3044,130 @@ export interface components {
             duration?: number | null;
         };
         /**
+         * Offer
+         * @description A split that a party offers.
+         */
+        Offer: {
+            /**
+             * Batchid
+             * @description The contract's key of the batch: 0x and 64 hex digits. The last two are 00.
+             */
+            batchId: string;
+            /**
+             * By
+             * @description Who can do it.
+             * @enum {string}
+             */
+            by: "student" | "tutor";
+            /**
+             * Lessons
+             * @description The bookings' ids.
+             */
+            lessons: string[];
+            /** Tutorsharebps */
+            tutorShareBps: number;
+            /**
+             * Until
+             * @description It can be accepted until then.
+             */
+            until: string;
+        };
+        /**
+         * OfferAnswer
+         * @description An offer that waits for the other party.
+         */
+        OfferAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Offer"];
+        };
+        /**
+         * OffersAnswer
+         * @description The open offers of a batch.
+         */
+        OffersAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /**
+             * Data
+             * @description What became of the batch.
+             */
+            data: components["schemas"]["Offer"][];
+        };
+        /**
+         * OwnTimeAnswer
+         * @description Taken, or (202) on its way. They are among the tutor's lessons, and cancelled like them.
+         */
+        OwnTimeAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["OwnTimeTaken"];
+        };
+        /**
+         * OwnTimeData
+         * @description Times that a tutor takes out of the calendar.
+         */
+        OwnTimeData: {
+            /** Slots */
+            slots: components["schemas"]["TimeData"][];
+            /**
+             * Timezone
+             * @description IANA name; else the tutor's.
+             */
+            timeZone?: string | null;
+        };
+        /**
+         * OwnTimeTaken
+         * @description Times that a tutor took.
+         */
+        OwnTimeTaken: {
+            /**
+             * Count
+             * @description How many lessons are booked, or on their way.
+             */
+            count: number;
+            /**
+             * State
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
+             * @enum {string}
+             */
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final";
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+        };
+        /**
          * Payment
          * @description A sum that student or tutor got out of the escrow.
          */
@@ -2873,7 +3225,7 @@ export interface components {
              * @description confirm, cancel, complete, dispute or resolve.
              * @enum {string}
              */
-            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve";
+            act: "confirm" | "cancel" | "complete" | "dispute" | "resolve" | "settle";
             /**
              * By
              * @description Who can do it.
@@ -3073,7 +3425,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "node_unavailable" | "nonexistent_time" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_large" | "too_late" | "too_many_requests" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3107,6 +3459,16 @@ export interface components {
          */
         PublishData: {
             /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
              * Hourlyrate
              * @description Without it the annonce's; 0 withdraws it; nothing else is taken.
              */
@@ -3117,10 +3479,15 @@ export interface components {
              */
             instant?: boolean | null;
             /**
-             * Signature
-             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             * Minnotice
+             * @description Lessons start at least so many seconds after their booking. Without it: as before.
              */
-            signature?: string | null;
+            minNotice?: number | null;
+            /**
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit. Without it: as before.
+             */
+            horizon?: number | null;
         };
         /**
          * Published
@@ -3182,6 +3549,16 @@ export interface components {
              * @description Lessons are confirmed as they are booked.
              */
             instant: boolean;
+            /**
+             * Minnotice
+             * @description Lessons start so many seconds after their booking, at least.
+             */
+            minNotice: number;
+            /**
+             * Horizon
+             * @description And at most so many seconds after it; 0: no limit.
+             */
+            horizon: number;
             /**
              * State
              * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
@@ -3245,6 +3622,78 @@ export interface components {
             tutorShareBps: number;
         };
         /**
+         * SignedOwnTimeData
+         * @description The same, with the tutor's signature.
+         */
+        SignedOwnTimeData: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /** Slots */
+            slots: components["schemas"]["TimeData"][];
+            /**
+             * Timezone
+             * @description IANA name; else the tutor's.
+             */
+            timeZone?: string | null;
+        };
+        /**
+         * SignedShare
+         * @description A split of the prices of lessons of a batch, with the party's signature.
+         */
+        SignedShare: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * Lessons
+             * @description The bookings' ids. Without it: all lessons of the batch that it can be done to.
+             */
+            lessons?: string[] | null;
+            /**
+             * Tutorsharebps
+             * @description The tutor's share in basis points; the student gets the rest.
+             * @example 5000
+             */
+            tutorShareBps: number;
+        };
+        /**
+         * SignedTo
+         * @description The same, with the account's signature.
+         */
+        SignedTo: {
+            /**
+             * Signature
+             * @description Of a wallet of one's own, for the typed data that `prepare` gave.
+             */
+            signature?: string | null;
+            /**
+             * Deadline
+             * @description With the signature: the `deadline` of that typed data.
+             */
+            deadline?: number | null;
+            /**
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
+             * @example 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
+             */
+            to: string;
+        };
+        /**
          * SlotData
          * @description A lesson: day and time in the request's time zone, price in EDU, length in minutes.
          */
@@ -3263,12 +3712,6 @@ export interface components {
              */
             time: string;
             /**
-             * Amount
-             * @description Hourly rate times duration, exact or rounded to cents; a number or a decimal string.
-             * @example 35
-             */
-            amount: number | string;
-            /**
              * Duration
              * @description In minutes: 15 to 480, in steps of 15.
              * @default 60
@@ -3280,6 +3723,12 @@ export interface components {
              * @example 2035-03-05T08:00:00Z
              */
             startsAt?: string | null;
+            /**
+             * Amount
+             * @description Hourly rate times duration, exact or rounded to cents; a number or a decimal string.
+             * @example 35
+             */
+            amount: number | string;
         };
         /**
          * SlotEcho
@@ -3357,6 +3806,49 @@ export interface components {
              * @description In EDU: what came.
              */
             received: number;
+        };
+        /**
+         * TimeData
+         * @description A time of a tutor's own, in the request's time zone.
+         */
+        TimeData: {
+            /**
+             * Date
+             * Format: date
+             * @description The day, in the time zone of the request.
+             * @example 2035-03-05
+             */
+            date: string;
+            /**
+             * Time
+             * @description Local time of the start, in the time zone of the request.
+             * @example 09:00
+             */
+            time: string;
+            /**
+             * Duration
+             * @description In minutes: 15 to 480, in steps of 15.
+             * @default 60
+             */
+            duration: number;
+            /**
+             * Startsat
+             * @description The instant that date and time mean to you. Where the service's time zone data read them as another one, the lesson is refused (`time_zone_mismatch`); of an hour that comes twice it says which is meant.
+             * @example 2035-03-05T08:00:00Z
+             */
+            startsAt?: string | null;
+        };
+        /**
+         * To
+         * @description The address that gets a credit.
+         */
+        To: {
+            /**
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
+             * @example 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
+             */
+            to: string;
         };
         /**
          * Transaction
@@ -3616,6 +4108,51 @@ export interface components {
              */
             address: string;
         };
+        /**
+         * Withdrawn
+         * @description A credit that is paid.
+         */
+        Withdrawn: {
+            /** Credit */
+            credit: number;
+            /** Creditwei */
+            creditWei: string;
+            /**
+             * To
+             * @description RFC 3339, UTC; of a payment, who got it.
+             */
+            to: string;
+            /**
+             * State
+             * @description accepted, signed, submitted, reverting: on its way. mined: in a block. final. Else: nothing.
+             * @enum {string}
+             */
+            state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final";
+            /**
+             * Transactionhash
+             * @description The one transaction; null until it is signed.
+             */
+            transactionHash: string | null;
+        };
+        /**
+         * WithdrawnAnswer
+         * @description Paid, or (202) on its way.
+         */
+        WithdrawnAnswer: {
+            /**
+             * Success
+             * @description Whether at least one lesson is booked, or on its way.
+             * @constant
+             */
+            success: true;
+            /**
+             * Message
+             * @description For people: what happened and, if nothing did, why.
+             */
+            message: string;
+            /** @description What became of the batch. */
+            data: components["schemas"]["Withdrawn"];
+        };
     };
     responses: {
         /** @description In a block */
@@ -3664,7 +4201,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
+        /** @description `not_a_tutor` `unknown_user` `not_an_operator` `not_yours` `not_yours_to_do` `metrics_private` */
         Forbidden: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3674,7 +4211,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
+        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3832,6 +4369,86 @@ export interface components {
                 "application/json": components["schemas"]["ActAnswer"];
             };
         };
+        /** @description Kept until it is accepted, replaced or too old */
+        OfferAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OfferAnswer"];
+            };
+        };
+        /** @description At most one of each party */
+        OffersAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OffersAnswer"];
+            };
+        };
+        /** @description Kept in the escrow for it */
+        CreditAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["CreditAnswer"];
+            };
+        };
+        /** @description To be signed */
+        PreparedListingAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["PreparedListingAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        WithdrawnAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["WithdrawnAnswer"];
+            };
+        };
+        /** @description On its way */
+        WithdrawnAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["WithdrawnAnswer"];
+            };
+        };
+        /** @description Done, in a block */
+        OwnTimeAnswer: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OwnTimeAnswer"];
+            };
+        };
+        /** @description On its way */
+        OwnTimeAnswerAccepted: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OwnTimeAnswer"];
+            };
+        };
         /** @description For anybody */
         CalendarAnswer: {
             headers: {
@@ -3874,16 +4491,6 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["PublishedAnswer"];
-            };
-        };
-        /** @description To be signed */
-        PreparedListingAnswer: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["PreparedListingAnswer"];
             };
         };
         /** @description Successful Response */
@@ -4785,6 +5392,275 @@ export interface operations {
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    prepareSettlement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchShare"];
+            };
+        };
+        responses: {
+            /** @description To be signed */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreparedActAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    offerSettlement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedShare"];
+            };
+        };
+        responses: {
+            200: components["responses"]["OfferAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getSettlementOffers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OffersAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    acceptSettlement: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path: {
+                batchId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedShare"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DoneAnswer"];
+            /** @description On its way */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoneAnswer"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getCredit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["CreditAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    prepareWithdrawal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["To"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PreparedListingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    withdrawCredit: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedTo"];
+            };
+        };
+        responses: {
+            200: components["responses"]["WithdrawnAnswer"];
+            202: components["responses"]["WithdrawnAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    prepareOwnTime: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body are the same batch, however often they are sent. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnTimeData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["PreparedListingAnswer"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    takeOwnTime: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `respond-async`: do not wait for the block. */
+                prefer?: string | null;
+                /** @description The same key and body are the same batch, however often they are sent. */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedOwnTimeData"];
+            };
+        };
+        responses: {
+            200: components["responses"]["OwnTimeAnswer"];
+            202: components["responses"]["OwnTimeAnswerAccepted"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
