@@ -276,6 +276,11 @@ class Code(StrEnum):
     WRONG_SIGNER = ("wrong_signer", 422,
         "This is not the signature of {account} for exactly this. Nothing was changed.",
         "Ce n'est pas la signature de {account} pour exactement cela. Rien n'a changé.")
+    WALLET_NOT_DEPLOYED = ("wallet_not_deployed", 422,
+        "The wallet {account} has no code on this chain yet (ERC-6492), so the contract can't ask it. "
+        "Deploy it with a first transaction, and sign again. Nothing was changed.",
+        "Le portefeuille {account} n'a pas encore de code sur cette chaîne (ERC-6492) : le contrat ne peut "
+        "l'interroger. Déployez-le par une première transaction, puis signez. Rien n'a changé.")
     WRONG_DOMAIN = "wrong_domain", 422, *_NOT_AS_ISSUED, "The message is for another site."
     WRONG_ADDRESS = ("wrong_address", 422, *_NOT_AS_ISSUED, "The message names another wallet.")
     WRONG_NONCE = ("wrong_nonce", 422, *_NOT_AS_ISSUED, "The message was issued at another time.")

@@ -50,7 +50,7 @@ class Listing(NamedTuple):
 class BatchState(NamedTuple):
     """The contract's record of a batch: when it was created, and five disjoint sets of lessons as bits.
 
-    `created_at` is None for a batch that does not exist.
+    `created_at` is None for a batch that does not exist. An order that was revoked has no lessons.
     """
 
     created_at: datetime | None

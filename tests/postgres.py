@@ -16,6 +16,7 @@ from typing import Any, Self
 import psycopg
 import pytest
 import services
+from waiting import PATIENCE
 
 ROLE = "creneau"
 
@@ -84,7 +85,7 @@ class PostgreSQL:
             self._server = subprocess.Popen(
                 command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True, **self._as
             )
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while True:
             try:
                 self._connect().close()
@@ -98,7 +99,7 @@ class PostgreSQL:
         """Stops the server and removes its files."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)  # Ends the sessions, then itself.
-            self._server.wait(timeout=30)
+            self._server.wait(timeout=PATIENCE)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property

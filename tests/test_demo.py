@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from waiting import PATIENCE
 
 from tools import dev_stack
 from tools.dev_stack import DevStack
@@ -128,7 +129,7 @@ def serve(marked: Marked) -> subprocess.Popen[str]:
 def refusal(marked: Marked) -> str:
     """Return the sentence of a `make serve` that does not start, without the line that make adds."""
     with serve(marked) as server:
-        out, err = server.communicate(timeout=120)
+        out, err = server.communicate(timeout=PATIENCE)
     assert (server.returncode, out) == (2, "")
     said = [line for line in err.splitlines() if not line.startswith(("make", "starting "))]
     assert len(said) == 1, err
@@ -155,7 +156,7 @@ def test_serve_beside_a_running_one_says_where_that_is_and_touches_nothing(tmp_p
         assert httpx.get(f"{url}/readyz").status_code == 200
     finally:
         os.killpg(first.pid, signal.SIGINT)
-        first.communicate(timeout=30)
+        first.communicate(timeout=PATIENCE)
     assert marked.processes() == []
 
 
@@ -212,7 +213,7 @@ def serve_and_book(marked: Marked, key: str) -> dict[str, object]:
         return data
     finally:
         os.killpg(server.pid, signal.SIGINT)  # What a terminal does on Ctrl-C.
-        assert server.wait(timeout=30) == -signal.SIGINT  # So make ends, once the server has.
+        assert server.wait(timeout=PATIENCE) == -signal.SIGINT  # So make ends, once the server has.
         assert server.stdout is not None
         server.stdout.close()
         assert marked.processes() == []

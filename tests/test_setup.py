@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 UTILITIES = [
@@ -119,14 +120,14 @@ class Checkout:
     def set_up(self, **variables: str) -> str:
         """Return the output of a set-up that succeeds."""
         with self.start(**variables) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, err) == (0, ""), out
         return out
 
     def refusal(self, **variables: str) -> str:
         """Return the one sentence of a set-up that fails and has made nothing."""
         with self.start(**variables) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert out == ""
         assert err.endswith("\n")
@@ -145,13 +146,13 @@ class Checkout:
         """Begins a set-up and sends Ctrl-C once it is in the middle of npm (`hang`) or pip (`hang-pip`)."""
         (self.folder / at).touch()
         process = self.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while not (self.folder / "hanging").exists():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
         (self.folder / at).unlink()
         (self.folder / "hanging").unlink()
@@ -213,7 +214,7 @@ def test_another_lock_file_makes_its_part_anew(checkout: Checkout) -> None:
 def test_a_disk_that_fills_up_on_the_way_is_named_and_the_next_set_up_heals(checkout: Checkout) -> None:
     (checkout.folder / "no-room").touch()
     with checkout.start() as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert err.splitlines()[-1] == f"Set-up stopped: the disk of {checkout.folder} is full."
     (checkout.folder / "no-room").unlink()
@@ -319,8 +320,8 @@ def test_a_set_up_beside_another_waits_for_it_and_makes_nothing_twice(checkout: 
     assert second.stdout.readline() == f"[setup] Another set-up runs in {checkout.folder}; waiting for it\n"
     assert checkout.calls() == ["npm ci"]
     os.killpg(first.pid, signal.SIGINT)
-    first.communicate(timeout=60)
-    out, err = second.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
+    out, err = second.communicate(timeout=PATIENCE)
     assert (second.returncode, err) == (0, "")
     assert "Done." in out
     assert checkout.calls() == ALL

@@ -329,6 +329,9 @@ class DevStack:
         return int(self.rpc("eth_call", call, "latest"), 16)
 
 
+_PATIENCE = 180
+"""Seconds for a process that was started to answer, on a busy machine too; less if it ends."""
+
 NEEDED_MB = 20  # What the database, the chain and the logs of a short run take.
 
 
@@ -403,8 +406,8 @@ def in_use(port: int) -> bool:
 
 
 def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path) -> None:
-    """Raise with the end of the process's log if it ends, or if it takes more than half a minute."""
-    until = time.monotonic() + 30
+    """Raise with the end of the process's log if it ends, or if it takes too long."""
+    until = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < until:
         try:
             ask()

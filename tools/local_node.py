@@ -97,7 +97,7 @@ class LocalNode:
         before = self.log.stat().st_size if self.log.exists() else 0
         process = spawn([*command, *self._options], self.log)
         listens = re.compile(rf"^Listening on {re.escape(HOST)}:{port}$", re.MULTILINE)
-        until = time.monotonic() + 60  # A busy machine is not a failure.
+        until = time.monotonic() + 180  # A busy machine is not a failure.
         try:
             while True:
                 ended = process.poll() is not None  # Asked before its last words are read.
@@ -136,7 +136,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(timeout=15)
+        process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -145,7 +145,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def _silence(url: str) -> None:
     """From here on no request is logged: there are thousands a minute."""
     call = {"jsonrpc": "2.0", "id": 1, "method": "anvil_setLoggingEnabled", "params": [False]}
-    httpx.post(url, json=call, timeout=30, trust_env=False).raise_for_status()
+    httpx.post(url, json=call, timeout=120, trust_env=False).raise_for_status()
 
 
 def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -137,9 +137,16 @@ class Actions:
         todo = [place for place in places if not repeats or state.status(place) != rules.to]
         return LessonAction(action, batch, role, places, todo, share)
 
+    def require_possible(self, todo: LessonAction) -> None:
+        """Raise `Problem` if the action can never be done to one of its lessons, as they stand."""
+        action, batch, role = todo.action or Action.COMPLETE, todo.batch, todo.role
+        state = self._state(batch)
+        if not all(self._fits(action, batch, role, state, place) for place in todo.places):
+            raise Problem(Code.WRONG_STATUS, count=len(todo.places), act=action)
+
     def _state(self, batch: Batch) -> BatchState:
         state = abi.decode_batch(self._chain.read(abi.batches_data(to_bytes32(batch.id))))
-        if state.created_at is None:
+        if not state.booked:
             raise Problem(Code.NOT_BOOKED_YET)
         return state
 

@@ -107,7 +107,7 @@ class BatchHandler:
             try:
                 if isinstance(batch, RpcError):
                     raise batch
-                if abi.decode_batch(unhex(batch)).created_at:
+                if abi.decode_batch(unhex(batch)).booked:  # A revoked order has no lessons.
                     receipt = self._creation(submission.id)
                     settlements[submission.id] = _created(submission, batches, receipt)
                 else:

@@ -78,6 +78,7 @@ class Settlements:
     def prepare(self, settlement: Settlement) -> PreparedAction:
         """Return what the party signs, to offer the split or to accept the other party's offer."""
         action = settlement.action
+        self._actions.require_possible(action)
         lessons = [BookedLesson(action.batch, place) for place in action.todo]
         typed_data = self._typed_data(settlement, self._deadline(settlement))
         return PreparedAction(Action.SETTLE, action.word, lessons, action.actor, typed_data)
@@ -86,8 +87,9 @@ class Settlements:
         self, settlement: Settlement, user_id: str, signature: bytes | None, deadline: int | None
     ) -> SettlementOffer:
         """Keep the party's offer, in place of an earlier one. Return it. Raises `Problem`."""
-        until, signed = self._sign(settlement, user_id, signature, deadline)
         action = settlement.action
+        self._actions.require_possible(action)
+        until, signed = self._sign(settlement, user_id, signature, deadline)
         offer = SettlementOffer(action.batch.id, action.actor, action.bits, settlement.share, until, signed)
         with self._store.write() as db:
             offers.add(db, offer)

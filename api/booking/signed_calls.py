@@ -68,7 +68,7 @@ class SignedCalls:
             answers = self._chain.node.call_many(signatures.calls(account, digest, given))
             judged = signatures.judge(account, digest, given, *answers)
             if judged is None:
-                raise Problem.of_field(Code.WRONG_SIGNER, "signature", account=account)
+                raise signatures.refused("signature", account, given)
             return judged
         user = self._directory.user(user_id)
         kept = None if user is None else user.kept_account  # For earlier orders also when it is not in force.

@@ -86,7 +86,7 @@ class WalletBookings:
             raise Problem(Code.WALLET_CHANGED)
         snapshot = self._chain.snapshot(batch.terms, order.digest(self._chain.domain), signed.signature)
         if snapshot.signature is None:
-            raise _wrong_signer("signature", order)
+            raise signatures.refused("signature", order.student, signed.signature)
         permit = self._permit(waiting, order, signed)
         charged = self._charged(batch, order, parties.annonce, snapshot)
         useful = permit is not None and snapshot.permit_nonce == waiting.permit_nonce
@@ -116,7 +116,7 @@ class WalletBookings:
         message = self._chain.permit_message(order, waiting.permit_value, waiting.permit_nonce or 0)
         signature = signatures.by_key(order.student, typed_data.digest(message), signed.permit_signature)
         if signature is None:
-            raise _wrong_signer("permitSignature", order)
+            raise signatures.refused("permitSignature", order.student, signed.permit_signature)
         return Permit.from_signature(waiting.permit_value, waiting.batch.deadline, signature)
 
     @staticmethod
@@ -153,7 +153,3 @@ class WalletBookings:
 def _with(batch: Batch, failed: list[Failure]) -> list[Failure]:
     """Return the failures of the batch when it was prepared, and these."""
     return sorted([*batch.failures, *failed], key=lambda failure: failure["index"])
-
-
-def _wrong_signer(field: str, order: Order) -> Problem:
-    return Problem.of_field(Code.WRONG_SIGNER, field, account=order.student)

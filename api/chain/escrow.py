@@ -205,7 +205,7 @@ class Chain:
         """Return the one of these orders that was created."""
         answers = self.node.call_many([self.batch(to_hex(each.batch_id)) for each in orders])
         for order, answer in zip(orders, answers, strict=True):
-            if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).created_at:
+            if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).booked:
                 return order
         return None
 

@@ -1,8 +1,8 @@
-"""Signatures of wallets, judged as the contract judges them (OpenZeppelin's SignatureChecker).
+"""Signatures of wallets, judged as the contract judges them.
 
-An account without code signs by ECDSA: 65 bytes r, s, v with the lower s. The short form of EIP-2098 is not
-taken, because the contract does not take it. An account with code judges its
-own signatures (ERC-1271), which may have any form.
+One of the account's key counts, whatever code the account has (EIP-7702): ECDSA, 65 bytes r, s, v with the
+lower s. The short form of EIP-2098 is not taken, because the contract does not take it. Else an account with
+code judges its own signatures (ERC-1271), which may have any form.
 """
 
 from typing import Any
@@ -13,12 +13,14 @@ from eth_account.messages import SignableMessage
 from eth_utils.crypto import keccak
 
 from api.chain.rpc import Call, NodeUnavailable, RpcError, eth_call
+from api.errors import Code, Problem
 from creneau.types import to_address
 
 _IS_VALID_SIGNATURE = bytes.fromhex("1626ba7e")
 _VALID = _IS_VALID_SIGNATURE + bytes(28)
 _HIGHEST_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _PARITY = {0: 0, 1: 1, 27: 0, 28: 1}
+_COUNTERFACTUAL = b"\x64\x92" * 16  # ERC-6492: the end of a signature of a wallet that is not deployed.
 _DELEGATED = "0xef0100"  # EIP-7702: an account with a key, and code.
 
 
@@ -40,8 +42,9 @@ def judge(signer: str, digest: bytes, signature: bytes, code: Any, said: Any) ->
     """
     if isinstance(code, RpcError):
         raise NodeUnavailable(code.message)
-    if code == "0x":
-        return by_key(signer, digest, signature)
+    signed = by_key(signer, digest, signature)
+    if signed is not None or code == "0x":
+        return signed
     if isinstance(said, RpcError):
         if not said.is_revert:
             raise NodeUnavailable(said.message)
@@ -62,6 +65,17 @@ def by_key(signer: str, digest: bytes, signature: bytes) -> bytes | None:
         return None
     recovered = to_address(keccak(key.format(compressed=False)[1:])[12:])
     return r_s + bytes([27 + v]) if recovered == signer else None
+
+
+def refused(field: str, account: str, signature: bytes) -> Problem:
+    """Return the problem of a signature that is not the account's, which `field` gave.
+
+    One that is wrapped as ERC-6492 says is of a wallet without code, which the contract cannot ask.
+    """
+    not_deployed = signature.endswith(_COUNTERFACTUAL)
+    return Problem.of_field(
+        Code.WALLET_NOT_DEPLOYED if not_deployed else Code.WRONG_SIGNER, field, account=account
+    )
 
 
 def has_key(code: Any) -> bool:

@@ -87,7 +87,7 @@ class WalletLinks:
         digest = signatures.digest(encode_defunct(text=message))
         answers = self._chain.node.call_many(signatures.calls(issued.wallet, digest, signature))
         if signatures.judge(issued.wallet, digest, signature, *answers) is None:
-            raise Problem.of_field(Code.WRONG_SIGNER, "signature", account=issued.wallet)
+            raise signatures.refused("signature", issued.wallet, signature)
         return self._change(user, issued.wallet, issued.nonce)
 
     def unlink(self, user_id: str) -> User:

@@ -15,6 +15,7 @@ from outside import RATE as RATE_OUTSIDE
 from outside import Outside
 from waiting import until
 
+from api.people.directory import User
 from api.schemas import lesson_responses as lesson_models
 from creneau.amounts import lesson_amount
 from creneau.types import to_hex
@@ -295,10 +296,17 @@ def outside(stack: DevStack) -> Outside:
     return Outside(stack)
 
 
+@pytest.fixture(scope="module")
+def parties(stack: DevStack) -> tuple[User, User]:
+    """Student and tutor as users: a wallet is one user's."""
+    student, tutor = (stack.create_user(role, wallet=w) for role, w in Outside(stack).parties.items())
+    return student, tutor
+
+
 def test_wallets_sign_what_was_prepared_for_lessons_that_were_booked_elsewhere(
-    stack: DevStack, outside: Outside
+    stack: DevStack, outside: Outside, parties: tuple[User, User]
 ) -> None:
-    student, tutor = (stack.create_user(role, wallet=wallet) for role, wallet in outside.parties.items())
+    student, tutor = parties
     clients = {"student": stack.client(student.id), "tutor": stack.client(tutor.id)}
     keys = {"student": stack.account(4), "tutor": stack.account(5)}
     batch = outside.book()
@@ -369,9 +377,10 @@ def test_a_signature_comes_with_its_deadline(life: Life, body: dict[str, object]
     assert refused(life.act("tutor", "confirm", booking, body)) == (422, "invalid_request")
 
 
-def test_a_signature_counts_until_its_deadline(stack: DevStack, outside: Outside) -> None:
-    tutor = stack.create_user("tutor", wallet=outside.tutor)
-    client, key = stack.client(tutor.id), stack.account(5)
+def test_a_signature_counts_until_its_deadline(
+    stack: DevStack, outside: Outside, parties: tuple[User, User]
+) -> None:
+    client, key = stack.client(parties[1].id), stack.account(5)
     path = f"{BATCH}/{outside.book().hex}"
     until(lambda: client.get(path).status_code == 200)
     asked = client.post(f"{path}/confirm/prepare").json()["data"]["typedData"]

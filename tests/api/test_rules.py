@@ -706,13 +706,13 @@ def test_what_belongs_to_an_action_is_stored_with_it_or_neither_is(desk: Desk, s
         raise RuntimeError("no room")
 
     with pytest.raises(RuntimeError, match=r"^no room$"):
-        shim.actions.do(action, desk.tutor.id, None, "test", fails)
+        shim.actions.do(action, desk.tutor.id, None, None, "test", fails)
     with shim.store.read() as db:
         assert not db.scalar(select(transactions.c.id).where(transactions.c.kind == TransactionKind.ACT))
     told: list[LessonAction] = []
     for _ in range(2):  # The second finds the first.
         action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, desk.tutor.id)
-        done = shim.actions.do(action, desk.tutor.id, None, "test", lambda _, of: told.append(of))
+        done = shim.actions.do(action, desk.tutor.id, None, None, "test", lambda _, of: told.append(of))
         assert work(shim, str(done), State.MINED).succeeded
     assert [list(of.todo) for of in told] == [[0]]
 

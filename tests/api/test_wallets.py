@@ -188,6 +188,31 @@ def test_a_delegated_account_is_judged_by_its_code(stack: DevStack) -> None:
     assert wallet.sign_and_submit(answer).status_code == 200
 
 
+def test_a_delegated_accounts_own_key_counts_whatever_its_code_says(stack: DevStack) -> None:
+    """The contract recovers the signer before it asks the code, so the shim does too."""
+    wallet = Wallet.new(stack)
+    code = deploy(stack, "RefusingWallet", wallet.key.address)
+    stack.rpc("anvil_setCode", wallet.student.wallet, "0xef0100" + code[2:])
+    answer = wallet.prepare(slot("09:00"))
+    other = Account.sign_typed_data(Account.create().key, full_message=answer.json()["data"]["order"])
+    assert_wrong_signer(wallet.submit(answer.json()["data"]["batchId"], signature=to_hex(other.signature)))
+    assert wallet.sign_and_submit(answer).status_code == 200
+
+
+def test_a_wallet_that_is_not_deployed_is_told_so(wallet: Wallet) -> None:
+    """ERC-6492 wraps the signature of a wallet without code, and ends it with a mark."""
+    data = wallet.prepare(slot("09:00")).json()["data"]
+    factory = encode(["address", "bytes", "bytes"], ["0x" + "11" * 20, b"deploy", bytes(65)])
+    wrapped = to_hex(factory + bytes.fromhex("6492" * 16))
+    good = wallet.signatures(data)
+    for name in ("signature", "permitSignature"):
+        answer = wallet.submit(data["batchId"], **good | {name: wrapped})
+        assert (answer.status_code, answer.json()["code"]) == (422, "wallet_not_deployed")
+        assert wallet.student.wallet in answer.json()["message"]
+        assert [each["field"] for each in answer.json()["errors"]] == [name]
+    assert wallet.submit(data["batchId"], **good).status_code == 200
+
+
 def test_each_kind_of_account_has_its_own_way(wallet: Wallet, desk: Desk) -> None:
     refused = wallet.book(slot("09:00"))
     assert (refused.status_code, refused.json()["code"]) == (409, "signature_required")
@@ -340,6 +365,24 @@ def test_slots_that_were_taken_meanwhile(stack: DevStack, wallet: Wallet) -> Non
         assert (refused.status_code, failures(refused)) == (409, expected)
     booked = wallet.sign_and_submit(partial)
     assert (booked.status_code, failures(booked)) == (200, [(2, "taken")])
+    assert wallet.balance() == 965 * EDU
+
+
+def test_an_order_that_was_revoked_is_told_so_and_never_booked(stack: DevStack, wallet: Wallet) -> None:
+    """The contract keeps the key of a revoked order, as of one that was created."""
+    prepared_one, other = wallet.prepare(slot("09:00")), wallet.prepare(slot("10:00"))
+    data = prepared_one.json()["data"]
+    with stack.directory._store.read() as db:
+        waiting = prepared.prepared(db, data["batchId"])
+    assert waiting is not None
+    approve(wallet, 35 * EDU)
+    stack.send(wallet.student.wallet, stack.escrow, abi.revoke_data(waiting.batch.order))
+    refused = wallet.sign_and_submit(prepared_one)
+    assert (refused.status_code, refused.json()["code"]) == (409, "refused")
+    assert "already created or revoked" in refused.json()["message"]
+    again = wallet.sign_and_submit(prepared_one)
+    assert (again.status_code, again.json()["code"]) == (409, "refused")
+    assert wallet.sign_and_submit(other).status_code == 200
     assert wallet.balance() == 965 * EDU
 
 

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from typing import Any
 
-from tools.mutation.compiler import FILE, ROOT, Compiler
+from tools.mutation.compiler import Compiler, whole_source
 from tools.mutation.tests import TESTS, Broken, break_machine
 
 PATCHES = TESTS / "broken.toml"
@@ -25,7 +25,7 @@ def main() -> int:
 
     patches = tomllib.loads(PATCHES.read_text())["broken"]
     sys.path.insert(0, str(TESTS))
-    source, unseen = (ROOT / FILE).read_text(), 0
+    source, unseen = whole_source(), 0
     print("property  step  what is broken", flush=True)
     with Compiler() as compiler:
         for patch in patches:

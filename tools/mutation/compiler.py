@@ -1,6 +1,7 @@
 """The project's compiler, kept warm: one source after another."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONTRACT = "BookingEscrow"
 FILE = f"contracts/{CONTRACT}.sol"
+LIBRARY = "contracts/Slots.sol"
 
 QUICKLY = {
     "inliner": False,
@@ -19,6 +21,16 @@ QUICKLY = {
     "yulDetails": {"stackAllocation": True, "optimizerSteps": "dhfoDgvulfnTUtnI:"},
 }
 """The fewest steps of the optimizer: with less, the stack is too deep. They take half the time."""
+
+
+def whole_source() -> str:
+    """Return the contract's source with its library's below it, as one file: both are mutated."""
+    contract, library = (re.sub(_OWN, "", (ROOT / name).read_text()) for name in (FILE, LIBRARY))
+    return contract + re.sub(_HEAD, "", library)
+
+
+_OWN = re.compile(r"(?<=\n)import \{Slots\}[^;]*;")
+_HEAD = re.compile(r"(?m)^(//.*|pragma [^;]*;|import [^;]*;)$")
 
 
 class DoesNotCompile(Exception):  # what the compiler said of it

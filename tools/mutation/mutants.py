@@ -41,21 +41,28 @@ YUL_OPERATORS = {"add": "sub", "sub": "add", "lt": "gt", "gt": "lt", "shl": "shr
 
 MISTAKEN = [
     ["student", "tutor"],
-    ["pending", "confirmed", "disputed", "completed", "cancelled"],
     ["PENDING", "CONFIRMED", "DISPUTED"],
+    ["CANCEL_BY_STUDENT", "CANCEL_BY_TUTOR", "CANCEL_BY_ANYONE"],
+    ["COMPLETE_BY_STUDENT", "COMPLETE_BY_ANYONE"],
+    ["RESOLVE_BY_ARBITER", "RESOLVE_BY_ANYONE"],
+    [
+        *("ANY_TIME", "BEFORE_START", "IN_NOTICE", "ONCE_BEGUN"),
+        *("IN_REVIEW", "AFTER_REVIEW", "AFTER_ARBITRATION"),
+    ],
     ["None", "Pending", "Confirmed", "Disputed", "Completed", "Cancelled"],
-    ["Ok", "InPast", "Misaligned", "Duration", "Taken", "Overlap"],
+    ["Ok", "InPast", "TooSoon", "TooFar", "Duration", "Taken", "Overlap"],
     ["CONFIRM_TYPEHASH", "CANCEL_TYPEHASH", "COMPLETE_TYPEHASH", "DISPUTE_TYPEHASH"],
     ["cancelWindow", "reviewPeriod", "arbitrationPeriod"],
     ["cancelWindow_", "reviewPeriod_", "arbitrationPeriod_"],
-    ["QUARTER", "MINUTES_PER_QUARTER"],
+    ["QUARTER", "MINUTES"],
+    ["minNotice", "horizon"],
+    ["earliest", "latest"],
+    ["account", "to"],
     ["start", "end"],
     ["otherStart", "otherEnd"],
     ["mask", "spill"],
-    ["page", "slotPage"],
     ["tutorAmount", "studentAmount"],
     ["amount", "share"],
-    ["_requireUntil", "_requireAfter"],
 ]
 """Names of which one may be written for another: each is replaced by the next, the last by the first."""
 
