@@ -30,6 +30,8 @@ OWN_REASONS = {
     "an address is 20 bytes, as 0x and 40 hex digits": "une adresse s'écrit 0x et 40 chiffres hexadécimaux",
     "a date is from 1971-01-01 to 9998-12-31": "une date va de 1971-01-01 à 9998-12-31",
     "a signature is hex, 0x and up to 4096 bytes": "une signature s'écrit 0x et jusqu'à 4096 octets en hexa",
+    "a signature and its deadline go together": "une signature va avec son échéance",
+    "there are fewer lessons than that in this request": "la requête a moins de cours que cela",
     "not a number": "ce n'est pas un nombre",
     "an amount is not negative": "un montant n'est pas négatif",
     "an amount has at most 18 decimal places": "un montant a au plus 18 décimales",

@@ -9,9 +9,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
-from waiting import PATIENCE
+from waiting import PATIENCE, http
 
 from tools import dev_stack
 from tools.dev_stack import DevStack
@@ -153,7 +152,7 @@ def test_serve_beside_a_running_one_says_where_that_is_and_touches_nothing(tmp_p
         elsewhere = Marked(CRENEAU_PORT=str(port), CRENEAU_DATA_DIR=str(tmp_path / "elsewhere"))
         assert refusal(elsewhere) == f"port {port} is in use; CRENEAU_PORT={port + 1} make serve"
         assert (data / "creneau.db").stat().st_ino == database
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert http.get(f"{url}/readyz").status_code == 200
     finally:
         os.killpg(first.pid, signal.SIGINT)
         first.communicate(timeout=PATIENCE)
@@ -203,7 +202,7 @@ def serve_and_book(marked: Marked, key: str) -> dict[str, object]:
             check=True,
         )
         day = (datetime(2030, 1, 7, tzinfo=UTC) + timedelta(days=1)).date().isoformat()
-        answer = httpx.post(
+        answer = http.post(
             f"{url}/api/blockchain/booking",
             json={"tutorId": TUTOR, "annonceId": ANNONCE, "date": day, "time": "09:00", "amount": 35},
             headers={"Authorization": f"Bearer {minted.stdout.strip()}", "Idempotency-Key": key},

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from waiting import http
 
 from tools import local_node
 from tools.local_node import LocalNode
@@ -15,7 +15,7 @@ from tools.local_node import LocalNode
 def ask(url: str, method: str, *params: Any) -> Any:
     """The result of a call to a node."""
     call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    return httpx.post(url, json=call).json()["result"]
+    return http.post(url, json=call).json()["result"]
 
 
 def listener(pid: int) -> set[int]:

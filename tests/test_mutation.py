@@ -140,5 +140,6 @@ def test_every_proof_has_a_break_that_fits_in_one_place() -> None:
 
 
 def entries_of(file: str, name: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = tomllib.loads((ROOT / "tests" / "contracts" / file).read_text()).get(name, [])
-    return entries
+    entries = tomllib.loads((ROOT / "tests" / "contracts" / file).read_text())
+    found: list[dict[str, Any]] = entries.get(name, [])
+    return found

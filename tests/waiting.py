@@ -3,8 +3,13 @@
 import time
 from collections.abc import Callable
 
+import httpx
+
 PATIENCE = 120.0
 """Seconds after which what is waited for did not happen. Only a failure takes so long."""
+
+http = httpx.Client(timeout=PATIENCE, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""For single requests: it waits like everything here, where `httpx.get` gives up after five seconds."""
 
 
 def until(condition: Callable[[], object], what: str = "it never was so", seconds: float = PATIENCE) -> None:

@@ -211,7 +211,7 @@ class DevStack:
     def wait_until_ready(self, process: subprocess.Popen[bytes], url: str, log: Path | None = None) -> None:
         """Wait until the process of the shim says that it is ready, or raises with the end of its log."""
         _wait_until_answers(
-            process, lambda: httpx.get(f"{url}/readyz").raise_for_status(), log or self.log_file
+            process, lambda: httpx.get(f"{url}/readyz", timeout=60).raise_for_status(), log or self.log_file
         )
 
     def stop_shim(self, *, kill: bool = False) -> None:

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import HttpUrl, ValidationError
 from service import Answer, Service, service, serving
-from waiting import PATIENCE, until
+from waiting import PATIENCE, http, until
 
 from api import auth, problems
 from api.logs import RequestLog
@@ -63,7 +63,7 @@ def shim(stack: DevStack, issuer: Service, tmp_path: Path) -> Iterator[Services]
 
 def ask(shim: Services, token: str) -> tuple[int, str]:
     """Status and code of a request that goes no further than who is asking."""
-    answer = httpx.get(
+    answer = http.get(
         f"http://127.0.0.1:{shim.settings.port}{BATCH}/0x{'0' * 64}",
         headers={"Authorization": f"Bearer {token}"},
     )
@@ -115,7 +115,7 @@ def test_what_is_no_token_is_refused_without_asking_anybody(
 ) -> None:
     headers = {"Authorization": f"Bearer {strange}".encode()}
     url = f"http://127.0.0.1:{shim.settings.port}{BATCH}/0x{'0' * 64}"
-    assert httpx.get(url, headers=headers).status_code == 401  # type: ignore[arg-type]
+    assert http.get(url, headers=headers).status_code == 401  # type: ignore[arg-type]
     assert issuer.asked[PATH] == 0
 
 

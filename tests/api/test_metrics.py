@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from desk import BATCH, Desk, log_lines, paused, slot, wait_for
@@ -14,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text
 from test_security import another
-from waiting import until
+from waiting import http, until
 
 from api import metrics
 from api.db.store import Store
@@ -188,20 +187,20 @@ def test_a_scrape_stays_cheap_with_many_batches(tmp_path: Path) -> None:
 
 def test_metrics_are_for_this_machine_or_for_who_shows_the_token(stack: DevStack, tmp_path: Path) -> None:
     def status(url: str, **headers: str) -> int:
-        return httpx.get(
+        return http.get(
             f"{url}/metrics", headers={k.replace("_", "-"): v for k, v in headers.items()}
         ).status_code
 
     assert status(stack.url) == 200
     for header in ("X_Forwarded_For", "Forwarded", "Via"):  # Through a proxy on this machine.
         assert status(stack.url, **{header: "127.0.0.1"}) == 403
-    refused = httpx.get(f"{stack.url}/metrics", headers={"X-Forwarded-For": "203.0.113.1"})
+    refused = http.get(f"{stack.url}/metrics", headers={"X-Forwarded-For": "203.0.113.1"})
     assert (refused.status_code, refused.json()["code"]) == (403, "metrics_private")
     (tmp_path / "token").write_text("of-the-monitoring\n")
     with another(stack, metrics_token_file=tmp_path / "token") as url:
         assert status(url) == 403
         assert status(url, Authorization="Bearer guessed") == 403
-        assert httpx.get(f"{url}/metrics", headers={b"Authorization": b"Bearer \xfc"}).status_code == 403
+        assert http.get(f"{url}/metrics", headers={b"Authorization": b"Bearer \xfc"}).status_code == 403
         assert status(url, Authorization="Bearer of-the-monitoring") == 200
         assert status(url, Authorization="Bearer of-the-monitoring", X_Forwarded_For="203.0.113.1") == 200
 
@@ -211,7 +210,7 @@ def test_metrics_are_for_this_machine_or_for_who_shows_the_token(stack: DevStack
 
 def test_readiness_says_what_is_wrong(stack: DevStack, desk: Desk) -> None:
     def wrong(url: str) -> dict[str, str]:
-        checks = httpx.get(f"{url}/readyz").json()["checks"]
+        checks = http.get(f"{url}/readyz").json()["checks"]
         return {name: check["message"] for name, check in checks.items() if not check["ok"]}
 
     def process(**settings: object) -> Any:
@@ -220,14 +219,14 @@ def test_readiness_says_what_is_wrong(stack: DevStack, desk: Desk) -> None:
     assert wrong(stack.url) == {}
     with process(min_relayer_balance_wei=10**23) as url:
         assert re.fullmatch(r"The relayer has [0-9.]+ for gas, less than 100000\.", wrong(url)["relayer"])
-        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert http.get(f"{url}/readyz").status_code == 503
     with paused(stack):
         desk.book(slot("09:00"), headers={"Prefer": "respond-async"})
         with another(stack, max_pending_seconds=0) as url:
             until(lambda: bool(wrong(url)))
             said = r"The oldest batch that is in no block has waited [0-9]+ seconds; 0 are normal\."
             assert re.fullmatch(said, wrong(url)["pending"])
-            assert httpx.get(f"{url}/readyz").json()["status"] == "ok"  # An alarm, no reason to refuse.
+            assert http.get(f"{url}/readyz").json()["status"] == "ok"  # An alarm, no reason to refuse.
 
 
 def test_readiness_without_node_contract_or_database(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 import uvicorn
 from desk import BATCH, EDU, Desk, log_lines, paused, slot, wait_for
 from eth_account import Account
 from pydantic import ValidationError
 from sqlalchemy import insert, select
-from waiting import PATIENCE, until
+from waiting import PATIENCE, http, until
 
 from api.app import create_app
 from api.chain.signers import relayer_account
@@ -84,7 +83,7 @@ def test_student_tutor_and_annonce_are_looked_up_once_a_batch(
 ) -> None:
     url, directory = counted
     body = desk.body(*(slot(f"{hour}:00") for hour in range(10, 20)))
-    answer = httpx.post(f"{url}{BATCH}", json=body, headers=desk.client.headers, timeout=PATIENCE)
+    answer = http.post(f"{url}{BATCH}", json=body, headers=desk.client.headers, timeout=PATIENCE)
     assert answer.json()["data"]["count"] == 10
     assert directory.asked == {"user": 1, "tutor": 1, "annonce": 1}
 

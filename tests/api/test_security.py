@@ -13,7 +13,7 @@ import pytest
 from desk import BATCH, Desk, log_lines, slot
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from waiting import PATIENCE, until
+from waiting import PATIENCE, http, until
 
 from api import middleware as security
 from api.app import create_app
@@ -53,12 +53,12 @@ def test_an_address_may_ask_so_often_with_or_without_a_token(stack: DevStack, de
     with another(stack, address_limit="5/minute") as url:
         token = desk.client.headers["authorization"]
         for headers in ({}, {"Authorization": "Bearer guessed"}, {"Authorization": token}, {}, {}):
-            assert httpx.get(url + PATH, headers=headers).status_code in {401, 404}
-        refused(httpx.get(url + PATH))
-        refused(httpx.post(url + BATCH, json=desk.body(slot("09:00")), headers={"Authorization": token}))
-        refused(httpx.get(url + "/nowhere"))
+            assert http.get(url + PATH, headers=headers).status_code in {401, 404}
+        refused(http.get(url + PATH))
+        refused(http.post(url + BATCH, json=desk.body(slot("09:00")), headers={"Authorization": token}))
+        refused(http.get(url + "/nowhere"))
         for path in ("/livez", "/readyz"):
-            assert httpx.get(url + path).status_code == 200
+            assert http.get(url + path).status_code == 200
 
 
 def test_a_user_may_ask_so_often_and_change_things_less_often(stack: DevStack) -> None:
@@ -66,19 +66,19 @@ def test_a_user_may_ask_so_often_and_change_things_less_often(stack: DevStack) -
     with another(stack, user_limit="4/minute", user_write_limit="2/minute") as url:
         mine, theirs = desk.client.headers, other.client.headers
         for _ in range(2):
-            assert httpx.post(url + BATCH, json={}, headers=mine).status_code == 422
-        refused(httpx.post(url + BATCH, json=desk.body(slot("09:00")), headers=mine))
-        assert httpx.get(url + PATH, headers=mine).status_code == 404
-        refused(httpx.get(url + PATH, headers=mine))
+            assert http.post(url + BATCH, json={}, headers=mine).status_code == 422
+        refused(http.post(url + BATCH, json=desk.body(slot("09:00")), headers=mine))
+        assert http.get(url + PATH, headers=mine).status_code == 404
+        refused(http.get(url + PATH, headers=mine))
         # Neither another user, nor who shows no token of his, is in his way.
-        assert httpx.get(url + PATH, headers=theirs).status_code == 404
-        assert httpx.get(url + PATH).status_code == 401
+        assert http.get(url + PATH, headers=theirs).status_code == 404
+        assert http.get(url + PATH).status_code == 401
     assert desk.balance() == 1000 * 10**18
 
 
 def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_there(stack: DevStack) -> None:
     def ask(url: str, client: str) -> int:
-        return httpx.get(url + PATH, headers={"X-Forwarded-For": client}).status_code
+        return http.get(url + PATH, headers={"X-Forwarded-For": client}).status_code
 
     with another(stack, address_limit="2/minute") as url:  # 127.0.0.1 is trusted by default.
         assert [ask(url, "203.0.113.1") for _ in range(3)] == [401, 401, 429]
@@ -95,10 +95,10 @@ def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_ther
 def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, desk: Desk) -> None:
     with another(stack, max_body_bytes=1000, max_header_bytes=8192) as url:
         headers = dict(desk.client.headers) | {"Content-Type": "application/json"}
-        answer = httpx.post(url + BATCH, content=b" " * 999 + b"{}", headers=headers)
+        answer = http.post(url + BATCH, content=b" " * 999 + b"{}", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-        assert httpx.post(url + BATCH, content=b" " * 998 + b"{}", headers=headers).status_code == 422
-        assert httpx.get(url + "/livez", headers={"X-Long": "x" * 4000}).status_code == 200
+        assert http.post(url + BATCH, content=b" " * 998 + b"{}", headers=headers).status_code == 422
+        assert http.get(url + "/livez", headers={"X-Long": "x" * 4000}).status_code == 200
         # Headers without end: the connection is closed when it is too much, not when memory is.
         address = "127.0.0.1", int(url.rsplit(":", 1)[1])
         with socket.create_connection(address, timeout=PATIENCE) as connection:
@@ -115,10 +115,10 @@ def test_connections_are_bounded(stack: DevStack) -> None:
     with another(stack, max_connections=5) as url:
         address = "127.0.0.1", int(url.rsplit(":", 1)[1])
         held = [socket.create_connection(address) for _ in range(6)]
-        until(lambda: httpx.get(url + "/livez").status_code == 503)  # They are counted a moment later.
+        until(lambda: http.get(url + "/livez").status_code == 503)  # They are counted a moment later.
         for connection in held:
             connection.close()
-        until(lambda: httpx.get(url + "/livez").status_code == 200)
+        until(lambda: http.get(url + "/livez").status_code == 200)
 
 
 # --- What browsers obey ---
@@ -155,7 +155,7 @@ def test_other_origins_are_those_of_the_settings_exactly(stack: DevStack) -> Non
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-origin"] == ORIGIN
         assert "access-control-allow-credentials" not in allowed.headers
-        refused = httpx.get(url + PATH, headers={"Origin": ORIGIN})
+        refused = http.get(url + PATH, headers={"Origin": ORIGIN})
         assert refused.status_code == 401  # A refusal, too, can be read by the page.
         assert refused.headers["access-control-allow-origin"] == ORIGIN
         exposed = set(refused.headers["access-control-expose-headers"].split(", "))
@@ -163,7 +163,7 @@ def test_other_origins_are_those_of_the_settings_exactly(stack: DevStack) -> Non
         assert refused.headers["strict-transport-security"] == "max-age=86400"
         for origin in ("https://app.example.org.evil.example", "http://app.example.org", "null"):
             assert httpx.options(url + BATCH, headers=asked | {"Origin": origin}).status_code == 400
-            other = httpx.get(url + PATH, headers={"Origin": origin})
+            other = http.get(url + PATH, headers={"Origin": origin})
             assert "access-control-allow-origin" not in other.headers
 
 

@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from desk import watching
 from killable import BROADCAST, CLAIM, COMMIT, SIGN
 from ledger import Ledger, Request, seed
 from postgres import PostgreSQL
 from stacks import LONG, RUNS, ChaosStack, StackMaker
-from waiting import until
+from waiting import http, until
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_fifty_racing_retries_of_forty_keys(stack: ChaosStack) -> None:
 
 def held(url: str) -> list[str]:
     """The keys of the process that serves there."""
-    return list(httpx.get(f"{url}/readyz").json()["checks"]["relayer"]["held"])
+    return list(http.get(f"{url}/readyz").json()["checks"]["relayer"]["held"])
 
 
 def test_keys_are_shared_out(stack: ChaosStack) -> None:

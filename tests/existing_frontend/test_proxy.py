@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from waiting import PATIENCE
 
 from api.app import create_app
 from tools.dev_stack import free_port
@@ -87,7 +88,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
             process = subprocess.Popen(command, env=home, stdout=log, stderr=log, cwd=folder)
             try:
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
                     _wait(client, process, Path(log.name))
                     yield client
             finally:
@@ -96,7 +97,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             client.get("/")

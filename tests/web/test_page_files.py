@@ -5,9 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import ValidationError
+from waiting import http
 
 from api.schemas.requests import ANNONCE, STUDENT, TUTOR
 from api.settings import Settings
@@ -82,7 +82,7 @@ def test_the_demonstration_gives_its_people_tokens(stack: DevStack) -> None:
     ]
     for person in about["demo"]:
         headers = {"Authorization": f"Bearer {person['token']}"}
-        account = httpx.get(f"{stack.url}/api/blockchain/account", headers=headers).json()["data"]
+        account = http.get(f"{stack.url}/api/blockchain/account", headers=headers).json()["data"]
         assert (account["id"], account["role"]) == (person["id"], person["role"])
 
 
