@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -205,7 +206,8 @@ def standard_json(contract: str) -> dict[str, Any]:
     """Return the compiler's input for a contract; compiled again, it gives the same code."""
     path = project.path / "contracts" / f"{contract}.sol"
     [given] = compilers.solidity.get_standard_input_json([path], project=project).values()
-    # Where node_modules is a link, the names would lead outside; they are part of the code's metadata.
-    named = {name[max(name.find("node_modules/"), 0) :]: text for name, text in given["sources"].items()}
+    # Where a folder is a link, the names would lead outside; they are part of the code's metadata.
+    inside = re.compile("(node_modules|contracts)/.*")
+    named = {found[0]: text for name, text in given["sources"].items() if (found := inside.search(name))}
     settings = given["settings"] | {"outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}}}
     return {"language": "Solidity", "sources": named, "settings": settings}

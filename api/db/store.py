@@ -4,6 +4,8 @@ SQLite by default (WAL, `synchronous=FULL`, every write a `BEGIN IMMEDIATE`), Po
 code.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from sqlalchemy import Connection, create_engine, event, make_url, text
 _MIGRATING = int.from_bytes(b"creneau")  # An advisory lock's key.
 
 FROZEN_SECONDS = 10
-"""A process that holds locks for so long and asks nothing loses them, on PostgreSQL."""
+"""A process that holds locks for so long and asks nothing loses them, on PostgreSQL; SQLite is waited for."""
 
 
 class Store:
@@ -83,8 +85,17 @@ class Store:
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # The driver begins nothing of its own accord.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=10000", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    until = time.monotonic() + FROZEN_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:  # For this SQLite does not wait, and others may start right now.
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _set_up_postgresql(connection: Any, _: Any) -> None:

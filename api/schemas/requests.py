@@ -310,7 +310,9 @@ class TimeData(_Strict, _Time):
 class OwnTimeData(_Strict):
     """Times that a tutor takes out of the calendar."""
 
-    slots: list[TimeData] = Field(min_length=1, max_length=MAX_SLOTS)
+    slots: list[TimeData] = Field(
+        min_length=1, max_length=MAX_SLOTS, description="All of them are taken, or none."
+    )
     time_zone: TimeZone | None = Field(default=None, description="IANA name; else the tutor's.")
 
 

@@ -22,7 +22,7 @@ class Offer(Response):
     batch_id: str
     by: Literal["student", "tutor"]
     lessons: list[str] = Field(description="The bookings' ids.")
-    tutor_share_bps: int
+    tutor_share_bps: int = Field(description="The tutor's part of the price, in basis points.")
     until: str = Field(description="It can be accepted until then.")
 
     @classmethod
@@ -71,8 +71,8 @@ class OffersAnswer(Answer):
 class Credit(Response):
     """Tokens that the escrow keeps for an account."""
 
-    credit: Number
-    credit_wei: str
+    credit: Number = Field(description="In the token.")
+    credit_wei: str = Field(description="The same in base units.")
 
 
 class CreditAnswer(Answer):

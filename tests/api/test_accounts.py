@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -102,6 +103,25 @@ def test_processes_that_start_at_once_on_an_empty_database_all_do(database_url: 
     assert [process.exitcode for process in processes] == [0] * barrier.parties
 
 
+def test_a_process_that_starts_waits_for_another_one_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses at once to change to WAL while another connection has a lock."""
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited: list[float] = []
+
+    def release(seconds: float) -> None:
+        waited.append(seconds)
+        other.close()
+
+    monkeypatch.setattr("api.db.store.time.sleep", release)
+    with closing(Store(f"sqlite:///{tmp_path / 'new.db'}")) as store:
+        store.migrate()
+        assert TableDirectory(store, CUSTODIAN).user("ann") is None
+    assert len(waited) == 1
+
+
 # --- Accounts that there were before ---
 
 KEYS = {"ann": Account.create(), "bob": Account.create()}
@@ -144,7 +164,7 @@ def test_imported_keys_sign_for_their_users_and_everybody_else_has_a_derived_acc
         ann = TableDirectory(store, keys).create_user("ann", "student")
     assert ann.wallet == KEYS["ann"].address
     assert ann.custodial_account is not None
-    action = action_typed_data(Domain(31337, derived), "Confirm", bytes(32), 1)
+    action = action_typed_data(Domain(31337, derived), "Confirm", bytes(32), 1, 2**32)
     signature = keys.signer(ann.custodial_account).sign_typed_data(action)
     assert Account._recover_hash(digest(action), signature=signature) == ann.wallet
 

@@ -2060,9 +2060,15 @@ export interface components {
          * @description Tokens that the escrow keeps for an account.
          */
         Credit: {
-            /** Credit */
+            /**
+             * Credit
+             * @description In the token.
+             */
             credit: number;
-            /** Creditwei */
+            /**
+             * Creditwei
+             * @description The same in base units.
+             */
             creditWei: string;
         };
         /**
@@ -3064,7 +3070,10 @@ export interface components {
              * @description The bookings' ids.
              */
             lessons: string[];
-            /** Tutorsharebps */
+            /**
+             * Tutorsharebps
+             * @description The tutor's part of the price, in basis points.
+             */
             tutorShareBps: number;
             /**
              * Until
@@ -3137,7 +3146,10 @@ export interface components {
          * @description Times that a tutor takes out of the calendar.
          */
         OwnTimeData: {
-            /** Slots */
+            /**
+             * Slots
+             * @description All of them are taken, or none.
+             */
             slots: components["schemas"]["TimeData"][];
             /**
              * Timezone
@@ -3636,7 +3648,10 @@ export interface components {
              * @description With the signature: the `deadline` of that typed data.
              */
             deadline?: number | null;
-            /** Slots */
+            /**
+             * Slots
+             * @description All of them are taken, or none.
+             */
             slots: components["schemas"]["TimeData"][];
             /**
              * Timezone
@@ -4113,9 +4128,15 @@ export interface components {
          * @description A credit that is paid.
          */
         Withdrawn: {
-            /** Credit */
+            /**
+             * Credit
+             * @description In the token.
+             */
             credit: number;
-            /** Creditwei */
+            /**
+             * Creditwei
+             * @description The same in base units.
+             */
             creditWei: string;
             /**
              * To
