@@ -18,9 +18,11 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "contracts")]
 from audit.broken import BREAKS  # noqa: E402
 from fuzz.node import Codec, Node, transaction  # noqa: E402
 
+from tools.mutation.broken import names, patched  # noqa: E402
 from tools.mutation.compiler import Compiler, DoesNotCompile, whole_source  # noqa: E402
 from tools.mutation.mutants import Mutant, mutants  # noqa: E402
 from tools.mutation.schemata import Schemata, numbered  # noqa: E402
+from tools.mutation.tests import break_machine  # noqa: E402
 
 SMALL = """pragma solidity 0.8.37;
 interface INext {}
@@ -94,6 +96,15 @@ def answers(node: Node, bytecode: str) -> list[int]:
     selector = keccak(text="next(uint256)")[:4]
     calls = [transaction(node.accounts[0], contract, selector + n.to_bytes(32)) for n in (0, 1, 5)]
     return [int.from_bytes(node.call(call, now + 2)) for call in calls]
+
+
+def test_the_state_machine_passes_the_contract_and_stops_at_a_broken_one(compiler: Compiler) -> None:
+    source = whole_source()
+    patch = next(each for each in entries_of("broken.toml", "broken") if each["what"] == "anybody confirms")
+    contract, broken = (compiler.bytecode(each, quickly=True) for each in (source, patched(source, patch)))
+    assert break_machine(contract, 100) is None
+    stopped = break_machine(broken, 2_500, frozenset({patch["property"]}))
+    assert names(stopped, patch["property"]), stopped
 
 
 def test_an_event_that_says_to_be_longer_than_it_is_does_not_hold_the_state_machine_up() -> None:

@@ -227,7 +227,8 @@ def break_machine(
                 first.append(Broken(self.tally.total(), violation))
                 raise
 
-    Machine.tally, Machine.checking = Counter(), EVERYTHING if checking is None else checking
+    Machine.tally, Machine.seen = Counter(), Counter()
+    Machine.checking = EVERYTHING if checking is None else checking
     with Node(ANY_SIZE) as node:
         try:
             Machine.world = World(node, artifacts)
