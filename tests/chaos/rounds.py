@@ -12,7 +12,7 @@ from waiting import until
 from api.chain.rpc import NodeBehind, NodeUnavailable, RpcError
 from api.db.tables import attempts, transactions
 from api.outbox.models import State
-from api.schemas.requests import ActData, CreateBatchBookingData
+from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from creneau.lifecycle import Action
 from tools.dev_stack import DevStack
@@ -42,7 +42,7 @@ class Rounds:
         """Accepts an act on all lessons of a batch; its id."""
         self.read()
         acts = self.shim.actions
-        made = acts.do(acts.of_batch(action, batch_id, None, user), user, ActData().signature, "test")
+        made = acts.do(acts.of_batch(action, batch_id, None, user), user, None, None, "test")
         assert made is not None
         return made
 
