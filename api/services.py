@@ -92,7 +92,7 @@ class Services:
         given = directory if isinstance(directory, TableDirectory) else None
         users = given or TableDirectory(store, custodian)
         if directory is None:
-            directory = HttpDirectory(settings, users) if settings.directory_url else users
+            directory = HttpDirectory(settings, store, users) if settings.directory_url else users
         webhooks, waiting = Webhooks(store, settings), Waiting(store)
 
         def settled(submission_ids: Collection[str]) -> None:

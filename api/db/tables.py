@@ -103,6 +103,14 @@ annonces = Table(
     Column("teaching_mode", Text),
 )
 
+directory_entries = Table(
+    "directory_entries",  # What an existing user service last said of names and listings.
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("entry", Exact, nullable=False),
+)
+
 lesson_notes = Table(
     "lesson_notes",  # Between student and tutor. Never on the chain, and never in a log.
     metadata,

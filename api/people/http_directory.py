@@ -1,7 +1,8 @@
 """The directory of an existing user service, over HTTP.
 
     GET /api/users/{id}                      {"data": {"id", "role", "firstName"?, "lastName"?, "email"?}}
-    GET /api/profile/tutors/{id}             {"data": {"id", "userId", "timeZone"?, "schedule"?}}
+    GET /api/profile/tutors/{id}             {"data": {"id", "userId", "timeZone"?, "schedule"?,
+                                                       "user": {"id", "firstName"?, "lastName"?, "email"?}?}}
     GET /api/profile/tutors/user/{userId}    the same
     GET /api/annonces/{id}                   {"data": {"id", "tutorId", "title", "hourlyRate", "timeZone"?,
                                                        "subject"?, "description"?, "level"?, "teachingMode"?}}
@@ -12,8 +13,9 @@ look-up.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -22,8 +24,11 @@ import httpx
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from sqlalchemy.exc import IntegrityError
 
 from api.db import decimal_json as exact
+from api.db import entries
+from api.db.store import Store
 from api.errors import Code, Problem
 from api.people.directory import Annonce, Name, TableDirectory, User
 from api.people.schedule import Schedule
@@ -39,8 +44,9 @@ _PAUSE_SECONDS = 0.1
 _BUSY = frozenset({429, 502, 503, 504})
 _MOST_BYTES = 1024 * 1024
 _NOT_FOUND = {"annonces": {400, 404}}  # A service may call an unknown listing a bad request.
-_KEPT_SECONDS, _MOST_KEPT = 60.0, 10_000
-_AT_ONCE = 8
+_FRESH_SECONDS, _MOST_FRESH = 60.0, 10_000
+_MOST_ASKED = 8
+"""Entries of a kind that a list asks for, at once."""
 
 caller_token: ContextVar[str | None] = ContextVar("caller_token", default=None)
 """The token of the request that is being answered, if the settings have it forwarded."""
@@ -52,8 +58,7 @@ class _Found(BaseModel):
     id: Id
 
 
-class _User(_Found):
-    role: str
+class _Person(_Found):
     first_name: str | None = None
     last_name: str | None = None
     email: str | None = None
@@ -63,8 +68,13 @@ class _User(_Found):
         return Name(self.first_name or "", self.last_name or "", self.email or "")
 
 
+class _User(_Person):
+    role: str
+
+
 class _Tutor(_Found):
     user_id: Id
+    user: _Person | None = None
     time_zone: TimeZone | None = None
     schedule: Schedule | None = None
 
@@ -85,39 +95,74 @@ _Entry = TypeVar("_Entry")
 
 
 class _Kept(Generic[_Entry]):
-    """Entries that were looked up within the last minute, and those that were not there."""
+    """The last known entries of a kind.
 
-    def __init__(self, look_up: Callable[[str], _Entry | None]) -> None:
-        self._look_up = look_up
-        self._kept: dict[str, tuple[float, _Entry | None]] = {}
+    A list asks the user service for few of them, however long it is: for those that nobody ever asked for,
+    then for those that were asked for longest ago. The others are as they were said last.
+    """
+
+    def __init__(
+        self, store: Store, kind: str, look_up: Callable[[str], _Entry | None], load: Callable[[Any], _Entry]
+    ) -> None:
+        self._store, self._kind = store, kind
+        self._look_up, self._load = look_up, load
+        self._fresh: dict[str, tuple[float, _Entry | None]] = {}  # With the times at which they were said.
 
     def get(self, ids: Collection[str]) -> dict[str, _Entry]:
-        """Return those of these entries that are there; each is asked for once, several at a time."""
-        moment = time.monotonic()
-        kept = {id_: entry for id_ in ids if (entry := self._kept.get(id_)) and entry[0] > moment}
-        missing = sorted({*ids} - {*kept})
-        if missing:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                asked = [pool.submit(copy_context().run, self._ask, id_) for id_ in missing]
-            kept |= {
-                id_: (moment + _KEPT_SECONDS, each.result()) for id_, each in zip(missing, asked, strict=True)
-            }
-            if len(self._kept) > _MOST_KEPT:
-                self._kept = {}
-            self._kept.update((id_, kept[id_]) for id_ in missing)
-        return {id_: entry for id_, (_, entry) in kept.items() if entry is not None}
+        """Return those of these entries that are known."""
+        now = time.monotonic()
+        found = {id_: entry for id_ in ids if (entry := self._fresh.get(id_))}
+        old = {*ids} - {id_ for id_, (said, _) in found.items() if now - said < _FRESH_SECONDS}
+        known = {id_: entry for id_, (_, entry) in found.items()}
+        if old:
+            stored = self._stored(old)
+            known |= {id_: self._load(entry) for id_, entry in stored.items()}
+            said = self._ask(sorted(old, key=lambda id_: (id_ in known, found.get(id_, (0.0, None))[0])))
+            self._keep(said, stored)
+            known |= said
+        return {id_: entry for id_, entry in known.items() if entry is not None}
 
-    def _ask(self, id_: str) -> _Entry | None:
-        try:
-            return self._look_up(id_)
-        except Problem:  # Which the log tells. A list of lessons is worth more than the names on it.
-            return None
+    def keep(self, said: Mapping[str, _Entry | None]) -> None:
+        """Keep what the user service said of entries."""
+        self._keep(said, self._stored(said))
+
+    def _stored(self, ids: Collection[str]) -> dict[str, Any]:
+        with self._store.read() as db:
+            return entries.entries(db, self._kind, ids)
+
+    def _keep(self, said: Mapping[str, _Entry | None], stored: Mapping[str, Any]) -> None:
+        new = {id_: None if entry is None else _plain(entry) for id_, entry in said.items()}
+        changed = {id_: entry for id_, entry in new.items() if entry != stored.get(id_)}
+        if changed:
+            # Where two keep the same at once, one is enough.
+            with suppress(IntegrityError), self._store.write() as db:
+                entries.keep(db, self._kind, changed)
+
+    def _ask(self, ids: Sequence[str]) -> dict[str, _Entry | None]:
+        """Return what the service says of the first of these, all at a time; no entry where it fails."""
+        with ThreadPoolExecutor(_MOST_ASKED) as pool:
+            asked = {id_: pool.submit(copy_context().run, self._look_up, id_) for id_ in ids[:_MOST_ASKED]}
+        said: dict[str, _Entry | None] = {}
+        for id_, each in asked.items():
+            # The log tells of a problem. A list of lessons is worth more than the names on it.
+            with suppress(Problem):
+                said[id_] = each.result()
+        if len(self._fresh) > _MOST_FRESH:
+            self._fresh = {}
+        now = time.monotonic()
+        self._fresh |= {id_: (now, entry) for id_, entry in said.items()}
+        return said
+
+
+def _plain(entry: Any) -> dict[str, Any]:
+    """Return an entry as the database has it."""
+    return dict(entry._asdict() if isinstance(entry, Name) else vars(entry))
 
 
 class HttpDirectory:
     """Looks up users and listings at the user service; threads share it. Raises `Problem` if that fails."""
 
-    def __init__(self, settings: Settings, accounts: TableDirectory) -> None:
+    def __init__(self, settings: Settings, store: Store, accounts: TableDirectory) -> None:
         self._accounts = accounts
         self._seconds = settings.directory_timeout_seconds
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -126,35 +171,46 @@ class HttpDirectory:
         self._http = httpx.Client(
             base_url=str(settings.directory_url), headers=headers, timeout=self._seconds, trust_env=False
         )
-        self._names = _Kept(self._name)
-        self._annonces = _Kept(self.annonce)
+        self._names = _Kept(store, "name", self._name, lambda entry: Name(**entry))
+        self._annonces = _Kept(store, "annonce", self._annonce, lambda entry: Annonce(**entry))
 
     def user(self, user_id: str) -> User | None:
         """Return a user by id."""
         found = self._get("users", user_id, _User)
-        return None if found is None else self._account(found.id, found.role.lower(), name=found.name)
+        if found is None:
+            return None
+        self._names.keep({found.id: found.name})
+        return self._account(found.id, found.role.lower(), name=found.name)
 
     def tutor(self, tutor_id: str) -> User | None:
         """Return a user by id, or by the id of the tutor's profile. Nobody is a tutor without a profile."""
         found = self._profile(tutor_id) or self._get("profile/tutors/user", tutor_id, _Tutor, by="user_id")
         if found is None:
             return None
+        if found.user is not None and found.user.id == found.user_id:
+            self._names.keep({found.user_id: found.user.name})
         known = {"profile_id": found.id, "time_zone": found.time_zone, "schedule": found.schedule}
         return self._account(found.user_id, "tutor", **known)
 
     def annonce(self, annonce_id: str) -> Annonce | None:
         """Return a listing by id, which has the id of the tutor's user or profile."""
+        found = self._annonce(annonce_id)
+        if found is not None:
+            self._annonces.keep({found.id: found})
+        return found
+
+    def _annonce(self, annonce_id: str) -> Annonce | None:
         found = self._get("annonces", annonce_id, _Annonce)
         if found is None:
             return None
         return Annonce(**vars(found) | {"hourly_rate": to_wei(found.hourly_rate)})
 
     def names(self, user_ids: Collection[str]) -> dict[str, Name]:
-        """Return the names of those of these users that are known, at most a minute old."""
+        """Return the last known names of these users, most of them at most a minute old."""
         return self._names.get(user_ids)
 
     def annonces(self, annonce_ids: Collection[str]) -> dict[str, Annonce]:
-        """Return those of these listings that are known, at most a minute old."""
+        """Return the last known of these listings, most of them at most a minute old."""
         return self._annonces.get(annonce_ids)
 
     def close(self) -> None:

@@ -162,7 +162,7 @@ def test_many_new_users_at_once_get_an_account_each(
     store.migrate()
     accounts = TableDirectory(store, MnemonicCustodian(DEVELOPMENT_CUSTODY))
     settings = Settings(_env_file=None, directory_url=users.url)  # type: ignore[arg-type]
-    directory = http_directory.HttpDirectory(settings, accounts)
+    directory = http_directory.HttpDirectory(settings, store, accounts)
     ids = [f"user-{i % 15}" for i in range(45)]
     for each in ids:
         users.answers[f"/api/users/{each}"] = Answer({"data": {"id": each, "role": "student"}})
@@ -414,7 +414,7 @@ def test_a_lesson_is_inside_when_each_of_its_quarters_is(
 
 def test_an_odd_service_is_told_without_its_data(users: Service) -> None:
     settings = Settings(_env_file=None, directory_url=users.url)  # type: ignore[arg-type]
-    directory = http_directory.HttpDirectory(settings, None)  # type: ignore[arg-type]
+    directory = http_directory.HttpDirectory(settings, None, None)  # type: ignore[arg-type]
     users.answers["/api/users/x"] = Answer({"data": {"id": "x", "role": {"secret": "s3cret"}}})
     with pytest.raises(Problem) as refused:
         directory.user("x")

@@ -189,9 +189,14 @@ def _words(order: Order) -> set[int]:
 
 
 def _lessons(batch: tuple[int, ...]) -> dict[int, int]:
-    """The status of each lesson of a batch. No lesson may have two."""
+    """The status of each lesson of a batch. No lesson may have two: live and over, it is paid twice."""
     created, *sets = batch
+    pending, confirmed, disputed, completed, cancelled = sets
+    paid_twice = (pending | confirmed | disputed) & (completed | cancelled)
+    require(not paid_twice, "property 2", "live, and over", batch)
     lessons = {lesson: status for status, lessons in enumerate(sets, 1) for lesson in bits(lessons)}
-    require(len(lessons) == sum(lessons_.bit_count() for lessons_ in sets), "two statuses at once", batch)
+    require(
+        len(lessons) == sum(lessons_.bit_count() for lessons_ in sets), "property 5", "two statuses", batch
+    )
     require(bool(created) or not lessons, "lessons, but not created", batch)
     return lessons
