@@ -18,10 +18,11 @@ from fuzz.properties import ROWS
 from fuzz.world import World
 
 CONTRACTS = ("BookingEscrow", "BlockingToken", "Wallet1271")
-RARE = [
+RARE: list[object] = [
     "the first named lesson is in time, a later one is not",
     "a relayed creation lives by its permit",
-    "each share is rounded, not their sum",
+    ("each share is rounded, not their sum", "resolve"),
+    ("each share is rounded, not their sum", "settle"),
     "only the part in the second word is taken",
     "a successor resolves before accepting",
     "some are free, but too few",

@@ -46,6 +46,7 @@ STEPS = {
     "compete": 4,
     "act": 3,
     "quarrel": 3,
+    "split_oddly": 3,
     "book_again": 3,
     "at_the_edge": 8,
     "ignore_the_status": 1,
@@ -133,6 +134,31 @@ class EscrowMachine(RuleBasedStateMachine):
                 self.attempt(self.moves(data).act("resolve"))
             case "ignore it":
                 self.out_of_turn(data, DISPUTED)
+
+    def split_oddly(self, data: Any) -> None:
+        """Lessons of one order are disputed together, and split so that rounding their sum would show."""
+        moves = self.moves(data)
+        order = moves.affordable(odd=True)
+        if order is None:
+            self.attempt(moves.publish(rate=61))
+            return
+        self.attempt(moves.create(order))
+        batch = self.state.batches.get(order, {})
+        for name, actor, status in (("confirm", order.tutor, PENDING), ("dispute", order.student, CONFIRMED)):
+            lessons = {lesson for lesson, actual in batch.items() if actual == status}
+            if lessons:
+                if name == "dispute":
+                    self.now = max(self.now, *(order.slots[lesson].start for lesson in lessons))
+                self.attempt(self.moves(data).act(name, (order, actor, lessons)))
+                batch = self.state.batches[order]
+        disputed = {lesson for lesson, actual in batch.items() if actual == DISPUTED}
+        if disputed:
+            moves = self.moves(data)
+            share = moves.pick([3_333, 9_999])
+            if self.state.arbiter in {order.student, order.tutor} or moves.once_in(3):
+                self.attempt(moves.settle(order, disputed))
+            else:
+                self.attempt(moves.resolve(order, disputed, self.state.arbiter, share))
 
     def compete(self, data: Any) -> None:
         """Somebody books beside or over a lesson that is still to come."""
@@ -490,7 +516,7 @@ class EscrowMachine(RuleBasedStateMachine):
                     self.seen[act.name, role, self.state.batches.get(order, {}).get(lesson, PENDING)] += 1
                 total = order.total(act.lessons) * act.share // 10_000
                 each = sum(order.amount(lesson) * act.share // 10_000 for lesson in act.lessons)
-                self.seen["each share is rounded, not their sum"] += each != total
+                self.seen["each share is rounded, not their sum", act.name] += each != total
             if act.name == "create" and order:
                 lives = sender != order.student and self.state.allowance.get(order.student, MAX) == 0
                 paid = any(log.name == "Transfer" for log in logs)

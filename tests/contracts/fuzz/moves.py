@@ -26,7 +26,9 @@ from fuzz.world import DAY, HOUR, LISTINGS, MAX, WORD, World
 
 T = TypeVar("T")
 
-RATES = [35 * 10**18, 35 * 10**18, 10**18 + 7, 61, 59, 1, 2**96 - 1, 0]
+ODD_RATES = [10**18 + 7, 61, 59]
+"""Three quarters of these, a lesson's amount, have no even split."""
+RATES = [35 * 10**18, 35 * 10**18, *ODD_RATES, 1, 2**96 - 1, 0]
 DURATIONS = [60, 60, 60, 15, 30, 45, 90, 120, 240, 480]
 WRONG_DURATIONS = [0, 495, 510, 960, 3825]
 LAST_DEADLINE = 2**40 - 1
@@ -106,10 +108,10 @@ class Moves:
 
     # --- Listings ---
 
-    def publish(self, tutor: str | None = None) -> Move:
+    def publish(self, tutor: str | None = None, rate: int | None = None) -> Move:
         tutor, listing = tutor or self.pick(self.world.tutors), self.pick(LISTINGS)
         offer = Listing(
-            self.pick(RATES),
+            self.pick(RATES) if rate is None else rate,
             self.draw(st.booleans()),
             self.pick([0, 0, 0, 1, HOUR, DAY]),
             self.pick([0, 0, 0, 7 * DAY, 60 * DAY, 2**32 - 1]),
@@ -218,7 +220,7 @@ class Moves:
             slots=slots,
         )
 
-    def affordable(self) -> Order | None:
+    def affordable(self, *, odd: bool = False) -> Order | None:
         """Two lessons that nobody has taken, of a student who has a key and money."""
         rich = [
             one
@@ -228,7 +230,10 @@ class Moves:
         offered = [
             (offer, listing)
             for offer, listing in self.state.listings.items()
-            if 0 < listing.hourly_rate < 2**90 and listing.horizon == 0 and listing.min_notice <= DAY
+            if (not odd or listing.hourly_rate in ODD_RATES)
+            and 0 < listing.hourly_rate < 2**90
+            and listing.horizon == 0
+            and listing.min_notice <= DAY
         ]
         students = [(one, pair) for one in rich for pair in offered if pair[0][0] != one]
         if not students:

@@ -119,9 +119,11 @@ def each_amount_leaves_once(step: Step) -> None:
 
     What is owed is kept from the events alone: a creation adds its lessons, an end takes its lessons away,
     which must be there, and moves their sum: to the student if cancelled, to the tutor if completed, to the
-    two if resolved or settled. What is left over is owed for the live lessons, and for no others.
+    two if resolved or settled, the tutor's share of each lesson rounded down. What is left over is owed for
+    the live lessons, and for no others.
     """
     owed = step.owed
+    shares = {(act.order, act.lessons): act.share for act in step.acts if act.name in {"resolve", "settle"}}
     expected: Counter[str] = Counter()
     moved: Counter[str] = Counter()
     credited: Counter[str] = Counter()
@@ -133,9 +135,12 @@ def each_amount_leaves_once(step: Step) -> None:
             case "BookingsSettled", (batch, student, tutor, lessons, *amounts):
                 order = step.orders[batch]
                 require((student, tutor) == (order.student, order.tutor), "parties", log)
-                expected += _ended(owed, step.orders[batch], batch, lessons, *amounts, log)
+                require(amounts[0] == _share(shares, order, lessons), "the tutor's share", log)
+                expected += _ended(owed, order, batch, lessons, *amounts, log)
             case "BookingsResolved", (batch, _, lessons, *amounts):
-                expected += _ended(owed, step.orders[batch], batch, lessons, *amounts, log)
+                order = step.orders[batch]
+                require(amounts[0] == _share(shares, order, lessons), "the tutor's share", log)
+                expected += _ended(owed, order, batch, lessons, *amounts, log)
             case "BookingsCompleted", (batch, _, lessons, amount):
                 expected += _ended(owed, step.orders[batch], batch, lessons, amount, 0, log)
             case "BookingsCancelled", (batch, _, lessons, refund):
@@ -156,6 +161,12 @@ def each_amount_leaves_once(step: Step) -> None:
     live = {(order, lesson) for order, lesson, status in step.after.lessons() if status in LIVE}
     still = {(step.orders[batch], lesson) for batch, lessons in owed.items() for lesson in lessons}
     require(live == still, "live", live ^ still)
+
+
+def _share(shares: dict[tuple[Order | None, frozenset[int]], int], order: Order, lessons: int) -> int:
+    """What a split that somebody asked for gives the tutor."""
+    share = shares[order, frozenset(bits(lessons))]
+    return sum(order.amount(lesson) * share // 10_000 for lesson in bits(lessons))
 
 
 def _ended(
