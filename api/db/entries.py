@@ -1,4 +1,4 @@
-"""What an existing user service last said, by kind and id. Each function joins the caller's connection."""
+"""Entries as an existing user service last said them, by kind and id, within the caller's connection."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -13,8 +13,8 @@ from tools.mutation.compiler import Compiler, whole_source
 from tools.mutation.tests import TESTS, Broken, break_machine
 
 PATCHES = TESTS / "broken.toml"
+# Property 8, that what can be done is possible, is the model's to say: it compares each answer.
 MODEL, POSSIBLE = 0, 8
-"""That what can be done is possible, the model says: the machine compares each answer with the model's."""
 
 
 def main() -> int:
@@ -55,8 +55,8 @@ def patched(source: str, patch: dict[str, Any]) -> str:
 
 def names(broken: Broken | None, number: int) -> bool:
     """Return True if the machine failed because of this property, and said so."""
-    said = "refused" if number == POSSIBLE else f"property {number}"
-    return broken is not None and broken.violation.args[:1] == (said,)
+    said = {"refused", "refusal", "result"} if number == POSSIBLE else {f"property {number}"}
+    return broken is not None and broken.violation.args[0] in said
 
 
 if __name__ == "__main__":

@@ -46,22 +46,22 @@ STEPS = {
     "compete": 4,
     "act": 3,
     "quarrel": 3,
-    "split_oddly": 3,
+    "split_oddly": 4,
     "book_again": 3,
-    "at_the_edge": 8,
+    "at_the_edge": 6,
     "ignore_the_status": 1,
     "several_together": 2,
     "wait": 2,
     "approve": 1,
     "change_the_arbiter": 2,
-    "revoke": 1,
+    "revoke": 2,
     "withdraw": 2,
     "block": 2,
     "live_by_permit": 2,
     "mix_times": 3,
     "end_at_a_taken_word": 2,
     "decide_too_soon": 2,
-    "take_an_entry": 5,
+    "take_an_entry": 10,
     "be_credited": 1,
 }
 """What is done, and how often compared with the rest."""
@@ -229,7 +229,12 @@ class EscrowMachine(RuleBasedStateMachine):
         self.attempt(*drawn, how=moves.pick(["multicall", "tryMulticall"]))
 
     def revoke(self, data: Any) -> None:
-        self.attempt(self.moves(data).revoke())
+        """A student takes an order back; at times somebody tries to create it all the same."""
+        moves = self.moves(data)
+        order = moves.affordable() if moves.once_in(2) else None
+        self.attempt(moves.revoke(order))
+        if order is not None:
+            self.attempt(self.moves(data).create(order))
 
     def withdraw(self, data: Any) -> None:
         self.attempt(self.moves(data).withdraw())
@@ -624,8 +629,8 @@ def copy_of(model: Model) -> Model:
 def run(machine: type[EscrowMachine], first_seed: int, steps: int, phases: Sequence[Phase] = PHASES) -> None:
     """Lets machines live until they have taken so many steps together. Raises at the first violation."""
     rounds = settings(
-        max_examples=min(100, max(1, steps // 40)),
-        stateful_step_count=50,
+        max_examples=min(100, max(1, steps // 80)),
+        stateful_step_count=100,
         deadline=None,
         database=None,
         phases=phases,

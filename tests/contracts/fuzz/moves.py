@@ -295,7 +295,8 @@ class Moves:
             slots.append(Slot(start * QUARTER, minutes))
         clear = last + 40 + self.draw(st.integers(0, 40))
         slots = [Slot(clear * QUARTER, 60), *slots, Slot((clear + 4) * QUARTER, 60)]
-        least = len(slots) if self.once_in(3) else self.draw(st.integers(1, len(slots)))
+        strict = self.once_in(3)
+        least = len(slots) if strict else self.pick([len(slots) - 1, self.draw(st.integers(1, len(slots)))])
         return self._order(order.tutor)._replace(slots=tuple(slots), min_lessons=least)
 
     def across_a_word(self, order: Order, lesson: int) -> Order:
@@ -413,9 +414,10 @@ class Moves:
 
     # --- Other calls ---
 
-    def revoke(self) -> Move:
-        """Of an order that exists already, or of another, which is then never created."""
-        order = self.pick(self.orders) if self.orders and self.once_in(4) else self._order()
+    def revoke(self, order: Order | None = None) -> Move:
+        """Of this order; or of one that exists already, or of another, which is then never created."""
+        if order is None:
+            order = self.pick(self.orders) if self.orders and self.once_in(4) else self._order()
         domain, deadline = self.world.domains[self.which], self._deadline()
         digests = domain.revoke(order, deadline), domain.revoke(order, deadline - 1)
         proof, signature = self._proof(order.student, *digests, deadline)
