@@ -3,8 +3,8 @@
 Property 8, that what can be done is possible, is the tally's: every entry of the table must have been done,
 and each rare case, without which some mistakes are never seen, must have happened.
 
-`CRENEAU_FUZZ_STEPS` says how many steps at least (2,500), `CRENEAU_FUZZ_SEED` where to begin (1). It goes on for
-at most four times as many, until all of that happened.
+`CRENEAU_FUZZ_STEPS` says how many steps at least (2,500), `CRENEAU_FUZZ_SEED` where to begin (1). The
+run goes on for at most four times as many, until all of that happened.
 """
 
 import os

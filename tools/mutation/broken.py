@@ -55,7 +55,7 @@ def patched(source: str, patch: dict[str, Any]) -> str:
 
 def names(broken: Broken | None, number: int) -> bool:
     """Return True if the machine failed because of this property, and said so."""
-    said = {"refused", "refusal", "result"} if number == POSSIBLE else {f"property {number}"}
+    said = {"refused", "refusal", "result", "state"} if number == POSSIBLE else {f"property {number}"}
     return broken is not None and broken.violation.args[0] in said
 
 
