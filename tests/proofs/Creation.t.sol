@@ -120,7 +120,7 @@ contract Creation is Proof {
     /// booked.
     function check_possible_creation() external {
         Order memory order = _order();
-        vm.assume(escrow.batches(escrow.batchOf(order)).createdAt == 0);
+        vm.assume(_isNew(order));
         Listing memory listing = escrow.listings(TUTOR, order.listing);
         vm.assume(_both(listing.hourlyRate != 0, listing.hourlyRate == order.hourlyRate));
         vm.assume(_both(listing.minNotice == 0, listing.horizon == 0));
@@ -136,7 +136,7 @@ contract Creation is Proof {
     function check_possible_own_time_for_nothing() external {
         Order memory order = _order();
         (order.student, order.hourlyRate) = (TUTOR, 0);
-        vm.assume(escrow.batches(escrow.batchOf(order)).createdAt == 0);
+        vm.assume(_isNew(order));
         uint256[] memory words = escrow.calendar(TUTOR, FIRST_PAGE, 2);
         (uint256 low, uint256 high) = _quarters(3);
         vm.assume(_both(words[0] & low == 0, words[1] & high == 0));

@@ -7,6 +7,7 @@ import {Batch, IBookingEscrow, Order, Slot} from "../../contracts/interfaces/IBo
 interface Vm {
     function assume(bool condition) external;
     function getCode(string calldata artifact) external returns (bytes memory);
+    function load(address account, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;
     function warp(uint256 timestamp) external;
 }
@@ -72,6 +73,7 @@ abstract contract Proof {
     uint256 internal constant SLOTS = 2;
     address internal constant STUDENT = address(0x57);
     address internal constant TUTOR = address(0x70);
+    uint256 internal constant BATCHES = 4; // the storage slot of the mapping of batches
     uint256 internal constant PAGE = 256 * 900; // seconds that one calendar word spans
     uint256 internal constant FIRST_PAGE = 8000; // in 2028
 
@@ -145,6 +147,12 @@ abstract contract Proof {
             vm.assume(slot >> 8 > 365 days / 15 minutes);
             order.slots[i] = Slot.wrap(uint32(slot));
         }
+    }
+
+    /// @dev Nothing is kept of an order: no time, and no lesson either, in any bit of the batch's word. (If `BATCHES` named
+    /// another slot, no creation that this assumes to be possible would be.)
+    function _isNew(Order memory order) internal view returns (bool) {
+        return vm.load(address(escrow), keccak256(abi.encode(escrow.batchOf(order), BATCHES))) == 0;
     }
 
     /// @dev The sets of a batch are disjoint and name lessons of the order.
