@@ -1,10 +1,11 @@
 """The handler of batches: what can be sent, the meaning of each outcome lesson by lesson, and the log."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from api.booking import plan as slots
 from api.booking.models import Batch, BatchResult
-from api.chain.escrow import Chain, unhex
+from api.chain.escrow import Chain, told, unhex
 from api.chain.rpc import Call, Head, NodeUnavailable, RpcError, at
 from api.chain.signers import Custodian, Signer
 from api.db import index, repository
@@ -55,11 +56,10 @@ class BatchHandler:
             calls += [self._listing(batch), *self._chain.permits(batch.student)]
         answers = iter(self._node.call_many([at(call, head) for call in calls]))
         for each, listing, allowance, nonce in zip(others, answers, answers, answers, strict=True):
-            if not isinstance(listing, RpcError) and not isinstance(allowance, RpcError):
+            with suppress(NodeUnavailable):  # It is for the next pass.
                 permits = self._chain.decode_permits(allowance, nonce)
-                prepared[each.id] = self._prepared(
-                    each, batches[each.id], abi.decode_listing(unhex(listing)), *permits
-                )
+                offer = abi.decode_listing(told(listing))
+                prepared[each.id] = self._prepared(each, batches[each.id], offer, *permits)
         return prepared
 
     def _prepared(

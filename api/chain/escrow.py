@@ -119,9 +119,7 @@ class Chain:
     def read(self, data: bytes) -> bytes:
         """Return the result of a view of the escrow. Raises `NodeUnavailable` for any error."""
         [answer] = self.node.call_many([eth_call(self.escrow, data)])
-        if isinstance(answer, RpcError):
-            raise NodeUnavailable(answer.message)
-        return unhex(answer)
+        return told(answer)
 
     def check(self, terms: tuple[Any, ...]) -> Call:
         """Return the call that checks each slot of an order, which is in the form of the ABI."""
@@ -160,18 +158,16 @@ class Chain:
                 *([] if signature is None else signatures.calls(student, digest, signature)),
             ]
         )
-        for result in (codes, listing, balance, allowance):
-            if isinstance(result, RpcError):
-                raise NodeUnavailable(result.message)
+        answers = [told(result) for result in (codes, listing, balance, allowance)]
         allowed, permit = self.decode_permits(allowance, permit_nonce)
         if signature is not None:
             permit = permit if signatures.has_key(wallet[0]) else None
             signature = signatures.judge(student, digest, signature, *wallet)
         return ChainSnapshot(
             number=int(block["number"], 16),
-            codes=abi.decode_check(unhex(codes))[0],
-            listing=abi.decode_listing(unhex(listing)),
-            balance=abi.decode_uint(unhex(balance)),
+            codes=abi.decode_check(answers[0])[0],
+            listing=abi.decode_listing(answers[1]),
+            balance=abi.decode_uint(answers[2]),
             allowance=allowed,
             permit_nonce=permit,
             timestamp=int(block["timestamp"], 16),
@@ -192,10 +188,15 @@ class Chain:
                 return [block, *results]
         raise NodeBehind("a node behind the newest block")
 
-    def decode_permits(self, allowance: str, nonce: str | RpcError) -> tuple[int, int | None]:
-        """Return the allowance in base units, and the next permit's nonce; None: the token has no permits."""
+    def decode_permits(self, allowance: str | RpcError, nonce: str | RpcError) -> tuple[int, int | None]:
+        """Return the allowance in base units, and the next permit's nonce; None: the token has no permits.
+
+        Raises `NodeUnavailable` where the node fails, which says nothing of the token.
+        """
+        if isinstance(nonce, RpcError) and not nonce.is_revert:
+            raise NodeUnavailable(nonce.message)
         known = not isinstance(nonce, RpcError) and len(nonce) == 66 and self._token_name
-        return abi.decode_uint(unhex(allowance)), abi.decode_uint(unhex(str(nonce))) if known else None
+        return abi.decode_uint(told(allowance)), abi.decode_uint(unhex(str(nonce))) if known else None
 
     def batch(self, batch_id: str) -> Call:
         """Return the call for a batch as the contract has it."""
@@ -293,6 +294,15 @@ def knows_finality(node: Node) -> bool:
     """Return True if the node has a block that it calls `finalized`."""
     [block] = node.call_many([("eth_getBlockByNumber", ["finalized", False])])
     return isinstance(block, dict)
+
+
+def told(result: Any) -> bytes:
+    """Return a contract's answer. Raises `NodeUnavailable` for an error, or a node without the contract."""
+    if isinstance(result, RpcError):
+        raise NodeUnavailable(result.message)
+    if result == "0x":
+        raise NodeUnavailable("a node that does not have the contract")
+    return unhex(result)
 
 
 def unhex(text: str) -> bytes:

@@ -37,6 +37,19 @@ def ask(requests: list[Request]) -> None:
         list(pool.map(lambda request: request.ask(prefer="respond-async"), requests))
 
 
+def test_a_node_without_the_contract_is_no_answer(stack: ChaosStack, proxy: Proxy) -> None:
+    """One that is far behind, or that lost the block of the deployment: its calls return nothing."""
+    ledger = Ledger(stack)
+    [desk] = ledger.desks(1)
+    request = ledger.request(desk)
+    proxy.rewrite = lambda call, result: "0x" if call["method"] == "eth_call" else result
+    answer = request.ask()
+    assert answer is not None
+    assert (answer.status_code, answer.json()["code"]) == (503, "node_unavailable")
+    proxy.heal()
+    request.settle()
+
+
 SENDS, LOOKS = "eth_sendRawTransaction", "eth_getTransactionReceipt"
 LOOKS_FIRST = "eth_estimateGas"
 BOTH = ["sqlite", "postgresql"]
