@@ -20,7 +20,7 @@ from waiting import PATIENCE
 from api.__main__ import rebuild
 from api.booking.models import frontend_id
 from creneau import abi, events
-from creneau.events import BookingsCreated, Transfer
+from creneau.events import BookingsCreated, LessonEvent, Transfer
 from creneau.order import booking_id
 from creneau.types import to_bytes32, to_hex
 from tools.dev_stack import DevStack
@@ -129,10 +129,17 @@ class Ledger:
 
     # --- Proof ---
 
-    def prove(self, requests: Sequence[Request] | None = None, *, relayers: Iterable[str] = ()) -> None:
+    def prove(
+        self,
+        requests: Sequence[Request] | None = None,
+        *,
+        relayers: Iterable[str] = (),
+        acts: Sequence[str] = (),
+    ) -> None:
         """Exactly one batch for each key, debited exactly once, the answer what the chain says, nothing else.
 
-        `requests` are those to compare with; all of the ledger's unless given.
+        `requests` are those to compare with; all of the ledger's unless given. `acts` are the lessons that
+        were acted on, once each.
         """
         wanted = self.requests if requests is None else requests
         created, paid, transactions = self._chain()
@@ -152,10 +159,11 @@ class Ledger:
             mine = [request for request in self.requests if request.desk.student.id == desk.student.id]
             debits = sorted(paid[desk.student.wallet])
             assert debits == sorted(request.total for request in mine), f"debited {debits}"
+        assert sorted(self._acted) == sorted(acts)
         # No other transaction of a relayer's moves anything: it creates one batch, or it failed, or is empty.
         senders = {address.lower() for address in relayers}
         for sent in transactions:
-            if sent["from"] in senders and sent["hash"] not in self._creating:
+            if sent["from"] in senders and sent["hash"] not in self._creating | {*self._acted.values()}:
                 receipt = self.stack.rpc("eth_getTransactionReceipt", sent["hash"])
                 assert receipt["status"] == "0x0" or (sent["input"] == "0x" and sent["value"] == "0x0"), sent
         self._prove_view()
@@ -186,6 +194,7 @@ class Ledger:
         paid: dict[str, list[int]] = defaultdict(list)
         transactions: list[dict[str, Any]] = []
         self._creating: set[str] = set()
+        self._acted: dict[str, str] = {}  # The transactions of lessons that were acted on.
         for number in range(self._first, head + 1):
             transactions += stack.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]
         span = {"fromBlock": hex(self._first), "toBlock": hex(head)}
@@ -195,6 +204,11 @@ class Ledger:
                 if isinstance(event, BookingsCreated):
                     created[event.batch].append((event, log))
                     self._creating.add(log["transactionHash"])
+                elif isinstance(event, LessonEvent):
+                    for place in (each for each in range(40) if event.lessons >> each & 1):
+                        lesson = to_hex(booking_id(event.batch, place))
+                        assert lesson not in self._acted, f"{lesson} was acted on twice"
+                        self._acted[lesson] = log["transactionHash"]
                 elif isinstance(event, Transfer) and int(event.source, 16):
                     paid[event.source].append(event.value)
         return created, paid, transactions
