@@ -101,21 +101,34 @@ class ExistingFrontend:
         self, user_id: str, person_id: str, side: Side, statuses: Sequence[str] = ()
     ) -> list[SharedLesson]:
         """Return a person's lessons, those to come first. Raises `Problem` unless the user may see them."""
-        found = self._lessons.nearest(user_id, person_id, side, statuses, self.now(), MOST_LESSONS)
-        return self.shared(*found)
+        lessons, role = self._lessons.nearest(user_id, person_id, side, statuses, self.now(), MOST_LESSONS)
+        return self.shared([(each, role) for each in lessons])
+
+    def on_both_sides(
+        self, user_id: str, person_id: str, statuses: Sequence[str] = ()
+    ) -> tuple[list[SharedLesson], list[SharedLesson]]:
+        """Return a person's lessons as student, and as tutor, with one look at what is around all of them."""
+        now, find = self.now(), self._lessons.nearest
+        learnt, as_student = find(user_id, person_id, "student", statuses, now, MOST_LESSONS)
+        given, as_tutor = find(user_id, person_id, "tutor", statuses, now, MOST_LESSONS)
+        shared = self.shared(
+            [*((each, as_student) for each in learnt), *((each, as_tutor) for each in given)]
+        )
+        return shared[: len(learnt)], shared[len(learnt) :]
 
     def one(self, user_id: str, booking_id: str) -> SharedLesson:
         """Return a lesson. Raises `Problem` unless the user may see it."""
         lesson, role = self._lessons.booking(booking_id, user_id)
-        return self.shared([lesson], role)[0]
+        return self.shared([(lesson, role)])[0]
 
-    def shared(self, lessons: Sequence[BookedLesson], role: Role) -> list[SharedLesson]:
-        """Return lessons with everything around them, for a reader who has this role in all of them."""
-        ids = [batch.chain_id(place) for batch, place in lessons]
-        names = self._names(lessons, role)
-        annonces = self._annonces(lessons)
+    def shared(self, lessons: Sequence[tuple[BookedLesson, Role]]) -> list[SharedLesson]:
+        """Return lessons with everything around them, for a reader who has these roles in them."""
+        ids = [batch.chain_id(place) for (batch, place), _ in lessons]
+        party = [each for each, role in lessons if role != Role.ARBITER]
+        names = self._names(party)
+        annonces = self._annonces([each for each, _ in lessons])
         with self._store.read() as db:
-            notes = money.notes(db, ids) if role != Role.ARBITER else {}
+            notes = money.notes(db, [batch.chain_id(place) for batch, place in party])
             cancelled = money.cancelled_by(db, ids)
         return [
             SharedLesson(
@@ -129,7 +142,7 @@ class ExistingFrontend:
                     cancelled.get(id_, "")
                 ),
             )
-            for lesson, id_ in zip(lessons, ids, strict=True)
+            for (lesson, role), id_ in zip(lessons, ids, strict=True)
         ]
 
     def keep_note(self, db: Connection, action: LessonAction, **values: str | None) -> None:
@@ -163,7 +176,7 @@ class ExistingFrontend:
         known = self._sharers(wallet, movements)
         mine = user_id == wallet.user.id
         role = Role.STUDENT if mine else Role.ARBITER
-        names = self._names(list(lessons.values()), role)
+        names = self._names([] if role == Role.ARBITER else list(lessons.values()))
         names |= self._directory.names({*known.values()}) if mine and known else {}
         annonces = self._annonces(list(lessons.values()))
         hashes = self._accounts.block_hashes([each.block_number for each in movements])
@@ -212,9 +225,9 @@ class ExistingFrontend:
 
     # --- Names ---
 
-    def _names(self, lessons: Sequence[BookedLesson], role: Role) -> dict[str, Name]:
+    def _names(self, lessons: Sequence[BookedLesson]) -> dict[str, Name]:
         """Return the names of the people of these lessons, for a reader who shares them."""
-        if role == Role.ARBITER or not lessons:
+        if not lessons:
             return {}
         ids = {id_ for each in lessons for id_ in (each.batch.student_id, each.batch.tutor_id)}
         return self._directory.names({id_ for id_ in ids if not id_.startswith("0x")})

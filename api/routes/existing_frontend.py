@@ -76,8 +76,7 @@ def get_all_bookings(
 ) -> Response:
     """Return the lessons to come, the next one first; then those past, the latest first: 200 of each."""
     room, periods = _room(services), services.chain.periods
-    student = room.of_person(user, user_id, "student", which.status)
-    tutor = room.of_person(user, user_id, "tutor", which.status)
+    student, tutor = room.on_both_sides(user, user_id, which.status)
     total = len(student) + len(tutor)
     data = models.BothSides(
         as_student=[answers.lesson(each, periods) for each in student],
@@ -110,7 +109,7 @@ def _list(services: Services, user: str, of: str, side: Side, which: Selection) 
         found = room.of_person(user, of, side, which.status)
     else:
         page = services.lessons.page(user, of, side, which)
-        found, cursor = room.shared(page.lessons, page.role), page.next_cursor
+        found, cursor = room.shared([(each, page.role) for each in page.lessons]), page.next_cursor
     data = [answers.lesson(each, periods) for each in found]
     message = answers.count_of(len(data))
     return ExactResponse(models.BookingsAnswer(success=True, message=message, data=data, next_cursor=cursor))
