@@ -7,6 +7,7 @@ when the tests change.
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -50,15 +51,13 @@ def main() -> int:
     results: dict[str, dict[str, str]] = {}
     if RESULTS.exists() and not options.fresh:
         results = json.loads(RESULTS.read_text())
-    tests, explained = tree(), reasons()
+    tests = tree()
     waiting = [mutant for mutant in chosen if not _settled(results.get(mutant.name), tests)]
-    waiting.sort(key=lambda mutant: mutant.key in explained)  # these take longest: all tests must pass
-    last = sum(mutant.key in explained for mutant in waiting)
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(waiting)} to run", flush=True)
     if waiting:
         lines = {mutant.name: mutant.line for mutant in everything}
         known = [(lines[name], result["verdict"]) for name, result in results.items() if name in lines]
-        run(source, waiting, last, results, known, tests, options)
+        run(source, waiting, results, known, tests, options)
     return report(chosen, results, whole=len(chosen) == len(everything))
 
 
@@ -108,7 +107,6 @@ def _settled(result: dict[str, str] | None, tests: str) -> bool:
 def run(
     source: str,
     waiting: list[Mutant],
-    last: int,
     results: dict[str, dict[str, str]],
     known: list[tuple[int, str]],
     tests: str,
@@ -116,7 +114,7 @@ def run(
 ) -> None:
     """Lets workers find out what becomes of each mutant; the contract itself is first, and must survive.
 
-    The `last` mutants are dealt out one by one: they take long, and no worker should have them all.
+    What no near test kills is dealt out again, one by one, at the end: to run all tests takes long.
     """
     context = multiprocessing.get_context("fork")
     jobs: Any = (
@@ -134,15 +132,16 @@ def run(
     begun = time.monotonic()
     try:
         known_good = _settled(results.get(contract.name), tests)
-        places = range(1, len(candidates) - last)
+        places = range(1, len(candidates))
         size = max(1, min(GROUP, len(places) // (2 * len(workers))))
         groups = [[0]] * (not known_good) + [[*places[i : i + size]] for i in range(0, len(places), size)]
-        groups += [[place] for place in range(len(candidates) - last, len(candidates))]
-        for group in [*groups, *[None] * len(workers)]:
+        for group in groups:
             jobs.put(group)
         tally: Counter[str] = Counter()
         for count in range(int(known_good), len(candidates)):
-            place, verdict = answers.get()
+            while (answer := answers.get())[1] is None:
+                jobs.put([answer[0]])
+            place, verdict = answer
             if isinstance(verdict, Exception):
                 raise verdict
             mutant = candidates[place]
@@ -181,9 +180,10 @@ def _work(
                 together = compiled_together([candidates[place] for place in places], schemata, runner)
                 for place in places:
                     mutant = candidates[place]
-                    quick = together.get(mutant.name)
-                    verdict = quick_verdict(mutant, quick, runner) if quick is not None else None
-                    answers.put((place, verdict or verdict_on(mutant, compiler, runner, candidates[0])))
+                    if (quick := together.get(mutant.name)) is not None:
+                        answers.put((place, quick_verdict(mutant, quick, runner)))
+                    else:
+                        answers.put((place, verdict_on(mutant, compiler, runner, candidates[0])))
 
     try:
         Runner(campaign, steps).collect()
@@ -236,9 +236,14 @@ def verdict_on(mutant: Mutant, compiler: Compiler, runner: Runner, contract: Mut
         killer = runner.killer(bytecode, mutant.line)
     if killer:
         return killer
-    if mutant.line and compiler.bytecode(mutant.source) == compiler.bytecode(contract.source):
+    if mutant.line and compiler.bytecode(mutant.source) == _deployed(compiler, contract):
         return SAME
     return SURVIVED
+
+
+@functools.cache
+def _deployed(compiler: Compiler, contract: Mutant) -> str:
+    return compiler.bytecode(contract.source)
 
 
 def compiled_quickly(mutant: Mutant, compiler: Compiler) -> str:

@@ -1,19 +1,21 @@
 """Many mutants in one contract: to compile fifty takes little longer than to compile one, and takes longest.
 
-The contract gets, beside each function, a copy of it for every mutant of it. The function begins with
-switches that hand over to the copy whose number the contract was deployed with. The number is a constant in
-the creation code, where it is replaced. What is changed outside of functions has to be compiled alone.
+The contract and its library get, beside each function, a copy of it for every mutant of it. The function
+begins with switches that hand over to the copy with the contract's number, a constant in the byte code, where
+it is replaced. What is changed outside of functions has to be compiled alone.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from tools.mutation.compiler import CONTRACT, Compiler, DoesNotCompile
+from tools.mutation.compiler import Compiler, DoesNotCompile
 from tools.mutation.mutants import Mutant
 
 NUMBER = "5ca1ab1e" * 8
-"""The placeholder of the number in the creation code, in hex."""
+"""The placeholder of the number in the byte code, in hex."""
+
+OPAQUE = f"0x{NUMBER} ^ msg.data.length >> 255"
+"""The number, for the compiler one that it cannot know: a call's data is never so long."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Function:
     parameters: str
     names: str
     returns: str
-    view: str
+    mutability: str
 
     def holds(self, mutant: Mutant, source: str) -> bool:
         """Return True if the mutant differs in the body of this function only."""
@@ -36,14 +38,13 @@ class Function:
 
 
 def functions(tree: dict[str, Any], source: str) -> list[Function]:
-    """Return the contract's functions, without the constructor and those that may not read their number."""
-    (contract,) = [node for node in tree["nodes"] if node.get("name") == CONTRACT]
+    """Return the functions of the contract and of its library, without the constructor."""
     return [
         _function(node, source)
-        for node in contract["nodes"]
-        if node["nodeType"] == "FunctionDefinition"
-        and node["kind"] == "function"
-        and (node["visibility"] == "private" or node["stateMutability"] != "pure")
+        for part in tree["nodes"]
+        if part["nodeType"] == "ContractDefinition" and part["contractKind"] != "interface"
+        for node in part["nodes"]
+        if node["nodeType"] == "FunctionDefinition" and node["kind"] == "function"
     ]
 
 
@@ -65,7 +66,7 @@ def _function(node: dict[str, Any], source: str) -> Function:
         text(node["parameters"]),
         ", ".join(parameter["name"] for parameter in node["parameters"]["parameters"]),
         f"returns {text(returned)}" if returned["parameters"] else "",
-        "" if node["stateMutability"] == "nonpayable" else "view",
+        "" if node["stateMutability"] == "nonpayable" else node["stateMutability"],
     )
 
 
@@ -104,21 +105,20 @@ class Schemata:
     def _with(self, mutants: list[Mutant]) -> tuple[str, list[tuple[int, int]]]:
         """Return the source with these mutants, and where in it each of their copies is."""
         source, places = self._source, [self.place(mutant) for mutant in mutants]
-        beginning = source.index("{", source.index(f"contract {CONTRACT} is")) + 1
-        text = source[:beginning] + f"\nuint256 private immutable number__ = 0x{NUMBER};\n"
-        copied = beginning
+        text, copied = "", 0
         spans = [(0, 0)] * len(mutants)
         for function in self._functions:
             numbers = [number for number, place in enumerate(places) if place is function]
-            text += source[copied : function.start]
-            text += re.sub(r"\bpure\b", "view", source[function.start : function.body])
+            text += source[copied : function.body]
             text += "{" + "".join(_switch(function, number) for number in numbers)
             text += source[function.body + 1 : function.end]
             for number in numbers:
                 changed = mutants[number].source
                 body = changed[function.body : len(changed) - len(source) + function.end]
-                head = f"\nfunction {function.name}__{number}{function.parameters} private {function.view}"
-                copy = f"{head} {function.returns} {body}\n"
+                head = (
+                    f"function {function.name}__{number}{function.parameters} private {function.mutability}"
+                )
+                copy = f"\n{head} {function.returns} {body}\n"
                 spans[number] = (len(text), len(text) + len(copy))
                 text += copy
             copied = function.end
@@ -128,7 +128,7 @@ class Schemata:
 def _switch(function: Function, number: int) -> str:
     call = f"{function.name}__{number}({function.names})"
     then = f"return {call};" if function.returns else f"{{ {call}; return; }}"
-    return f"\nif (number__ == {number + 1}) {then}"
+    return f"\nif ({OPAQUE} == {number + 1}) {then}"
 
 
 def numbered(bytecode: str, number: int) -> str:
