@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Self
 
 import structlog
@@ -20,7 +21,8 @@ Call = tuple[str, list[Any]]
 _MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
 
 MOST_CALLS = 100  # In one HTTP request, unless the node takes fewer.
-_MORE_SECONDS = 60.0
+_SIDE_BY_SIDE = 4  # HTTP requests, where it takes several.
+_MORE_SECONDS = 20.0
 _LONGEST_PAUSE = 60  # Seconds that a `Retry-After` may ask for.
 _TOO_LARGE = (400, 413)  # What servers answer to a request that is too large for them.
 
@@ -126,7 +128,8 @@ class Node:
         self.answered: Head | None = None
         """The block that a node answered last, which may be behind the newest."""
         self._shown = self._asked = 0.0  # When a node had it last, and when one was asked.
-        self._most, self._halved = MOST_CALLS, 0.0
+        self._most, self._taken, self._tried = MOST_CALLS, 0, 0.0
+        self._threads = ThreadPoolExecutor(2 * _SIDE_BY_SIDE, "node")
         self._quiet_until = 0.0
         self.block_seconds = 0.0
         """The time that the newest blocks took, in seconds by their own clock; 0 at first."""
@@ -138,10 +141,20 @@ class Node:
         )
 
     def call_many(self, calls: Sequence[Call]) -> list[Any]:
-        """Return the result of each call, in order; an `RpcError` in place of a result that is one."""
+        """Return the result of each call, in order; an `RpcError` in place of a result that is one.
+
+        Where the node takes few calls at once, some requests go side by side. Transactions keep their order.
+        """
         results: list[Any] = []
+        ordered = any(method == "eth_sendRawTransaction" for method, _ in calls)
         while len(results) < len(calls):
-            results += self._post(calls[len(results) : len(results) + self._at_once()])
+            size, begin = self._at_once(), len(results)
+            end = min(len(calls), begin + size * (1 if ordered else _SIDE_BY_SIDE))
+            parts = [calls[i : min(i + size, end)] for i in range(begin, end, size)]
+            for answers in self._threads.map(self._post, parts) if len(parts) > 1 else [self._post(parts[0])]:
+                if not answers:
+                    break  # Too many at once: these, and what follows, again.
+                results += answers
         return results
 
     def call(self, method: str, *params: Any) -> Any:
@@ -181,10 +194,10 @@ class Node:
     # --- HTTP ---
 
     def _at_once(self) -> int:
-        """Return how many calls go into the next request: more again a minute after some were too many."""
+        """Return how many calls go into the next request: all again, a while after some were too many."""
         with self._lock:
-            if self._most < MOST_CALLS and time.monotonic() - self._halved > _MORE_SECONDS:
-                self._most, self._halved = min(2 * self._most, MOST_CALLS), time.monotonic()
+            if self._most < MOST_CALLS and time.monotonic() - self._tried > _MORE_SECONDS:
+                self._taken, self._most, self._tried = self._most, MOST_CALLS, time.monotonic()
             return self._most
 
     def _post(self, calls: Sequence[Call]) -> list[Any]:
@@ -205,6 +218,9 @@ class Node:
             for method in methods:
                 RPC_ERRORS.labels(method, "unavailable").inc()
             raise
+        with self._lock:
+            if self._taken:
+                self._taken = max(self._taken, len(calls))
         for method in methods:
             RPC.labels(method).observe(time.perf_counter() - began)
         return [_result(method, by_place[place]) for place, (method, _) in enumerate(calls)]
@@ -239,7 +255,9 @@ class Node:
         if count == 1:
             return
         with self._lock:
-            self._most, self._halved = max(count // 2, 1), time.monotonic()
+            # As many as it took before all were tried again; or else half of them.
+            self._most = self._taken if 0 < self._taken < count else min(self._most, max(count // 2, 1))
+            self._taken, self._tried = 0, time.monotonic()
         log.warning("the node refuses so many calls at once", calls=count, reason=told)
 
 

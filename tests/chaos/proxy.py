@@ -68,13 +68,19 @@ class Proxy:
         self._let_go = threading.Condition(self._lock)
         self.answered: Counter[str] = Counter()
         """How many calls of each method were answered, and not only passed on."""
-        self.requests = 0
+        self.sizes: list[int] = []
+        """How many calls each request had."""
         self.seen: Counter[str] = Counter()
         """How often each fault happened."""
         self.pool = Pool(self._rpc, self._random)
         """The nodes that requests meet."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def requests(self) -> int:
+        """How many there were."""
+        return len(self.sizes)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -129,7 +135,7 @@ class Proxy:
     def choose(self, calls: list[dict[str, Any]]) -> Fault | None:
         """What goes wrong with this request."""
         with self._lock:
-            self.requests += 1
+            self.sizes.append(len(calls))
             fault: Fault | None = None
             if self._next and any(call["method"] == self._only for call in calls):
                 fault = self._next.pop(0)

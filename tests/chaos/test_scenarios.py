@@ -375,6 +375,32 @@ def test_batches_that_are_too_large_for_the_provider(
     assert told == {f"batch too large: at most {most}, see …"}
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_provider_that_takes_less_and_more_again(proxy: Proxy, rounds: Rounds) -> None:
+    """Every while all calls are tried at once; if that is too much, as many as before, and in their order."""
+    node = rounds.shim.chain.node
+    numbers: list[Any] = [("eth_getBlockByNumber", [hex(i % 3), False]) for i in range(100)]
+    blocks = [hex(i % 3) for i in range(100)]
+
+    def sizes() -> list[int]:
+        before = len(proxy.sizes)
+        assert [block["number"] for block in node.call_many(numbers)] == blocks
+        return proxy.sizes[before:]
+
+    assert sizes() == [100]
+    proxy.pool.most_calls = 30
+    assert sorted(sizes(), reverse=True) == [100, 50, 50, 25, 25, 25, 25]
+    assert sizes() == [25] * 4
+    node._tried -= 60
+    assert sorted(sizes(), reverse=True) == [100, 25, 25, 25, 25]
+    proxy.pool.most_calls = 0
+    assert sizes()[-4:] == [1] * 4
+    proxy.pool.most_calls = None
+    assert sizes() == [1] * 100
+    node._tried -= 60
+    assert sizes() == [100]
+
+
 def test_a_pause_that_the_provider_wants_is_kept(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
     batch_id = rounds.place(desk, "09:00")
     proxy.pool.pauses = [1]
