@@ -316,9 +316,16 @@ def blocks(db: Connection, states: Collection[State]) -> list[tuple[int, str]]:
 def final_blocks(db: Connection, limit: int) -> list[tuple[int, str]]:
     """Return number and hash of blocks that have submissions and are final, the newest first."""
     final = transactions.c.state == State.FINAL
-    query = select(transactions.c.block_number, transactions.c.block_hash).where(final)
+    query = select(transactions.c.block_number, transactions.c.block_hash).where(final).distinct()
     newest = query.order_by(transactions.c.block_number.desc()).limit(limit)
-    return [*dict.fromkeys((number, hash_) for number, hash_ in db.execute(newest))]
+    return [(number, hash_) for number, hash_ in db.execute(newest)]
+
+
+def final_from(db: Connection, chain_id: int, signer: str, nonce: int, block: int) -> list[Submission]:
+    """Return the account's final submissions with this nonce or a later one, in blocks up to this number."""
+    final = (transactions.c.state == State.FINAL) & (transactions.c.block_number <= block)
+    these = select(transactions).where(_of(chain_id, signer), transactions.c.nonce >= nonce, final)
+    return [_submission(row) for row in db.execute(these)]
 
 
 def in_blocks(db: Connection, block_hashes: Collection[str], states: Collection[State]) -> list[Submission]:

@@ -16,7 +16,7 @@
     mined     ──> final      the block is final
     mined     ──> submitted  the block was orphaned
     mined     ──> accepted   the block was orphaned, and it was somebody else's transaction
-    final     ──> submitted  the block was orphaned, although it was final
+    final     ──> submitted  the block was orphaned, although it was final, or its nonce is not used
     final     ──> accepted   the same, and it was somebody else's transaction
 
 Decisions that end something, and the block that each rests on:
@@ -47,7 +47,7 @@ The sender knows the kinds of submissions by their `Handler`, and imports nothin
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -83,7 +83,8 @@ from creneau.types import to_hex
 
 log = structlog.get_logger()
 
-_MOST_FINAL = 1_000  # Final blocks that are compared with the chain once one of them is gone.
+_NEWEST_FINAL = 8  # Final blocks that are compared with the chain: a slow process may call an old one final.
+_MOST_FINAL = 1_000  # The same, once one of them is gone.
 _IDLE_SECONDS = 0.5  # How soon a submission is seen that another process accepted.
 _LEFT_SECONDS = (
     0.5  # So long a submission is left to the process that accepted it, where others may send, too.
@@ -311,6 +312,8 @@ class Sender(Worker):
         lost = [each for each in waiting if each.nonce < final.get(each.signer, 0)]
         if lost:
             self._give_back(lost, finalized)
+        if waiting:
+            self._look_for_unused(mined, head)
         self._nonces.fill_nonce_gaps(waiting, mined, head)
         return bool(receipts)
 
@@ -380,7 +383,8 @@ class Sender(Worker):
         if TransactionKind.CREATE not in self._kinds:
             return False  # The relayer's sender does it for all kinds.
         with self._store.read() as db:
-            blocks, [*newest] = repository.blocks(db, IN_BLOCK), repository.final_blocks(db, 1)
+            blocks = repository.blocks(db, IN_BLOCK)
+            newest = repository.final_blocks(db, _NEWEST_FINAL)
         orphaned, known = self._blocks.compare([*blocks, *newest], head)
         if orphaned.intersection(hash_ for _, hash_ in newest):
             log.error("a reorganisation beyond finality: what was final is sent again", head=head.number)
@@ -395,13 +399,27 @@ class Sender(Worker):
                     self._moved(db, each, State.FINAL)
                 elif each.state is State.REVERTING and repository.unsign(db, each.id):
                     self._moved(db, each, State.ACCEPTED)
-            for each in repository.in_blocks(db, orphaned, (*IN_BLOCK, State.FINAL)):
-                line(each).warning("the block was orphaned")
-                # Without a nonce of its own, somebody else's transaction did the same.
-                state = State.ACCEPTED if each.nonce is None else State.SUBMITTED
-                if repository.unmine(db, each, state):
-                    self._moved(db, each, state)
+            self._orphan(db, repository.in_blocks(db, orphaned, (*IN_BLOCK, State.FINAL)))
         return bool(orphaned)
+
+    def _look_for_unused(self, mined: Mapping[str, int], head: Head) -> None:
+        """Send again what is called final although the chain has not used its nonce up to the head."""
+        chain_id, final = self._settings.chain_id, []
+        with self._store.read() as db:
+            for signer, count in mined.items():
+                final += repository.final_from(db, chain_id, signer, count, head.number)
+        if final:
+            log.error("what was final is in no block, and is sent again", head=head.number)
+            with self._store.write() as db:
+                self._orphan(db, final)
+
+    def _orphan(self, db: Connection, submissions: Sequence[Submission]) -> None:
+        for each in submissions:
+            line(each).warning("the block was orphaned")
+            # Without a nonce of its own, somebody else's transaction did the same.
+            state = State.ACCEPTED if each.nonce is None else State.SUBMITTED
+            if repository.unmine(db, each, state):
+                self._moved(db, each, state)
 
     # --- For all of them ---
 

@@ -253,6 +253,34 @@ def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds
     assert status(rounds, batch_id) == "PENDING"
 
 
+@pytest.mark.parametrize("seen_by", ["its block", "its nonce"])
+def test_what_a_slow_process_called_final_is_looked_at_again(
+    stack: ChaosStack, rounds: Rounds, desk: Desk, monkeypatch: pytest.MonkeyPatch, seen_by: str
+) -> None:
+    """A later final block is the chain's, and an earlier one is not: what was in that is sent again."""
+    first = rounds.place(desk, "09:00")
+    rounds.work(first, State.MINED)
+    later = rounds.place(desk, "10:00")
+    rounds.work(later, State.MINED)
+    mine(stack, FINALITY + 2)
+    rounds.work(first, State.FINAL)
+    rounds.work(later, State.FINAL)
+    by_nonce = seen_by == "its nonce"
+    if by_nonce:
+        monkeypatch.setattr("api.outbox.sender._NEWEST_FINAL", 1)
+    with paused(stack):
+        stack.rpc("anvil_reorg", FINALITY + 4, [])
+        head = stack.rpc("eth_getBlockByNumber", "latest", False)
+        rounds.change(later, block_number=int(head["number"], 16), block_hash=head["hash"])
+        behind = [later, rounds.place(desk, "11:00")] if by_nonce else []
+    with capture_logs() as logs:
+        for each in (first, *behind):
+            rounds.work(each, State.MINED, State.FINAL, meanwhile=lambda: mine(stack))
+    told = "what was final is in no block" if by_nonce else "what was final is sent again"
+    assert [line["log_level"] for line in logs if told in line["event"]][:1] == ["error"]
+    assert status(rounds, first) == "PENDING"
+
+
 def test_only_the_tags_own_answer_makes_final(
     stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
 ) -> None:
