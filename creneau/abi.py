@@ -135,6 +135,22 @@ def decode_create_bookings(data: bytes) -> tuple[bytes, int]:
     return batch, booked
 
 
+def creation_in(data: bytes, batch: bytes) -> bytes | None:
+    """Return the creation of that batch among the calls of a transaction's data; None if it is not there."""
+    functions = [
+        _function("BookingEscrow", name)
+        for name in ("createBookings", "createBookingsWithPermit", "multicall", "tryMulticall")
+    ]
+    for function in functions:
+        if data[:4] != function.selector:
+            continue
+        first, *_ = _codec.decode(function.inputs, data[4:])
+        if function in functions[:2]:
+            return data if Order.from_abi(first).batch_id == batch else None
+        return next((found for call in first if (found := creation_in(call, batch))), None)
+    return None
+
+
 def publish_data(
     tutor: str,
     listing: bytes,

@@ -77,6 +77,7 @@ class Quote:
     parties: Parties
     order: Order
     exists: bool
+    created_by: str | None  # The transaction that created it, if the projection has it.
     snapshot: ChainSnapshot
     batch: Batch
 
@@ -188,9 +189,9 @@ class Bookings:
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
         _require_account(parties.student, own_wallet)
-        plan = self._plan(request, parties, keccak(text=f"{student_id}\n{key}"), own_wallet)
+        plan = self._plan(request, parties, keccak(text=f"{student_id}\n{key}"))
         snapshot = self._chain.snapshot(plan.terms(), signature=b"" if own_wallet else None)
-        plan, order, exists = self._settle_slots(plan, snapshot, seconds, own_wallet)
+        plan, order, exists = self._settle_slots(plan, snapshot, seconds)
         return self._finish(plan, order, exists, snapshot, key, request_hash)
 
     def resolve(self, student_id: str, tutor_id: str, annonce_id: str) -> Parties:
@@ -212,15 +213,14 @@ class Bookings:
             raise Problem(Code.ANNONCE_NOT_BOOKABLE)
         return Parties(student, tutor, annonce)
 
-    def _plan(self, request: CreateBatchBookingData, parties: Parties, salt: bytes, own_wallet: bool) -> Plan:
+    def _plan(self, request: CreateBatchBookingData, parties: Parties, salt: bytes) -> Plan:
         """Return the lessons that may be booked, by their times and prices. Raises `Problem` if none may."""
         tutor, annonce, default = parties.tutor, parties.annonce, self._settings.time_zone
         zone = ZoneInfo(request.time_zone or annonce.time_zone or default)
-        rate, moment, during, earlier = annonce.hourly_rate, datetime.now(UTC), None, None
-        if not own_wallet:
-            # Only the database may have lost the key. The lessons booked for it then are those asked for.
-            with self._store.read() as db:
-                earlier = bookings.earlier_order(db, parties.student.wallet, salt)
+        rate, moment, during = annonce.hourly_rate, datetime.now(UTC), None
+        # Only the database may have lost the key. The lessons booked for it then are those asked for.
+        with self._store.read() as db:
+            earlier = bookings.earlier_order(db, parties.student.wallet, salt)
         if earlier is not None:
             rate, moment = earlier.hourly_rate, from_unix(earlier.created_at) - slots.LEAD
         elif tutor.schedule is not None:
@@ -232,9 +232,7 @@ class Bookings:
             raise slots.nothing_booked(failures)
         return Plan(request, parties, rate, salt, moment, earlier, lessons, failures)
 
-    def _settle_slots(
-        self, plan: Plan, snapshot: ChainSnapshot, seconds: int, own_wallet: bool
-    ) -> tuple[Plan, Order, bool]:
+    def _settle_slots(self, plan: Plan, snapshot: ChainSnapshot, seconds: int) -> tuple[Plan, Order, bool]:
         """Return the plan of the free slots, their order, and True if that order was created before.
 
         Raises `Problem` if not enough slots are free.
@@ -245,7 +243,7 @@ class Bookings:
         if plan.earlier is not None:
             deadline, booked = plan.earlier.deadline, plan.earlier.slots
             codes = [SlotCode.OK if slot in booked else SlotCode.TAKEN for slot in order_slots(plan.lessons)]
-        elif SlotCode.TAKEN in codes and not own_wallet:
+        elif SlotCode.TAKEN in codes:
             # What has taken the slots may be this order itself, and the projection does not have it yet.
             tried = [Order.from_abi(plan.terms(each)) for each in deadlines]
             existing = self._chain.created(tried)
@@ -300,7 +298,8 @@ class Bookings:
             instant=snapshot.listing.instant,
             created_at=now(),
         )
-        return Quote(plan.parties, order, exists, snapshot, batch)
+        created_by = plan.earlier.transaction_hash if plan.earlier else None
+        return Quote(plan.parties, order, exists, created_by, snapshot, batch)
 
     # --- For wallets, too ---
 

@@ -192,6 +192,7 @@ class EarlierOrder(NamedTuple):
     deadline: int
     slots: list[tuple[int, int]]  # Starts, and minutes.
     created_at: int
+    transaction_hash: str
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.booking.create import Bookings, hash_of, key_reused, must_publish
+from api.booking.create import Bookings, Quote, hash_of, key_reused, must_publish
 from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest, reason
 from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot
@@ -38,7 +38,9 @@ class WalletBookings:
         self._chain = chain
         self._bookings = bookings
 
-    def prepare(self, student_id: str, request: CreateBatchBookingData, key: str | None) -> SigningRequest:
+    def prepare(
+        self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
+    ) -> SigningRequest:
         """Check a request, and return what its student has to sign. Sends nothing. Raises `Problem`."""
         request_hash, key = hash_of(request), key or uuid.uuid4().hex
         if known := self._bookings.known(student_id, key, request_hash):
@@ -47,6 +49,9 @@ class WalletBookings:
             return self._to_sign(waiting)
         seconds = self._settings.prepare_seconds + self._settings.order_seconds
         quote = self._bookings.quote(student_id, request, key, request_hash, seconds, own_wallet=True)
+        if quote.exists:
+            known = self._found(quote, request_id)
+            raise Problem(Code.ALREADY_SUBMITTED, details={"batchId": known})
         total, snapshot = sum(quote.order.amounts_wei), quote.snapshot
         needs_permit = snapshot.allowance < total
         expires_at = now() + self._settings.prepare_seconds * _SECOND
@@ -97,6 +102,15 @@ class WalletBookings:
         call = abi.create_bookings_data(order, snapshot.signature, permit)
         batch = replace(batch, instant=snapshot.listing.instant)
         return self._bookings.add(batch, call, publishes, snapshot, request_id, was_prepared=True)
+
+    def _found(self, quote: Quote, request_id: str) -> str:
+        """Put a batch into the outbox that the chain has and the database has lost. Return its id.
+
+        Its call is the one that created it, which can be sent again if its block is orphaned.
+        """
+        sent = self._chain.creation(quote.batch.id, quote.created_by) if quote.created_by else None
+        call = sent or abi.create_bookings_data(quote.order)
+        return self._bookings.add(quote.batch, call, False, quote.snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:
         with self._store.read() as db:

@@ -210,6 +210,13 @@ class Chain:
                 return order
         return None
 
+    def creation(self, batch_id: str, transaction_hash: str) -> bytes | None:
+        """Return the signed call by which a transaction to the contract created a batch, if it did."""
+        [sent] = self.node.call_many([("eth_getTransactionByHash", [transaction_hash])])
+        if not isinstance(sent, dict) or str(sent.get("to")).lower() != self.escrow.lower():
+            return None
+        return abi.creation_in(unhex(sent["input"]), to_bytes32(batch_id))
+
     def create_call(self, order: Order, signer: Signer, allowance: int, permit_nonce: int | None) -> bytes:
         """Return a custodial student's signed `createBookings`, with a permit if the allowance is short.
 

@@ -67,7 +67,8 @@ def earlier_order(db: Connection, student: str, salt: bytes) -> EarlierOrder | N
     if row is None:
         return None
     slots = [(start, minutes) for start, minutes in row.slots]
-    return EarlierOrder(row.tutor, row.listing, row.hourly_rate, row.deadline, slots, row.created_at)
+    terms = row.tutor, row.listing, row.hourly_rate, row.deadline, slots
+    return EarlierOrder(*terms, row.created_at, row.transaction_hash)
 
 
 def page(

@@ -29,13 +29,13 @@ router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactR
 def prepare_batch_bookings(
     services: ServicesDep,
     student: CurrentUser,
+    request_id: RequestId,
     data: Annotated[CreateBatchBookingData, Body(openapi_examples=BATCH_EXAMPLES)],
     idempotency_key: Key = None,
 ) -> Response:
     """Prepare a batch, and send nothing. The same key and body get the same typed data until they expire."""
-    return ExactResponse(
-        models.PreparedAnswer.from_request(services.prepared.prepare(student, data, idempotency_key))
-    )
+    prepared = services.prepared.prepare(student, data, idempotency_key, request_id)
+    return ExactResponse(models.PreparedAnswer.from_request(prepared))
 
 
 @router.post(

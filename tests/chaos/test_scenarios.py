@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import EDU, Desk, paused
+from desk import EDU, Desk, paused, slot
+from eth_account import Account
 from nodes import CLIENTS, ESTIMATE, RECEIPT
 from proxy import Proxy
 from rounds import Rounds
@@ -20,10 +21,13 @@ from structlog.testing import capture_logs
 from api.chain.escrow import WrongChain
 from api.chain.rpc import NodeUnavailable
 from api.db import repository
+from api.errors import Code, Problem
 from api.outbox.models import State, Submission, TransactionKind
 from api.routes.health import readiness
+from api.schemas.requests import CreateBatchBookingData, SubmitData
 from creneau import abi
 from creneau.lifecycle import Action
+from creneau.types import to_hex
 
 GWEI = 10**9
 FINALITY = int(str(SETTINGS["confirmations"]))
@@ -526,6 +530,42 @@ def test_an_older_copy_of_the_database(
     assert restored.place(desk, "09:00", "11:00", key="same") == batch_id
     row = restored.work(batch_id, State.MINED, State.FINAL)
     assert (row.booked, row.nonce, desk.balance()) == (3, None, before)
+
+
+def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
+    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path
+) -> None:
+    """To prepare it again finds it; if its block is orphaned then, its own signed call is sent again."""
+    key, owner = str(next(_COPIES)), Account.create()
+    student = stack.create_user("student", wallet=owner.address, balance=1000)
+    wallet = Desk(stack, student, desk.tutor, desk.annonce)
+    lost = make(key)
+
+    def prepare(rounds: Rounds) -> Any:
+        request = CreateBatchBookingData.model_validate(wallet.body(slot("09:00"), slot("11:00")))
+        return rounds.shim.prepared.prepare(student.id, request, "same", "test")
+
+    def sign(typed_data: Any) -> str:
+        return to_hex(Account.sign_typed_data(owner.key, full_message=typed_data).signature)
+
+    lost.read()
+    made = prepare(lost)
+    given = {"signature": sign(made.order), "permitSignature": sign(made.permit)}
+    signed = SubmitData.model_validate(given)
+    batch_id = lost.shim.prepared.submit(student.id, made.prepared.batch.id, signed, "test")
+    lost.work(batch_id, State.MINED)
+    restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
+    with pytest.raises(Problem) as refused:
+        prepare(restored)
+    assert (refused.value.code, refused.value.details) == (Code.ALREADY_SUBMITTED, {"batchId": batch_id})
+    row = restored.work(batch_id, State.MINED)
+    assert (row.booked, row.nonce, wallet.balance()) == (3, None, (1000 - 2 * 35) * EDU)
+    with paused(stack):
+        stack.rpc("anvil_reorg", 1, [])
+        restored.work(batch_id, State.ACCEPTED)
+    row = restored.work(batch_id, State.MINED)
+    assert (row.booked, wallet.balance()) == (3, (1000 - 2 * 35) * EDU)
+    assert row.transaction_hash == restored.attempts(batch_id)[-1].hash
 
 
 _COPIES = itertools.count(400)  # Keys that no other test has.
