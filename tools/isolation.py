@@ -34,6 +34,7 @@ KEPT = (
     "CHAOS_LONG",
     "CHAOS_KILLS",
     "CHAOS_RUNS",
+    "CHAOS_STEPS",
     "CHAOS_SEED",
     "CRENEAU_FUZZ_STEPS",
     "CRENEAU_FUZZ_SEED",

@@ -4,12 +4,13 @@ Every key and every act that was accepted has to end, and to end alike in answer
 """
 
 import random
-import shutil
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +22,15 @@ from ledger import Ledger, Request
 from outside import statuses
 from proxy import TRANSIENT, Fault, Proxy
 from stacks import ChaosStack
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 from creneau import abi
 from creneau.types import to_hex
 
 GWEI = 10**9
+ORDER_SECONDS = 600
+"""From a batch's or an act's acceptance to its deadline: by then it has ended."""
+
 ASYNC = {"Prefer": "respond-async"}
 ACTS = {
     "confirm": ("tutor", "CONFIRMED"),
@@ -94,9 +98,9 @@ class LessonAct:
         assert answer.status_code != 202 or answer.headers["location"].startswith("/api/blockchain/act/0x")
         return answer
 
-    def settle(self, url: str | None = None) -> None:
+    def settle(self, url: str | None = None, seconds: float = PATIENCE) -> None:
         """Asks until it is done."""
-        end, last = time.monotonic() + PATIENCE, "nobody answers"
+        end, last = time.monotonic() + seconds, "nobody answers"
         while time.monotonic() < end:
             answer = self.ask(url)
             if answer is not None:
@@ -119,7 +123,7 @@ class Driver:
         self.acts: list[LessonAct] = []
         self.happened: Counter[str] = Counter()
         self._other, self._url = stack.start_another()
-        self._seconds = block_seconds
+        self._seconds, self._blocks = block_seconds, 0
         self._ends = threading.Event()
         self._copy = stack.data_dir / "copy.db"
 
@@ -146,12 +150,14 @@ class Driver:
         try:
             for _ in range(steps):
                 self._step()
+                following = self._blocks + self.chosen.randint(1, 3)
+                until(lambda following=following: self._blocks >= following, "no blocks")
             self.proxy.heal()
             self._revive()
             everything: Sequence[Any] = [*self.ledger.requests, *self.acts]
             pairs = [(each, self.chosen.choice(self.urls)) for each in everything]
             with ThreadPoolExecutor(8) as pool:
-                list(pool.map(lambda pair: pair[0].settle(pair[1]), pairs))
+                list(pool.map(lambda pair: pair[0].settle(pair[1], ORDER_SECONDS), pairs))
         finally:
             self._ends.set()
             blocks.join()
@@ -160,12 +166,13 @@ class Driver:
     def _make_blocks(self) -> None:
         while not self._ends.wait(self._seconds):
             self.stack.rpc("evm_mine")
+            self._blocks += 1
 
     def _step(self) -> None:
         """Some requests, some acts, and something that happens."""
         chosen = self.chosen
         asked: list[Any] = []
-        for _ in range(chosen.randint(1, 4)):
+        for _ in range(chosen.randint(0, 2)):
             if chosen.random() < 0.2:
                 desk, key = chosen.choice(self.wallets)
                 request = self.ledger.request(desk)
@@ -175,7 +182,10 @@ class Driver:
             else:
                 asked.append(self.ledger.request(chosen.choice(self.desks), chosen.randint(1, 3)))
         asked += self._new_acts()
-        asked += chosen.sample(self.ledger.requests, min(2, len(self.ledger.requests)))  # Retries.
+        waiting = [each for each in self.ledger.requests if not each.answers or each.answers[-1].is_error]
+        waiting += [each for each in self.ledger.requests[-10:] if each.answers[-1:] and each not in waiting]
+        for retried, most in ((waiting, 2), (self.ledger.requests, 1), (self.acts, 1)):
+            asked += chosen.sample(retried, min(most, len(retried)))
         happens = chosen.choice(HAPPENINGS)
         self.happened[happens.__name__] += 1
         with ThreadPoolExecutor(8) as pool:
@@ -313,11 +323,11 @@ def an_older_copy(driver: Driver) -> None:
     if driver._copy.exists():
         for file in driver.stack.data_dir.glob("creneau.db*"):
             file.unlink()
-        shutil.copy(driver._copy, database)
-        driver._copy.unlink()
+        driver._copy.rename(database)
         driver.happened["restored"] += 1
     else:
-        shutil.copy(database, driver._copy)
+        with closing(sqlite3.connect(database)) as one, closing(sqlite3.connect(driver._copy)) as other:
+            one.backup(other)  # With what its write-ahead log has.
     driver._revive()
 
 

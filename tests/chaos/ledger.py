@@ -67,9 +67,9 @@ class Request:
         assert answer.status_code < 500 or answer.status_code == 503, answer.text
         return answer
 
-    def settle(self, url: str | None = None) -> dict[str, Any]:
+    def settle(self, url: str | None = None, seconds: float = PATIENCE) -> dict[str, Any]:
         """Asks until the batch is in a block, as a client does; the answer's data."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + seconds
         last: object = "nobody answers"
         while time.monotonic() < until:
             answer = self.ask(url)

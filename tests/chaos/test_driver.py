@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from driver import Driver
+from driver import ORDER_SECONDS, Driver
 from ledger import seed
 from proxy import Proxy
-from stacks import StackMaker
+from stacks import LONG, StackMaker
 
 from tools.dev_stack import free_port
 
-STEPS = int(os.environ.get("CHAOS_STEPS") or 120)
-QUICK: dict[str, object] = {"bump_seconds": 1, "order_seconds": 600, "relayer_mnemonic_index": "1,2"}
+STEPS = int(os.environ.get("CHAOS_STEPS") or 30)
+BLOCK_SECONDS = 1 if LONG else 0.2
+QUICK: dict[str, object] = {"bump_seconds": 1, "order_seconds": ORDER_SECONDS}
+KEYS = ["1,2", "1,2,3"]
 
 
 @pytest.fixture
@@ -26,10 +28,13 @@ def proxy() -> Iterator[Proxy]:
 
 def test_anything_at_any_time(make_stack: StackMaker, proxy: Proxy, database_url: str) -> None:
     chosen, began = seed(), time.monotonic()
+    keys = KEYS[chosen % len(KEYS)]
     port = int(proxy.node_url.rpartition(":")[2])
-    stack = make_stack(node_port=port, rpc_url=proxy.url, database_url=database_url, **QUICK)
-    stack.rpc("anvil_setBalance", stack.account(2).address, hex(10**22))
-    driver = Driver(stack, proxy, chosen, block_seconds=1 if STEPS >= 100 else 0.2)
+    own = {"database_url": database_url, "relayer_mnemonic_index": keys}
+    stack = make_stack(node_port=port, rpc_url=proxy.url, **QUICK, **own)
+    for key in keys.split(","):
+        stack.rpc("anvil_setBalance", stack.account(int(key)).address, hex(10**22))
+    driver = Driver(stack, proxy, chosen, block_seconds=BLOCK_SECONDS)
     driver.run(STEPS)
     driver.check()
     codes = Counter(answer.status_code for r in driver.ledger.requests for answer in r.answers)
