@@ -93,13 +93,16 @@ class WalletBookings:
         if snapshot.signature is None:
             raise signatures.refused("signature", order.student, signed.signature)
         permit = self._permit(waiting, order, signed)
+        call = abi.create_bookings_data(order, snapshot.signature, permit)
+        if SlotCode.TAKEN in snapshot.codes and self._chain.created([order]):
+            # Only the database had lost it.
+            return self._bookings.add(batch, call, False, snapshot, request_id, was_prepared=True)
         charged = self._charged(batch, order, parties.annonce, snapshot)
         useful = permit is not None and snapshot.permit_nonce == waiting.permit_nonce
         if snapshot.allowance < charged and permit is None and waiting.permit_value is not None:
             raise Problem.of_field(Code.PERMIT_REQUIRED, "permitSignature")
         self._bookings.require_funds(snapshot, charged, len(order.slots), can_permit=useful)
         publishes = must_publish(order, parties.tutor, snapshot)
-        call = abi.create_bookings_data(order, snapshot.signature, permit)
         batch = replace(batch, instant=snapshot.listing.instant)
         return self._bookings.add(batch, call, publishes, snapshot, request_id, was_prepared=True)
 

@@ -9,12 +9,12 @@ import pytest
 from driver import ORDER_SECONDS, Driver
 from ledger import seed
 from proxy import Proxy
-from stacks import LONG, StackMaker
+from stacks import StackMaker
 
 from tools.dev_stack import free_port
 
-STEPS = int(os.environ.get("CHAOS_STEPS") or 30)
-BLOCK_SECONDS = 1 if LONG else 0.2
+STEPS = int(os.environ.get("CHAOS_STEPS") or 120)
+BLOCK_SECONDS = 1
 QUICK: dict[str, object] = {"bump_seconds": 1, "order_seconds": ORDER_SECONDS}
 KEYS = ["1,2", "1,2,3"]
 

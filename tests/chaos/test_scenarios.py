@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from api.chain.escrow import WrongChain
 from api.chain.rpc import NodeUnavailable
-from api.db import repository
+from api.db import prepared, repository
 from api.errors import Code, Problem
 from api.outbox.models import State, Submission, TransactionKind
 from api.routes.health import readiness
@@ -532,10 +532,11 @@ def test_an_older_copy_of_the_database(
     assert (row.booked, row.nonce, desk.balance()) == (3, None, before)
 
 
+@pytest.mark.parametrize("copy_has", ["nothing", "the prepared batch"])
 def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
-    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path
+    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, copy_has: str
 ) -> None:
-    """To prepare it again finds it; if its block is orphaned then, its own signed call is sent again."""
+    """To ask for it again finds it; if its block is orphaned then, its own signed call is sent again."""
     key, owner = str(next(_COPIES)), Account.create()
     student = stack.create_user("student", wallet=owner.address, balance=1000)
     wallet = Desk(stack, student, desk.tutor, desk.annonce)
@@ -555,9 +556,15 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
     batch_id = lost.shim.prepared.submit(student.id, made.prepared.batch.id, signed, "test")
     lost.work(batch_id, State.MINED)
     restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
-    with pytest.raises(Problem) as refused:
-        prepare(restored)
-    assert (refused.value.code, refused.value.details) == (Code.ALREADY_SUBMITTED, {"batchId": batch_id})
+    if copy_has == "nothing":
+        with pytest.raises(Problem) as refused:
+            prepare(restored)
+        assert (refused.value.code, refused.value.details) == (Code.ALREADY_SUBMITTED, {"batchId": batch_id})
+    else:
+        with restored.shim.store.write() as db:
+            prepared.add(db, made.prepared)
+        assert prepare(restored) == made
+        assert restored.shim.prepared.submit(student.id, batch_id, signed, "test") == batch_id
     row = restored.work(batch_id, State.MINED)
     assert (row.booked, row.nonce, wallet.balance()) == (3, None, (1000 - 2 * 35) * EDU)
     with paused(stack):
