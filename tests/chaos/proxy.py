@@ -210,6 +210,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # Else each answer takes 40 ms: its body waits for an acknowledgement.
     proxy: Proxy
 
     def do_POST(self) -> None:

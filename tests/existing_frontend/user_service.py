@@ -124,6 +124,7 @@ def user_service(secret: str) -> Iterator[UserService]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # Else each answer takes 40 ms: its body waits for an acknowledgement.
 
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization")
