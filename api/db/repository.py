@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from api.booking.models import Batch, BatchResult
-from api.db.tables import attempts, batches, index_position, leases, now, transactions, webhooks
+from api.db.tables import attempts, batches, leases, now, transactions, webhooks
 from api.outbox.models import (
     IN_FLIGHT,
     TRANSITIONS,
@@ -37,9 +37,12 @@ _NOT_BOOKED = {"booked": None, "left_out": None}
 
 
 def require_writable(db: Connection) -> None:
-    """Write what is there already. Raises `SQLAlchemyError` if the database can't be written."""
-    db.execute(update(leases).where(leases.c.address == "").values(owner=""))
-    db.execute(update(index_position).values(anchor=index_position.c.anchor))
+    """Write something, and take it back. Raises `SQLAlchemyError` if the database can't be written.
+
+    SQLite does not write at all what is there already.
+    """
+    db.execute(insert(leases).values(address="", owner="", renewals=0))
+    db.execute(delete(leases).where(leases.c.address == ""))
 
 
 # --- Batches ---

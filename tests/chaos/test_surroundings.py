@@ -15,7 +15,7 @@ from desk import paused, watching
 from ledger import Ledger, Refused
 from postgres import PostgreSQL
 from stacks import LONG, SETTINGS, ChaosStack, StackMaker
-from waiting import until
+from waiting import http, until
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -78,11 +78,14 @@ def test_a_full_disk(make_stack: StackMaker, monkeypatch: pytest.MonkeyPatch) ->
         resource.prlimit(stack.shim.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         answers = [request.ask() for request in requests[2:]]
         assert waiting(stack) == 1
+        ready = http.get(f"{stack.url}/readyz")
+        assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (503, False)
     assert {answer.status_code for answer in answers if answer is not None} <= {500, 503}
     time.sleep(1)  # Blocks come, and what they say can't be stored.
     assert stack.shim.poll() is None
     resource.prlimit(stack.shim.pid, resource.RLIMIT_FSIZE, UNLIMITED)
     ledger.settle()
+    until(lambda: http.get(f"{stack.url}/readyz").status_code == 200)
     ledger.prove(relayers=stack.relayers)
 
 
