@@ -92,7 +92,7 @@ class Pool:
     left_out: Collection[str] = ()  # Fields of blocks and receipts.
     archive: int | None = None  # Blocks for which there is state.
     tip_floor: int = 0  # Wei.
-    wrong: dict[str, Answer] = field(default_factory=dict)  # Errors by method, instead of results.
+    wrong: dict[str, Answer] = field(default_factory=dict)  # Errors by method or by a call's data.
     gas_part: float = 1.0  # Of what a transaction will take, in estimates: the parent chain's part rises.
     transfer_gas: int | None = None  # What a transfer takes, in estimates.
     pauses: list[int] = field(default_factory=list)  # `Retry-After` of the next requests.
@@ -148,8 +148,10 @@ class Pool:
 
     def _own(self, call: Call, newest: int) -> Answer | None:
         """Return the answer of a node that does not ask its chain."""
-        if call["method"] in self.wrong:
-            return {"jsonrpc": "2.0", "id": call["id"], **self.wrong[call["method"]]}
+        called = call["params"][0] if call["params"] else None
+        data = called.get("data") if isinstance(called, dict) else None
+        if wrong := self.wrong.get(call["method"]) or self.wrong.get(data):
+            return {"jsonrpc": "2.0", "id": call["id"], **wrong}
         if call["method"] == SEND and self.tip_floor:
             sent = TypedTransaction.from_bytes(HexBytes(call["params"][0])).as_dict()
             if sent["maxPriorityFeePerGas"] < self.tip_floor:

@@ -471,6 +471,41 @@ def test_a_node_without_old_states(stack: ChaosStack, proxy: Proxy, rounds: Roun
     rounds.work(batch_id, State.FINAL)
 
 
+def test_a_call_that_the_node_fails_is_no_reason_to_refuse(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+    """It says nothing of the token, so the request can be repeated."""
+    permits = to_hex(abi.nonces_data(desk.student.wallet))
+    proxy.pool.wrong[permits] = {"error": {"code": -32005, "message": "limit exceeded"}}
+    with pytest.raises(NodeUnavailable, match="limit exceeded"):
+        rounds.place(desk, "09:00")
+    proxy.pool.wrong.clear()
+    booked(rounds, rounds.place(desk, "09:00"), desk)
+
+
+def test_a_base_fee_above_the_cap_while_the_ground_is_reorganised(
+    stack: ChaosStack, make: Maker, desk: Desk
+) -> None:
+    """Nothing is given up, or paid beyond the cap: batches wait until blocks are cheap again."""
+    cap = 20 * GWEI
+    rounds = make(max_fee_wei=cap)
+    first = rounds.place(desk, "09:00")
+    rounds.work(first, State.MINED)
+    with paused(stack):
+        stack.rpc("anvil_reorg", 1, [])
+        stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(5 * cap))
+        mine(stack)
+        second = rounds.place(desk, "10:00")
+        for _ in range(5):
+            rounds.again()
+            rounds.round()
+        assert [rounds.row(each).state for each in (first, second)] == [State.SUBMITTED, State.ACCEPTED]
+        stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+        mine(stack)
+    for each in (first, second):
+        assert rounds.work(each, State.MINED, State.FINAL, meanwhile=lambda: mine(stack)).booked == 1
+        assert max(attempt.max_fee for attempt in rounds.attempts(each)) <= cap
+    assert desk.balance() == (1000 - 2 * 35) * EDU
+
+
 # --- Nonces ---
 
 
