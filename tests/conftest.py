@@ -1,4 +1,4 @@
-"""What the contract tests and the SDK's share: who is who, the two contracts, and times.
+"""Fixtures that the contract tests and the SDK's share: accounts, the two contracts, and times.
 
 Nothing here runs unless a test asks for it, because the shim's tests start a node of their own. What has no
 state on the chain says so (`chain_isolation=False`): Ape would start everything anew when it comes late.
@@ -58,7 +58,7 @@ DEFAULT_SHARE = 3_000
 """defaultTutorShareBps of the escrow under test."""
 
 FUNDS = 1_000_000 * 10**18
-"""What the student has, in base units."""
+"""The student's balance, in base units."""
 
 
 @ape.fixture(scope="session", chain_isolation=False)

@@ -1,4 +1,4 @@
-"""What the contract tests say in one line: sending and calling, exact reverts, events and signatures.
+"""One-liners of the contract tests: sending and calling, exact reverts, events and signatures.
 
 Sends and calls go to the node as they are, because Ape's own take longer and hide what a revert said.
 """
@@ -27,7 +27,7 @@ from creneau.typed_data import Domain, listing_typed_data, permit_typed_data
 Account: TypeAlias = AccountAPI
 Contract: TypeAlias = ContractInstance
 Actor: TypeAlias = Account | Contract | str
-"""Whatever has an address, or the address."""
+"""An object that has an address, or the address."""
 
 GAS = 10_000_000
 """The limit of every transaction. Fixed, because a node that estimates it refuses what would revert."""
@@ -124,14 +124,14 @@ def mined(transaction_hash: str) -> dict[str, Any]:
 
 
 def call(function: Any, *arguments: Any, sender: Actor | None = None, at: int | None = None) -> Any:
-    """What a contract's function returns now or in a block of timestamp `at`: a value, or a tuple of them."""
+    """The result of a contract's function, now or in a block of time `at`: a value, or a tuple of them."""
     answer = call_data(function.contract, calldata(function, *arguments), sender=sender, at=at)
     values = plain(decode([output.canonical_type for output in _method(function).outputs], answer))
     return values[0] if len(values) == 1 else values
 
 
 def call_data(to: Actor, data: bytes, *, sender: Actor | None = None, at: int | None = None) -> bytes:
-    """What a call with these bytes returns."""
+    """The result of a call with these bytes."""
     block: dict[str, str] = {} if at is None else {"time": hex(at)}
     answer: str = rpc("eth_call", _transaction(to, data, sender), "latest", {}, block)
     return bytes.fromhex(answer[2:])
@@ -232,7 +232,7 @@ def reverts(error: str | None, **arguments: Any) -> Iterator[None]:
 
 
 def describe(data: bytes) -> str:
-    """What a call reverted with, for people."""
+    """The error that a call reverted with, for people."""
     if not data:
         return "no data"
     for abi in _errors().values():

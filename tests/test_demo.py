@@ -31,7 +31,7 @@ class Marked:
         self.environment = inherited | dict([self._mark.split("=")]) | more
 
     def processes(self) -> list[str]:
-        """What still runs in it."""
+        """Processes that still run in it."""
         left = []
         for process in Path("/proc").glob("[0-9]*"):
             try:

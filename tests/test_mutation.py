@@ -90,7 +90,7 @@ def test_mutants_that_are_compiled_together_each_do_what_they_would_do_alone(
 
 
 def answers(node: Node, bytecode: str) -> list[int]:
-    """What `next` answers to 0, 1 and 5."""
+    """The answers of `next` to 0, 1 and 5."""
     now = int(node.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
     contract = node.deploy(bytecode, [], [], now + 1)
     selector = keccak(text="next(uint256)")[:4]

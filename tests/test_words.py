@@ -1,11 +1,11 @@
-"""The lint rule for words finds what it is there for, and the finished folders have no finding."""
+"""The lint rule for words finds what it is there for, and the tree has no finding."""
 
 import pytest
 
 from tools import words
 
 
-def test_finished_folders_have_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tree_has_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
     assert words.main() == 0, capsys.readouterr().out
 
 

@@ -23,7 +23,7 @@ from tools.dev_stack import DevStack
 
 @dataclass
 class Traffic:
-    """What went to and fro in the whole session, and what every shim of it logged."""
+    """Requests and answers of the whole session, and the log lines of each of its shims."""
 
     private: set[str] = field(default_factory=set)
     codes: set[str] = field(default_factory=set)

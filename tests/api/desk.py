@@ -1,4 +1,4 @@
-"""What a test of the shim works with: a student at a tutor's annonce, and what the chain saw of it."""
+"""Desks: a student at a tutor's annonce, and the chain's view of their requests."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -88,7 +88,7 @@ class Desk:
 
 @dataclass
 class Seen:
-    """What happened on the chain."""
+    """Transactions and transfers of a while."""
 
     transactions: list[dict[str, Any]]
     transfers: list[dict[str, Any]]
@@ -101,7 +101,7 @@ class Seen:
 
 @contextmanager
 def watching(stack: DevStack) -> Iterator[Seen]:
-    """Everything that the chain sees during the block."""
+    """Collects all that the chain sees during the block."""
     seen = Seen([], [])
     first = int(stack.rpc("eth_blockNumber"), 16) + 1
     yield seen

@@ -1,4 +1,4 @@
-"""What a test of a lesson's life works with: a desk on the chain's own clock, whose parties act over HTTP."""
+"""Lives of lessons: a desk on the chain's own clock, whose parties act over HTTP."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -96,16 +96,16 @@ class Life:
         return own(answer.json()["data"])
 
     def start(self, booking: dict[str, Any]) -> int:
-        """When it begins, in unix seconds."""
+        """The start of a lesson, in unix seconds."""
         return int(datetime.fromisoformat(booking["startsAt"]).timestamp())
 
     def money(self) -> tuple[int, int, int]:
-        """What student, tutor and escrow have, in base units."""
+        """The tokens of student, tutor and escrow, in base units."""
         wallets = (self.desk.student.wallet, self.desk.tutor.wallet, self.stack.escrow)
         student, tutor, escrow = (self.stack.balance(wallet) for wallet in wallets)
         return student, tutor, escrow
 
 
 def wallet_of(stack: DevStack, role: str, index: int) -> User:
-    """A user with a wallet of his own: one of the node's accounts."""
+    """A user with a wallet of their own: one of the node's accounts."""
     return stack.create_user(role, wallet=stack.account(index).address)

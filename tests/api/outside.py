@@ -1,4 +1,4 @@
-"""What wallets do without the shim, and what of it the view must show: both straight from the chain."""
+"""Acts of wallets without the shim, and the rows that the view must have: both straight from the chain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Booked:
 
     @property
     def hex(self) -> str:
-        """Its key, as tables have it."""
+        """The batch's key, as tables have it."""
         return to_hex(self.id)
 
     def lesson(self, place: int) -> str:

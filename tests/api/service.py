@@ -1,4 +1,4 @@
-"""Somebody else's HTTP service, on loopback, and a shim of the test's own that uses it."""
+"""An HTTP service of others, on loopback, and a shim of the test's own that uses it."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ from tools.dev_stack import DevStack, free_port
 
 @dataclass
 class Answer:
-    """What the service says: JSON of the body, unless it is bytes already."""
+    """The content of an answer: JSON of the body, unless the body is bytes already."""
 
     body: Any = None
     status: int = 200

@@ -127,7 +127,7 @@ def test_a_wallet_signs_the_publication(stack: DevStack) -> None:
 
 
 def test_notice_and_horizon_are_published_and_kept(stack: DevStack, desk: Desk) -> None:
-    """They stay as they are until the tutor says otherwise; lessons outside are refused with their reason."""
+    """Hours stay until the tutor says otherwise; lessons outside are refused with their reason."""
     tutor, day = stack.client(desk.tutor.id), 86_400
     rules = {"minNotice": 2 * day, "horizon": 30 * day}
     assert tutor.post(f"{path(desk)}/publish", json=rules).status_code == 200

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the application, and what each kind of person gets from it.
+"""Rights: every route of the application, and the answer of each to each kind of person.
 
 The table below has a row for each route. A route without one fails the first test; each cell is asked on a
 batch of its own, so that no answer depends on another, and each answer is as its route documents it.

@@ -87,7 +87,7 @@ def test_the_answer_has_every_field_of_the_contract_with_the_frontend(desk: Desk
 
 
 def test_so_many_lessons_at_least(stack: DevStack, desk: Desk) -> None:
-    """What is taken is left out as long as so many are free; the order that is signed says so too."""
+    """A taken lesson is left out as long as so many are free; the order that is signed says so too."""
     assert desk.book(slot("10:00"), slot("11:00")).status_code == 200
     asked = [slot(f"{hour}:00") for hour in (10, 11, 12, 13)]
     with watching(stack) as seen:

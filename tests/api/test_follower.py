@@ -84,7 +84,7 @@ def following(make_following: MakeFollowing) -> Following:
 
 
 def fresh_rows(following: Following, tmp_path: Path) -> dict[str, list[Any]]:
-    """What a view has that was never there before."""
+    """Rows of a view that were never there before."""
     fresh = Following(
         following.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
     )

@@ -347,7 +347,7 @@ def test_a_tutors_schedule_limits_what_can_be_booked(stack: DevStack, shim: Serv
     assert answer.json()["data"]["failures"][0]["error"] == (
         f"The lesson of {DAY} at 08:30 is not within the times at which the tutor gives lessons."
     )
-    # On his clock, not the annonce's.
+    # On the tutor's clock, not the annonce's.
     people.give(people.profile, **data, schedule=[day("12:00-13:00")], timeZone="America/Montreal")
     noon = datetime.combine(date.fromisoformat(DAY), clock_time(12), ZoneInfo("America/Montreal"))
     answer = book(stack, shim, people, slot(f"{noon.astimezone(PARIS):%H:%M}"), slot("12:00"))

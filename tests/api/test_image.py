@@ -1,4 +1,4 @@
-"""What the Dockerfile copies, started as compose.yaml starts it, books lessons.
+"""The files of the Dockerfile, started as compose.yaml starts them, book lessons.
 
 There need not be a container engine: the image is a folder with those files alone and an environment that has
 the packages, but not this checkout. Nothing but the database may change: the container can't write elsewhere.
@@ -38,7 +38,7 @@ def desk(postgres: PostgreSQL) -> Iterator[Desk]:
 
 
 def of_the_last_stage(word: str) -> list[list[str]]:
-    """What follows this word in the Dockerfile, after its last FROM."""
+    """The arguments of this word in the Dockerfile, after its last FROM."""
     last = (ROOT / "Dockerfile").read_text().split("\nFROM ")[-1]
     return [shlex.split(line)[1:] for line in last.splitlines() if line.startswith(f"{word} ")]
 
@@ -118,7 +118,7 @@ def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What is in the folders that the container cannot write to."""
+    """The files in the folders that the container cannot write to."""
     paths = [path for part in ("app", "home", "run") for path in (folder / part).rglob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 

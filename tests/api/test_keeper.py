@@ -66,7 +66,7 @@ class Keeping:
         return rows
 
     def sends(self) -> list[Any]:
-        """What the keeper has sent, or wants to."""
+        """Submissions that the keeper has sent, or wants to."""
         query = (
             select(transactions)
             .where(transactions.c.kind == TransactionKind.KEEPER)

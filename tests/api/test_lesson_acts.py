@@ -76,12 +76,12 @@ BRANCHES: dict[str, tuple[list[Step], str, str]] = {
         "COMPLETED",
         "tutor",
     ),
-    "the student takes his dispute back": (
+    "the student takes their dispute back": (
         [("tutor", "confirm", None), ("student", "dispute", LENGTH), ("student", "complete", None)],
         "COMPLETED",
         "tutor",
     ),
-    "the tutor takes his money once the review is over": (
+    "the tutor takes their money once the review is over": (
         [("tutor", "confirm", None), ("tutor", "complete", LENGTH + REVIEW + 1)],
         "COMPLETED",
         "tutor",
@@ -431,7 +431,7 @@ def test_an_act_goes_on_without_its_client(life: Life) -> None:
 
 
 def test_an_act_on_its_way_says_where_to_ask(life: Life) -> None:
-    """Its parties may; to others it does not exist, nor does a batch by its own id."""
+    """A batch is its parties' to read; to others it does not exist, nor does a batch by its own id."""
     data = life.book()
     with paused(life.stack):
         answer = life.act("tutor", "confirm", data["bookings"][0], headers={"Prefer": "respond-async"})

@@ -29,7 +29,7 @@ WALLET = "/api/blockchain/wallet"
 
 @pytest.fixture
 def user(stack: DevStack) -> User:
-    """A student whose account is kept for him, with 100 EDU in it."""
+    """A student whose account is kept for them, with 100 EDU in it."""
     return stack.create_user("student", balance=100)
 
 
@@ -102,7 +102,7 @@ def test_link_book_and_go_back(desk: Desk, key: LocalAccount) -> None:
 
 
 def test_former_lessons_stay_his(desk: Desk, key: LocalAccount) -> None:
-    """They are listed, and the account that is kept for him still signs for them."""
+    """Earlier lessons are listed, and the account that is kept for the student still signs for them."""
     client, mine = desk.client, f"/api/blockchain/booking/user/{desk.student.id}"
     [booking] = desk.book(slot("09:00")).json()["data"]["bookings"]
     until(lambda: client.get(mine).json()["data"])  # The follower has read it.
@@ -211,7 +211,7 @@ def test_nobody_has_no_wallet(stack: DevStack, key: LocalAccount) -> None:
 
 
 def test_a_tutor_with_lessons_ahead_stays(stack: DevStack, desk: Desk, key: LocalAccount) -> None:
-    """A new account has an empty calendar: what he has yet to give could be booked twice."""
+    """A new account has an empty calendar: lessons still to be given could be booked twice."""
     assert desk.book(slot("09:00")).status_code == 200
     until(lambda: _ahead(stack, desk.tutor))  # The follower has read it.
     client = stack.client(desk.tutor.id)

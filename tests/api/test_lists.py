@@ -76,7 +76,7 @@ def test_both_parties_see_their_lessons_as_the_batch_has_them(life: Life) -> Non
     assert listed["data"] == life.student.get(f"{BATCH}/{batch['batchId']}").json()["data"]["bookings"]
     for client, tutor_id in ((life.tutor, life.desk.tutor.id), (life.tutor, life.desk.tutor.profile_id)):
         assert get(client, f"tutor/{tutor_id}")["data"] == listed["data"]
-    assert get(life.tutor, f"user/{life.desk.tutor.id}")["data"] == []  # As a student he has none.
+    assert get(life.tutor, f"user/{life.desk.tutor.id}")["data"] == []  # As a student they have none.
     for booking in listed["data"]:
         for id_ in (booking["id"], booking["blockchainTransactionId"]):
             answer = life.student.get(f"{SINGLE}/{id_}").json()
@@ -123,7 +123,7 @@ def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> N
     assert second["blockchainTransactionId"] == batch.lesson(1)
     assert second["cancellableUntil"] is not None
     assert life_of(first) == ("CONFIRMED", batch.order.slots[0].start.isoformat().replace("+00:00", "Z"))
-    # Somebody whom this service does not know is his wallet.
+    # A person whom this service does not know is their wallet.
     outside.send(outside.stranger, abi.publish_data(outside.stranger, outside.listing, 10**18, False))
     order = outside.order((60,)).model_copy(update={"tutor": outside.stranger, "hourly_rate": 1})
     other = outside.create(order)
@@ -157,7 +157,7 @@ def test_a_deadline_that_no_datetime_can_tell_breaks_no_list(stack: DevStack) ->
 
 
 def test_lessons_go_on_with_the_account_that_booked_them(stack: DevStack, life: Life) -> None:
-    """A user who has a wallet of his own by now still has, and acts on, what the kept account booked."""
+    """A user who has a wallet of their own by now still has, and acts on, what the kept account booked."""
     [booking] = life.book()["bookings"]
     path = seen(life, 1)
     store = Store(stack.settings.database)
@@ -212,7 +212,7 @@ def test_lists_are_by_status_and_time(life: Life) -> None:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_pages_hold_still_while_lessons_are_booked(life: Life, order: str) -> None:
-    """Whatever is booked meanwhile, every lesson that was there comes once, in order."""
+    """Every lesson that was there comes once, in order, whatever is booked meanwhile."""
     first = [b["id"] for _ in range(2) for b in life.book(*[15] * 6, days=10 + _ * 2)["bookings"]]
     path = seen(life, 12)
     expected = first if order == "asc" else first[::-1]

@@ -1,4 +1,4 @@
-"""What monitoring reads: metrics, dashboard and alerts made of them, readiness in words, and the log."""
+"""Monitoring: metrics, dashboard and alerts made of them, readiness in words, and the log."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What operators see and set: readiness, logs, settings, commands, and a node that goes away."""
+"""Operation: readiness, logs, settings, commands, and a node that goes away."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from tools.dev_stack import DevStack
 
 @pytest.fixture(scope="module")
 def poor(stack: DevStack) -> Desk:
-    """A student without a token: whatever he sends, a transaction would be wrong."""
+    """A student without a token: whatever they send, a transaction would be wrong."""
     return Desk.of(stack, balance=0)
 
 

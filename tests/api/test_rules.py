@@ -744,7 +744,7 @@ offers = st.tuples(wei, wei, st.integers(21_000, 2_000_000))
 
 @given(steps=st.lists(st.tuples(st.integers(0, 4), offers), max_size=40), day=st.integers(0, 10**7))
 def test_no_day_costs_more_than_its_cap(steps: list[tuple[int, tuple[int, int, int]]], day: int) -> None:
-    """Whatever is signed first or as a replacement of it, in whatever order: any of them may be mined."""
+    """First transactions and their replacements, in any order: each of them may be mined."""
     settings = Settings.model_construct(
         priority_fee_wei=GWEI, max_fee_wei=500 * GWEI, max_cost_wei=10**17, max_daily_fee_wei=day * GWEI
     )

@@ -1,4 +1,4 @@
-"""What stands before the routes: limits, headers, other origins, and what a live network refuses."""
+"""Guards before the routes: limits, headers, other origins, and refusals of a live network."""
 
 import itertools
 import socket
@@ -70,7 +70,7 @@ def test_a_user_may_ask_so_often_and_change_things_less_often(stack: DevStack) -
         refused(http.post(url + BATCH, json=desk.body(slot("09:00")), headers=mine))
         assert http.get(url + PATH, headers=mine).status_code == 404
         refused(http.get(url + PATH, headers=mine))
-        # Neither another user, nor who shows no token of his, is in his way.
+        # Neither another user, nor a stranger without the user's token, is in the user's way.
         assert http.get(url + PATH, headers=theirs).status_code == 404
         assert http.get(url + PATH).status_code == 401
     assert desk.balance() == 1000 * 10**18
@@ -83,7 +83,7 @@ def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_ther
     with another(stack, address_limit="2/minute") as url:  # 127.0.0.1 is trusted by default.
         assert [ask(url, "203.0.113.1") for _ in range(3)] == [401, 401, 429]
         assert ask(url, "203.0.113.2") == 401
-        # What a client says himself comes before what the proxy adds, and does not count.
+        # What a client claims comes before what the proxy adds, and does not count.
         assert [ask(url, f"198.51.100.{n}, 203.0.113.3") for n in range(3)] == [401, 401, 429]
         # One client has a whole IPv6 network.
         assert [ask(url, f"2001:db8::{n}") for n in range(3)] == [401, 401, 429]

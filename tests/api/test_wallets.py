@@ -44,7 +44,7 @@ PARIS = ZoneInfo("Europe/Paris")
 
 @dataclass
 class Wallet(Desk):
-    """A student with a wallet of his own."""
+    """A student with a wallet of their own."""
 
     key: LocalAccount = field(default_factory=Account.create)
 
@@ -257,7 +257,7 @@ def test_a_key_is_one_prepared_batch(wallet: Wallet) -> None:
 
 
 def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, desk: Desk) -> None:
-    """What is prepared has neither a call nor a signature, and is where the relayer never looks."""
+    """A prepared batch has neither a call nor a signature, and is where the relayer never looks."""
     assert not {"call", "publish", "signature", "state"} & set(prepared_batches.c.keys())
     with stack.directory._store.read() as db:
         before = [db.scalar(select(func.count()).select_from(table)) for table in (transactions, batches)]

@@ -1,4 +1,4 @@
-"""What all chaos tests need: stacks whose shim can be killed, on SQLite and on PostgreSQL.
+"""Fixtures of all chaos tests: stacks whose shim can be killed, on SQLite and on PostgreSQL.
 
 Each test has a short form, which is the default, and a long one, which `make chaos` runs by the environment:
 

@@ -37,7 +37,7 @@ ACTS = {
     "cancel": ("student", "CANCELLED"),
     "complete": ("student", "COMPLETED"),
 }
-"""Who acts, and the status that follows."""
+"""The party that acts, and the status that follows."""
 AGAIN = {"expired", "not_booked_yet", "booking_not_found", "batch_not_found"}
 """Codes after which an act may be asked for again: the batch may be out of its block for a while."""
 

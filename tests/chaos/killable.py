@@ -69,7 +69,7 @@ def reached(point: str) -> None:
 
 
 def ahead() -> float:
-    """How far this process's clock is ahead."""
+    """The seconds that this process's clock is ahead."""
     try:
         return float(Path(f"clock-{os.environ['CRENEAU_PORT']}").read_text() or 0)
     except (FileNotFoundError, KeyError):

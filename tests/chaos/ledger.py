@@ -1,4 +1,4 @@
-"""What the students asked for, kept beside the system, and the proof that it and nothing else happened."""
+"""The students' requests, kept beside the system, and the proof that they and nothing else happened."""
 
 import os
 import random
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def total(self) -> int:
-        """What it costs, in base units."""
+        """The price of all lessons, in base units."""
         return len(self.lessons) * 35 * EDU
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:

@@ -97,7 +97,7 @@ class Pool:
     transfer_gas: int | None = None  # What a transfer takes, in estimates.
     pauses: list[int] = field(default_factory=list)  # `Retry-After` of the next requests.
     met: int = 0
-    """How many requests met a node that is behind."""
+    """The number of requests that met a node that is behind."""
 
     def refusal(self, calls: Sequence[Call], *, is_batch: bool) -> tuple[int, Answer, dict[str, str]] | None:
         """Return status, body and headers of a request that the provider refuses as a whole."""

@@ -23,7 +23,7 @@ from nodes import Pool
 
 
 class Fault(StrEnum):
-    """What goes wrong with one request."""
+    """A fault of one request."""
 
     DROP = "drop"  # The connection is closed; the node never saw the request.
     RESET = "reset"  # The same, and rudely.
@@ -67,11 +67,11 @@ class Proxy:
         self._held: Callable[[dict[str, Any]], bool] | None = None
         self._let_go = threading.Condition(self._lock)
         self.answered: Counter[str] = Counter()
-        """How many calls of each method were answered, and not only passed on."""
+        """The number of calls of each method that were answered, and not only passed on."""
         self.sizes: list[int] = []
-        """How many calls each request had."""
+        """The number of calls of each request."""
         self.seen: Counter[str] = Counter()
-        """How often each fault happened."""
+        """The number of times that each fault happened."""
         self.pool = Pool(self._rpc, self._random)
         """The nodes that requests meet."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
@@ -79,7 +79,7 @@ class Proxy:
 
     @property
     def requests(self) -> int:
-        """How many there were."""
+        """The number of requests."""
         return len(self.sizes)
 
     def __enter__(self) -> Self:
@@ -122,18 +122,18 @@ class Proxy:
         self.rewrite = None
 
     def next(self, *faults: Fault, method: str = "eth_sendRawTransaction") -> None:
-        """These happen to the next requests that have a call of this method, in this order."""
+        """Orders faults for the next requests that have a call of this method, in this order."""
         with self._lock:
             self._next, self._only = list(faults), method
 
     @property
     def pending(self) -> int:
-        """How many of the faults that `next` ordered are still to come."""
+        """The number of faults that `next` ordered and that are still to come."""
         with self._lock:
             return len(self._next)
 
     def choose(self, calls: list[dict[str, Any]]) -> Fault | None:
-        """What goes wrong with this request."""
+        """Chooses the fault of this request, if it gets one."""
         with self._lock:
             self.sizes.append(len(calls))
             fault: Fault | None = None

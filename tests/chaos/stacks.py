@@ -90,7 +90,7 @@ class ChaosStack(Stack):
         (self.data_dir / "kill").unlink(missing_ok=True)
 
     def was_killed(self, seconds: float = PATIENCE) -> bool:
-        """Whether the shim is killed by itself within this time."""
+        """True if the shim is killed by itself within this time."""
         try:
             return self.shim.wait(timeout=seconds) == -signal.SIGKILL
         except subprocess.TimeoutExpired:
@@ -102,7 +102,7 @@ StackMaker = Callable[..., ChaosStack]
 
 
 def alive(group: int) -> bool:
-    """Whether a process of this group is there."""
+    """True if a process of this group is there."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

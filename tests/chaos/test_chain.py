@@ -1,4 +1,4 @@
-"""What a chain does to transactions: raises its price, forgets, reorganises, lets others use the key."""
+"""Moods of a chain: it raises its price, forgets, reorganises, lets others use the key."""
 
 import sqlite3
 from contextlib import closing
@@ -36,7 +36,7 @@ def submitted(request: Request) -> str:
 
 
 def wait_for(request: Request, *states: str) -> dict[str, Any]:
-    """What is told of the batch once it is in one of these states."""
+    """Waits until the batch is in one of these states; its answer."""
     return at(request.desk, f"/api/blockchain/booking/batch/{batch_id(request)}", *states)
 
 
@@ -58,7 +58,7 @@ def pool(stack: ChaosStack) -> list[dict[str, Any]]:
 
 
 def offers(stack: ChaosStack) -> list[int]:
-    """What every transaction that was ever signed offers for its gas, as its bytes say."""
+    """The offer for gas of every transaction that was ever signed, as its bytes say."""
     with closing(sqlite3.connect(stack.data_dir / "creneau.db")) as db:
         signed = db.execute("SELECT raw FROM attempts").fetchall()
     assert signed
@@ -116,7 +116,7 @@ def test_transactions_that_the_node_forgets(stack: ChaosStack, ledger: Ledger) -
 
 
 def test_an_outsider_uses_the_relayers_nonce(stack: ChaosStack, ledger: Ledger) -> None:
-    """Somebody with the same key: the batch gets another nonce only when that transaction is final."""
+    """With the same key elsewhere: the batch gets another nonce only when that transaction is final."""
     relayer = stack.account(1).address
     [desk] = ledger.desks(1)
     ledger.request(desk).settle()

@@ -1,4 +1,4 @@
-"""Anything at any time, to batches, wallets and acts: nothing lost, nothing twice, no contradiction."""
+"""The random driver: nothing lost, nothing twice, no contradiction of batches, wallets and acts."""
 
 import os
 import time

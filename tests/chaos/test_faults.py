@@ -27,7 +27,7 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 def stack(make_stack: StackMaker, proxy: Proxy, database_url: str) -> ChaosStack:
-    """Its shim knows only the proxy; the test asks the node itself."""
+    """A stack whose shim knows only the proxy; the test asks the node itself."""
     port = int(proxy.node_url.rpartition(":")[2])
     return make_stack(node_port=port, rpc_url=proxy.url, database_url=database_url, **QUICK)
 
@@ -162,7 +162,7 @@ def forget(stack: ChaosStack, chosen: random.Random) -> None:
 
 
 def interfere(stack: ChaosStack, _: random.Random) -> None:
-    """Somebody else with the relayer's key uses its next nonce, and pays more."""
+    """Another program with the relayer's key uses its next nonce, and pays more."""
     relayer = stack.relayers[0]
     nonce = int(stack.rpc("eth_getTransactionCount", relayer, "latest"), 16)
     fee = {"maxFeePerGas": hex(900 * GWEI), "maxPriorityFeePerGas": hex(900 * GWEI), "nonce": hex(nonce)}

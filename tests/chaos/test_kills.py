@@ -78,7 +78,7 @@ def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> Non
 
 
 def test_no_shim_outlives_the_tests() -> None:
-    """Whoever started it is killed, and could not stop it."""
+    """The process that started it is killed, and could not stop it."""
     with Shims(KILLABLE) as shims, ChaosStack(shims, settings=SETTINGS) as stack:
         assert alive(stack.shim.pid)
         shims.kill()

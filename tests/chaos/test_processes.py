@@ -86,7 +86,7 @@ def test_keys_are_shared_out(stack: ChaosStack) -> None:
 
 @pytest.mark.parametrize("point", [SIGN, COMMIT, BROADCAST])
 def test_a_dead_process_is_replaced(stack: ChaosStack, point: str) -> None:
-    """What it had signed is taken over with its key; nobody starts it again."""
+    """Signed transactions are taken over with the key; nobody starts the process again."""
     ledger = Ledger(stack)
     requests = [ledger.request(desk) for desk in ledger.desks(3) for _ in range(2)]
     stack.arm(point)

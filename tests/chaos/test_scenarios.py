@@ -209,7 +209,7 @@ def status(rounds: Rounds, batch_id: str) -> str:
 
 
 def test_an_act_whose_receipt_is_late(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
-    """Its nonce is used in a final block, and no receipt is there: the view knows that it was done."""
+    """With the nonce used in a final block, and no receipt there, the view knows that the act was done."""
     batch_id = rounds.place(desk, "09:00")
     rounds.work(batch_id, State.MINED)
     act = rounds.act(desk.tutor.id, Action.CONFIRM, batch_id)
@@ -242,7 +242,7 @@ def test_a_gas_limit_that_is_too_low_in_the_block(
 
 
 def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds, desk: Desk) -> None:
-    """There is an alarm; the same bytes are sent again, and the key goes on."""
+    """An alarm is logged; the same bytes are sent again, and the key goes on."""
     batch_id = rounds.place(desk, "09:00")
     first = rounds.work(batch_id, State.MINED)
     mine(stack, FINALITY + 2)
@@ -463,7 +463,7 @@ def test_a_block_without_a_base_fee(proxy: Proxy, rounds: Rounds, desk: Desk) ->
 
 
 def test_a_node_without_old_states(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
-    """Nothing needs them."""
+    """Old states are needed for nothing."""
     proxy.pool.archive = 2
     batch_id = rounds.place(desk, "09:00")
     booked(rounds, batch_id, desk)
@@ -472,7 +472,7 @@ def test_a_node_without_old_states(stack: ChaosStack, proxy: Proxy, rounds: Roun
 
 
 def test_a_call_that_the_node_fails_is_no_reason_to_refuse(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
-    """It says nothing of the token, so the request can be repeated."""
+    """An error of the node says nothing of the token, so the request can be repeated."""
     permits = to_hex(abi.nonces_data(desk.student.wallet))
     proxy.pool.wrong[permits] = {"error": {"code": -32005, "message": "limit exceeded"}}
     with pytest.raises(NodeUnavailable, match="limit exceeded"):
@@ -484,7 +484,7 @@ def test_a_call_that_the_node_fails_is_no_reason_to_refuse(proxy: Proxy, rounds:
 def test_a_base_fee_above_the_cap_while_the_ground_is_reorganised(
     stack: ChaosStack, make: Maker, desk: Desk
 ) -> None:
-    """Nothing is given up, or paid beyond the cap: batches wait until blocks are cheap again."""
+    """Batches wait until blocks are cheap again: none is given up, and no fee is beyond the cap."""
     cap = 20 * GWEI
     rounds = make(max_fee_wei=cap)
     first = rounds.place(desk, "09:00")
@@ -616,7 +616,7 @@ _COPIES = itertools.count(400)  # Keys that no other test has.
 def test_another_chain_under_the_same_database(
     stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
 ) -> None:
-    """Its contract has the same address: a process that runs sends nothing; one that starts refuses to."""
+    """With a contract at the same address: a process that runs sends nothing; one that starts refuses to."""
     rounds = make()
     batch_id = rounds.place(desk, "09:00")
     deployed = hex(stack.settings.deployment_block)

@@ -1,4 +1,4 @@
-"""What the shim stands on gives way: a locked database, a full disk, clocks that jump."""
+"""Surroundings that give way: a locked database, a full disk, clocks that jump."""
 
 import json
 import resource
@@ -27,12 +27,12 @@ def is_booked(asked: Future[httpx.Response | None]) -> bool:
 
 
 def waiting(stack: ChaosStack) -> int:
-    """How many transactions wait for a block."""
+    """The number of transactions that wait for a block."""
     return int(stack.rpc("txpool_status")["pending"], 16)
 
 
 def test_a_locked_sqlite(make_stack: StackMaker) -> None:
-    """Nobody is told that it is booked, and it goes on afterwards. In long for longer than anybody waits."""
+    """No answer says that it is booked, and it goes on afterwards. In long for longer than anybody waits."""
     stack = make_stack()
     ledger = Ledger(stack)
     requests = [ledger.request(desk) for desk in ledger.desks(3)]

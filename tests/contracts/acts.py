@@ -153,7 +153,7 @@ def done(
 
 
 def payments(act: str, order: Order, lessons: int, share: int = 10_000) -> tuple[int, int]:
-    """What an act pays the tutor and the student."""
+    """The payments of an act to the tutor and the student."""
     amounts = [order.amounts_wei[index] for index in lessons_of(order, lessons)]
     if act in {"confirm", "dispute"}:
         return 0, 0

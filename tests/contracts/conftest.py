@@ -1,4 +1,4 @@
-"""What every contract test starts from: `market`, at a fixed time."""
+"""The start of every contract test: `market`, at a fixed time."""
 
 from collections.abc import Iterator
 

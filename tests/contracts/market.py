@@ -14,7 +14,7 @@ from creneau.typed_data import Domain
 from creneau.types import from_unix
 
 NOW = 2_051_222_400
-"""When every test file begins: 2035-01-01 00:00 UTC, whatever the day."""
+"""The beginning of every test file: 2035-01-01 00:00 UTC, whatever the day."""
 
 DEADLINE = NOW + 24 * 60 * 60
 QUARTER = 15 * 60
@@ -81,7 +81,7 @@ class Market:
     def book(
         self, order: Order, signature: bytes = b"", *, sender: Account | None = None, at: int | None = None
     ) -> Receipt:
-        """Sends `createBookings`: the student himself does, unless another sender is named."""
+        """Sends `createBookings`: the student does, unless another sender is named."""
         return send(self.escrow.createBookings, order, signature, sender=sender or self.student, at=at)
 
     def publish(
@@ -108,7 +108,7 @@ class Market:
         send(self.token.approve, self.escrow, amount, sender=self.student)
 
     def balance(self, account: Actor) -> int:
-        """What an account has, in base units."""
+        """The tokens of an account, in base units."""
         balance: int = call(self.token.balanceOf, account)
         return balance
 

@@ -1,4 +1,4 @@
-"""Who may book for a student: himself, and whoever has his signature, be he a key or a contract."""
+"""Booking for a student: by the student, a key or a contract, and by whoever has their signature."""
 
 from collections.abc import Callable
 from copy import deepcopy

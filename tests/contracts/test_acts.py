@@ -1,4 +1,4 @@
-"""What holds for all acts: whose they are, of which order, on which lessons, and in which status."""
+"""Rules of all acts: whose they are, of which order, on which lessons, and in which status."""
 
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ LATE = slot(0).start_unix + 2 * MONTH
 
 
 class Rule(NamedTuple):
-    """Who may do what with lessons of which statuses; `times` says when with each of them."""
+    """A right: a role's act on lessons of some statuses; `times` says when with each of them."""
 
     act: str
     role: str
@@ -57,7 +57,7 @@ class Rule(NamedTuple):
 
     @property
     def how(self) -> dict[str, int]:
-        """What the act takes besides: whoever is not the arbiter resolves with the default share."""
+        """The act's other arguments: whoever is not the arbiter resolves with the default share."""
         return {"share": DEFAULT_SHARE} if (self.act, self.role) == ("resolve", "stranger") else {}
 
     def __str__(self) -> str:
@@ -169,7 +169,7 @@ def test_slots_with_dirty_bits_are_other_slots(market: Market, act: str) -> None
 
 
 def test_every_status_is_told(market: Market) -> None:
-    """What the tests below begin with: lesson i has status i."""
+    """The tests below begin with this: lesson i has status i."""
     order = in_every_status(market)
     batch = order.batch_id
     told = [call(market.escrow.statusOf, batch[:31] + bytes([index])) for index in (*range(7), 39, 40, 255)]
@@ -292,7 +292,7 @@ DOMAINS = {"name": "Creneaux", "version": "2", "chainId": 1, "verifyingContract"
 
 
 def terms_of_act(market: Market, act: Any, order: Order) -> dict[str, Any]:
-    """What is signed for an act on all lessons."""
+    """The typed data that is signed for an act on all lessons."""
     if act == "settle":
         return settle_typed_data(market.domain, order.batch_id, ALL, 10_000, FOREVER)
     return action_typed_data(market.domain, act.capitalize(), order.batch_id, ALL, FOREVER)

@@ -24,7 +24,7 @@ from creneau.lifecycle import Status
 from creneau.order import Slot
 
 EVERYONE = ["student", "arbiter", "relayer", "stranger", "deployer"]
-"""Everyone but the tutor, who needs not wait."""
+"""All but the tutor, who needs not wait."""
 
 # --- The student, and lessons that are confirmed ---
 

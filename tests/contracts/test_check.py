@@ -94,7 +94,7 @@ FIRST = time_of(244)
 """The slots crowd around a word's end, at the beginning of which they are mostly taken."""
 
 TIME = NOW + QUARTER
-"""When orders are created."""
+"""The time at which orders are created."""
 
 NOTICE = FIRST + 4 * QUARTER - TIME
 FAR = FIRST + 50 * QUARTER - TIME

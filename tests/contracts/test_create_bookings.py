@@ -75,7 +75,7 @@ def test_the_same_terms_with_another_salt_are_another_order(market: Market) -> N
 def test_the_listing_must_be_published(market: Market) -> None:
     with reverts("NotListed", tutor=market.tutor, listing=b"\1" * 32):
         market.book(market.order(listing=b"\1" * 32))
-    with reverts("NotListed", tutor=market.stranger, listing=LISTING):  # another tutor's is not his
+    with reverts("NotListed", tutor=market.stranger, listing=LISTING):  # another tutor's is not theirs
         market.book(market.order(tutor=market.stranger.address))
     market.publish(0)  # withdrawn
     with reverts("NotListed", tutor=market.tutor, listing=LISTING):

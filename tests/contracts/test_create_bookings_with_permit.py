@@ -19,7 +19,7 @@ def permit_of(market: Market, value: int, *, nonce: int = 0, deadline: int = DEA
 
 
 def book(market: Market, order: Order, permit: Permit, *, sender: Account | None = None) -> Receipt:
-    """The relayer sends it with the student's signature, unless the student himself does."""
+    """The relayer sends it with the student's signature, unless the student sends it."""
     sender = sender or market.relayer
     signature = b"" if sender == market.student else market.sign(order)
     return send(market.escrow.createBookingsWithPermit, order, signature, permit, sender=sender)
@@ -155,7 +155,7 @@ def test_a_permit_that_somebody_used_first_has_done_its_work(market: Market) -> 
 
 
 def signer_of_used(market: Market, permit: Permit) -> str:
-    """Whom the token takes for the signer of a permit whose nonce is past."""
+    """The account that the token takes for the signer of a permit whose nonce is past."""
     terms = (market.token.address, market.student.address, market.escrow.address, permit.value, 1)
     name, chain_id = call(market.token.name), market.domain.chain_id
     message = encode_typed_data(full_message=permit_typed_data(name, "1", chain_id, *terms, permit.deadline))

@@ -54,12 +54,12 @@ def lessons(market: Market, count: int) -> Order:
 
 
 def open_word(market: Market) -> None:
-    """The tutor gives a lesson already: his calendar word is in use, and the escrow has money."""
+    """The tutor gives a lesson already: their calendar word is in use, and the escrow has money."""
     market.book(market.order(slot(0), salt=keccak(text="before")))
 
 
 def sent(count: int) -> Callable[[Market], Receipt]:
-    """The student sends it himself, on a standing allowance: the usual case."""
+    """The student sends it, on a standing allowance: the usual case."""
 
     def act(market: Market) -> Receipt:
         open_word(market)
@@ -132,7 +132,7 @@ def acted(act: str, role: str, *, instant: bool) -> Callable[[Market], Receipt]:
 
 
 def kept(market: Market) -> Receipt:
-    """Nobody's signature: the lessons are over."""
+    """An act without a signature: the lessons are over."""
     order = ten(market, instant=True)
     return do(market, "complete", order, TEN, market.relayer, at=end_of(order.slots[-1]) + MONTH)
 
@@ -187,7 +187,7 @@ def kept_together(market: Market) -> Receipt:
 
 
 def floor(market: Market) -> int:
-    """What ten lessons cost by the least contract that keeps the same guarantees."""
+    """The gas of ten lessons by the least contract that keeps the same guarantees."""
     least = deploy(project.Floor, market.token, sender=market.deployer)
     send(least.publish, LISTING, RATE, sender=market.tutor)
     send(market.token.approve, least, 1_000 * RATE, sender=market.student)

@@ -154,7 +154,7 @@ FROM, UNTIL, STEP = 60_000, 160_000, 1_009
 
 
 def test_too_little_gas_never_makes_a_credit(market: Market) -> None:
-    """Whoever sends an act with little gas can't turn another's payment into a credit."""
+    """A sender with little gas can't turn another's payment into a credit."""
     order = booked(market, slot(0))
     terms = act_call(market, "complete", order, 0b1, market.student)
     data, outcomes = calldata(*terms), set()
@@ -166,7 +166,7 @@ def test_too_little_gas_never_makes_a_credit(market: Market) -> None:
 
 
 def sent_with(market: Market, data: bytes, gas: int) -> str:
-    """What became of the student's transaction with so much gas."""
+    """The outcome of the student's transaction with so much gas."""
     try:
         receipt = send_data(market.escrow, data, sender=market.student, gas=gas)
     except (Reverted, RuntimeError):  # of the escrow's own, or out of gas

@@ -19,10 +19,10 @@ from market import PAGE, Market, slot
 from creneau.lifecycle import Status
 
 WAYS = {Status.PENDING: "cancel", Status.CONFIRMED: "complete", Status.DISPUTED: "resolve"}
-"""How anyone ends it."""
+"""The acts by which anyone ends it."""
 
 OWN_WAYS = {Status.PENDING: ("cancel", "student"), Status.CONFIRMED: ("complete", "tutor")}
-"""How whoever gets the money ends it, by a signature; of a dispute both get a part, and nobody signs."""
+"""The acts by which the payee ends it, with a signature; of a dispute both get a part, unsigned."""
 
 FIRST = {
     Status.PENDING: slot(8, page=PAGE + 1).start_unix,

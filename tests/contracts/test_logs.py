@@ -36,7 +36,7 @@ def topic_of(signature: str) -> str:
 
 @dataclass
 class Ledger:
-    """What the logs say: a status for each lesson, and what the escrow holds for whom."""
+    """The state by the logs: a status for each lesson, and what the escrow holds for whom."""
 
     statuses: dict[str, dict[int, Status]] = field(default_factory=dict)
     slots: dict[str, list[int]] = field(default_factory=dict)

@@ -129,7 +129,7 @@ def test_a_dispute_is_resolved_at_any_time(market: Market, at: int | None) -> No
 
 
 def test_no_signature_of_the_arbiter_exists(market: Market) -> None:
-    """What the arbiter signs for another act is their own act: it never resolves."""
+    """A signature of the arbiter for another act is for their own act: it never resolves."""
     order = disputed(market)
     for act in ("cancel", "complete"):
         signature = sign_action(market, act, order, 0b1, market.arbiter)

@@ -72,7 +72,7 @@ def test_a_wallet_of_two_owners_takes_130_bytes(market: Market) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 32, 64, 65, 66, 96, 1_000])
 def test_a_wallet_gets_all_bytes_of_a_signature(market: Market, length: int) -> None:
-    """It accepts what its owner approved by its hash, whatever bytes it wants beside."""
+    """A wallet that accepts what its owner approved by its hash, whatever bytes it wants beside."""
     wallet = wallet_of(market, "ApprovingWallet")
     with reverts("NotActor", actor=wallet, sender=market.relayer):
         book_for(market, wallet, bytes(length))
@@ -218,7 +218,7 @@ CODES: dict[str, Callable[[Market], Contract]] = {
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_delegated_accounts_own_signature_counts(market: Market, code: str) -> None:
-    """Whatever its code says, and without asking it."""
+    """The key decides, whatever the code says, and the code is not asked."""
     order = market.order(slot(0), slot(8))
     delegate(market, market.student, CODES[code](market))
     delegate(market, market.tutor, CODES[code](market))

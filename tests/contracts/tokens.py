@@ -10,7 +10,7 @@ from helpers import Reverted, call, deploy, reverts, send
 from market import RATE, Market
 
 WEALTH = 100 * RATE
-"""What the student has of the other token."""
+"""The student's balance of the other token."""
 
 
 def market_in(market: Market, container: ContractContainer, *arguments: Any) -> Market:

@@ -57,7 +57,7 @@ class Block:
 
 
 def _goes_on(lines: list[str]) -> bool:
-    """Whether a shell would wait for more."""
+    """True if a shell would wait for more."""
     command = "\n".join(lines)
     return command.endswith("\\") or command.count("'") % 2 == 1
 

@@ -23,7 +23,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def stack(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
-    """What `make serve` starts, with JSON for a log and few confirmations."""
+    """The stack of `make serve`, with JSON for a log and few confirmations."""
     secret = tmp_path_factory.mktemp("secrets") / "webhooks"
     secret.write_text(receiver.secret)
     settings = {"log_format": "json", "confirmations": 2, "webhook_urls": receiver.url}

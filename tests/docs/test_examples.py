@@ -310,7 +310,7 @@ const provider = {
   },
 };
 """
-"""What a frontend has: a session, a place to show things, and a browser wallet, here the node's."""
+"""The parts of a frontend: a session, a place to show things, and a browser wallet, here the node's."""
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def mining(stack: DevStack) -> Iterator[None]:
 
 
 def run(stack: DevStack, program: Path, user: str) -> list[str]:
-    """What a program shows to a user whose wallet, if he needs one, is the node's last account."""
+    """The output of a program for a user whose wallet, if one is needed, is the node's last account."""
     environment = {
         "PATH": os.environ["PATH"],
         "SESSION": json.dumps({"token": stack.token(user), "userId": user}),

@@ -1,4 +1,4 @@
-"""What the pages name exists, and what exists is on them."""
+"""All that the pages name exists, and all that exists is on them."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def row_names(page: str, pattern: str) -> list[str]:
-    """What the first column of a page's tables names."""
+    """The names in the first column of a page's tables."""
     cells = re.findall(r"^\| ([^|]*) \|", (DOCS / page).read_text(), re.MULTILINE)
     return [name for cell in cells for name in re.findall(pattern, cell)]
 

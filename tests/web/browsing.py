@@ -1,4 +1,4 @@
-"""People at the page: each with a browser of his own, in a zone, a language and a size."""
+"""People at the page: each with a browser of their own, in a zone, a language and a size."""
 
 import re
 from collections.abc import Callable
@@ -36,7 +36,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 @dataclass
 class Visit:
-    """One person at the page, and what his browser saw."""
+    """One person at the page, and what their browser saw."""
 
     stack: DevStack
     page: Page
@@ -134,7 +134,7 @@ class Visits:
         scheme: Any = "light",
         prepare: Callable[[Page], None] = lambda _: None,
     ) -> Visit:
-        """Somebody new at the page, signed in or not."""
+        """A new person at the page, signed in or not."""
         width, height = SIZES[size]
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
@@ -154,7 +154,7 @@ class Visits:
         return visit
 
     def close(self) -> None:
-        """Everybody leaves. Raises if the page gave a reason to complain."""
+        """Closes all browsers. Raises if the page gave a reason to complain."""
         complaints = [complaint for _, visit in self._open for complaint in visit.complaints]
         for context, _ in self._open:
             context.close()

@@ -1,4 +1,4 @@
-"""What the tests of the page look at on the chain, and what they change behind its back."""
+"""The chain behind the page: what its tests look at, and what they change behind its back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def charged_once(stack: DevStack, student: User, edu: Decimal | int) -> Iterator
 
 @contextmanager
 def no_block(stack: DevStack) -> Iterator[None]:
-    """Nothing gets into a block during this."""
+    """Holds all blocks back meanwhile."""
     stack.rpc("evm_setAutomine", False)
     try:
         yield
@@ -39,7 +39,7 @@ def no_block(stack: DevStack) -> Iterator[None]:
 
 
 def set_rate(stack: DevStack, annonce: Annonce, hourly_rate: int) -> None:
-    """The tutor changes his rate."""
+    """The tutor changes their rate."""
     store = Store(stack.settings.database)
     with store.write() as db:
         db.execute(

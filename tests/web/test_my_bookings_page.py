@@ -82,28 +82,28 @@ def test_the_tutor_confirms_and_cancels_and_the_student_cancels(
     stack: DevStack, visits: Visits, student: User, tutor: User, annonce: Annonce
 ) -> None:
     book(stack, student, annonce, 9, 10, 11)
-    his = visits.new(tutor).open("/bookings")
-    his.heading("My bookings")
+    tutors = visits.new(tutor).open("/bookings")
+    tutors.heading("My bookings")
     agreed = "The lesson is agreed. 35 EDU stay in escrow until it was held."
     returned = "35 EDU go back to the student at once, and the time is free again."
-    do(his, lesson(his, "09:00"), "Confirm:", agreed, "Confirm the lesson", "f-confirm")
-    expect(lesson(his, "09:00").locator(".badge")).to_have_text("Confirmed")
-    do(his, lesson(his, "10:00"), "Cancel:", returned, "Cancel the lesson")
-    expect(lesson(his, "10:00").locator(".badge")).to_have_text("Cancelled")
-    his.see("f-tutor")
+    do(tutors, lesson(tutors, "09:00"), "Confirm:", agreed, "Confirm the lesson", "f-confirm")
+    expect(lesson(tutors, "09:00").locator(".badge")).to_have_text("Confirmed")
+    do(tutors, lesson(tutors, "10:00"), "Cancel:", returned, "Cancel the lesson")
+    expect(lesson(tutors, "10:00").locator(".badge")).to_have_text("Cancelled")
+    tutors.see("f-tutor")
 
-    hers = visits.new(student, size="phone").open("/bookings")
-    expect(lesson(hers, "09:00")).to_contain_text(
+    students = visits.new(student, size="phone").open("/bookings")
+    expect(lesson(students, "09:00")).to_contain_text(
         "35\u00a0EDU in escrow; it goes to the tutor after the lesson."
     )
-    expect(lesson(hers, "10:00")).to_contain_text("35\u00a0EDU returned to the student.")
-    do(hers, lesson(hers, "11:00"), "Cancel:", returned, "Cancel the lesson", "f-cancel")
-    expect(lesson(hers, "11:00").locator(".badge")).to_have_text("Cancelled")
-    hers.see("f-student")
+    expect(lesson(students, "10:00")).to_contain_text("35\u00a0EDU returned to the student.")
+    do(students, lesson(students, "11:00"), "Cancel:", returned, "Cancel the lesson", "f-cancel")
+    expect(lesson(students, "11:00").locator(".badge")).to_have_text("Cancelled")
+    students.see("f-student")
     assert stack.balance(student.wallet) == to_wei(1000 - 35)
     # Nothing is left to do with what is cancelled, and what is confirmed can still be cancelled in time.
-    expect(lesson(hers, "11:00").get_by_role("button")).to_have_count(0)
-    expect(lesson(hers, "09:00").get_by_role("button")).to_have_count(1)
+    expect(lesson(students, "11:00").get_by_role("button")).to_have_count(0)
+    expect(lesson(students, "09:00").get_by_role("button")).to_have_count(1)
 
 
 def test_keeping_it_as_it_is_changes_nothing(

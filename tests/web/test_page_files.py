@@ -1,4 +1,4 @@
-"""What the shim serves of the page, and that the page is small and current."""
+"""Files of the page as the shim serves them: small and current."""
 
 import gzip
 import re
@@ -121,5 +121,5 @@ def test_an_account_tells_its_wallet_and_balance_to_its_user_only(stack: DevStac
 
 
 def initial_files() -> list[str]:
-    """What the document names."""
+    """The files that the document names."""
     return re.findall(r'(?:src|href)="(/assets/[^"]+)"', (DIST / "index.html").read_text())

@@ -24,7 +24,7 @@ def wallet(stack: DevStack) -> Wallet:
 
 @pytest.fixture
 def student(stack: DevStack, wallet: Wallet) -> User:
-    """With a wallet of his own, and 1,000 EDU in it."""
+    """A student with a wallet of their own, and 1,000 EDU in it."""
     return stack.create_user("student", balance=1000, wallet=wallet.account.address)
 
 

@@ -31,7 +31,7 @@ _PROVIDER = """
 
 @dataclass
 class Wallet:
-    """What it is asked is in `asked`. `instead` gives other answers: an error, silence."""
+    """A wallet that keeps in `asked` what it is asked. `instead` gives other answers: an error, silence."""
 
     chain_id: int
     name: str = "Test wallet"

@@ -267,7 +267,7 @@ export class BlockchainService {
 
   // --- Who, and what can be booked ---
 
-  /** Who is signed in, and what he can spend. */
+  /** The person who is signed in, and what they can spend. */
   async getAccount(call: Call = {}): Promise<Result<AccountAnswer>> {
     return this.request("GET", "/account", call);
   }

@@ -18,7 +18,7 @@ export interface Slot extends Pick {
 export const DURATIONS = [30, 60, 90, 120];
 export const MOST_PICKS = 40;
 
-/** Hours of a tutor who has published none, in his zone. */
+/** Hours of a tutor who has published none, in their zone. */
 const OPENS = 9 * 60;
 const CLOSES = 19 * 60;
 const QUARTER = 15 * MINUTE;
@@ -29,7 +29,7 @@ export function interval({ start, duration }: Pick): Interval {
   return { start, end: start + duration * MINUTE };
 }
 
-/** When the tutor teaches on a day of his zone: his published hours, or the usual ones. */
+/** The tutor's hours on a day of their zone: those published, or the usual ones. */
 export function openings(date: string, zone: string, schedule: Interval[] | null): Interval[] {
   const midnight = clockOf(date, 0, zone);
   const next = clockOf(addDays(date, 1), 0, zone);

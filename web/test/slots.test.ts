@@ -48,7 +48,7 @@ describe("a week", () => {
     expect(clocks(found[1]!.slots)).toEqual(["09:00", "10:00"]);
   });
 
-  it("begins anew each day where his hours have no end, and on a quarter of an hour", () => {
+  it("begins anew each day where the hours have no end, and on a quarter of an hour", () => {
     const schedule = [{ start: at("2035-02-01T00:00:00Z"), end: at("2035-03-06T08:10:00Z") }];
     const found = days({ schedule, duration: 120 });
     expect(found.map(({ slots }) => slots.length)).toEqual([12, 4, 0, 0, 0, 0, 0]);

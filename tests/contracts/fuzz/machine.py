@@ -64,9 +64,9 @@ STEPS = {
     "take_an_entry": 10,
     "be_credited": 1,
 }
-"""What is done, and how often compared with the rest."""
+"""Moves, and how often each is made compared with the rest."""
 OF_LESSONS = {"act", "book_again", "at_the_edge", "ignore_the_status", "mix_times", "end_at_a_taken_word"}
-"""What takes a lesson that is live."""
+"""Moves that take a lesson that is live."""
 
 
 class EscrowMachine(RuleBasedStateMachine):
@@ -76,7 +76,7 @@ class EscrowMachine(RuleBasedStateMachine):
     checking: ClassVar[frozenset[int]] = EVERYTHING
     tally: ClassVar[Counter[tuple[str, str]]]
     seen: ClassVar[Counter[object]]
-    """How often each entry of the table was done, and each rare case happened."""
+    """The number of times that each entry of the table was done, and that each rare case happened."""
 
     @initialize(data=st.data(), which=st.integers(0, len(PERIODS) - 1))
     def start(self, data: Any, which: int) -> None:
@@ -161,7 +161,7 @@ class EscrowMachine(RuleBasedStateMachine):
                 self.attempt(moves.resolve(order, disputed, self.state.arbiter, share))
 
     def compete(self, data: Any) -> None:
-        """Somebody books beside or over a lesson that is still to come."""
+        """Books beside or over a lesson that is still to come."""
         if not self.upcoming():
             self.attempt(self.moves(data).create())
         if self.upcoming():
@@ -176,7 +176,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.attempt(self.moves(data).create(order))
 
     def at_the_edge(self, data: Any) -> None:
-        """Somebody does something within a second of the first or the last time for it, or too late."""
+        """Acts within a second of the first or the last time for it, or too late."""
         too_late = self.moves(data).once_in(3)
         edges = [
             ((name, role), (order, self.actor(role, order), {lesson}), edge)
@@ -198,7 +198,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.out_of_turn(data, self.moves(data).pick(sorted(statuses)))
 
     def out_of_turn(self, data: Any, status: int) -> None:
-        """Somebody does what this status forbids, at a time at which another status would allow it."""
+        """Tries what this status forbids, at a time at which another status would allow it."""
         moves = self.moves(data)
         lessons = [(order, lesson) for order, lesson, actual in self.state.lessons() if actual == status]
         if not lessons:
@@ -259,7 +259,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.attempt(self.moves(data).create_by_permit(order))
 
     def mix_times(self, data: Any) -> None:
-        """Somebody does something to lessons of one status, of which some are due and others are not."""
+        """Acts on lessons of one status, of which some are due and others are not."""
         moves = self.moves(data)
         choices = []
         for order, batch in self.state.batches.items():
@@ -285,7 +285,7 @@ class EscrowMachine(RuleBasedStateMachine):
                 self.attempt(self.moves(data).act(name, (order, self.actor(role, order), lessons)))
 
     def end_at_a_taken_word(self, data: Any) -> None:
-        """Somebody books a lesson of whose time only the part in the second word is taken."""
+        """Books a lesson of whose time only the part in the second word is taken."""
         early = [
             (order, lesson)
             for order, lesson in self.upcoming()
@@ -379,7 +379,7 @@ class EscrowMachine(RuleBasedStateMachine):
         )
 
     def change_the_arbiter(self, data: Any) -> None:
-        """The arbiter names a successor, who accepts; or one of the two alone; or he wants to leave."""
+        """The arbiter names a successor, who accepts; or one of the two alone; or the arbiter leaves."""
         successor = self.moves(data).pick(self.world.arbiters)
         for kind in self.moves(data).pick([["hand over", "accept"], ["hand over"], ["accept"], ["renounce"]]):
             entitled = successor if kind == "accept" else self.state.arbiter
@@ -440,7 +440,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.perform(call, [move.act for move in moves], predict, results, acts)
 
     def tried(self, model: Model, place: int, move: Move) -> tuple[bool, object]:
-        """What one call of `tryMulticall` does to the model: all, or nothing but an event that says why."""
+        """Does one call of `tryMulticall` to the model: all, or nothing but an event that says why."""
         trial = copy_of(model)
         try:
             result = move.predict(trial)
@@ -555,7 +555,7 @@ class EscrowMachine(RuleBasedStateMachine):
         self.state = after
 
     def actor(self, role: str, order: Order) -> str:
-        """Who has a role in an order. Anyone is somebody else."""
+        """The account that has a role in an order. For `anyone` it is another one."""
         people = {"student": order.student, "tutor": order.tutor, "arbiter": self.state.arbiter}
         return people.get(role, self.world.relayers[0])
 
@@ -606,7 +606,7 @@ class EscrowMachine(RuleBasedStateMachine):
 
 
 def told(reason: Iterable[object]) -> tuple[object, ...]:
-    """What the model says in the contract's words: sets are sets of bits."""
+    """The model's answer in the contract's words: sets are sets of bits."""
     return tuple(bitmap(item) if isinstance(item, set) else item for item in reason)
 
 
@@ -644,7 +644,7 @@ def run(machine: type[EscrowMachine], first_seed: int, steps: int, phases: Seque
 
 
 def report(tally: Counter[tuple[str, str]]) -> str:
-    """How many steps of each kind there were, and what came of them."""
+    """A table of the steps of each kind, and of their outcomes."""
     lines = [f"{tally.total()} steps"]
     for kind in sorted({kind for kind, _ in tally}):
         outcomes = [f"{count} {outcome}" for (one, outcome), count in tally.most_common() if one == kind]

@@ -1,4 +1,4 @@
-"""What the escrow promises, in plain Python: no hashes, no bits, no gas.
+"""The escrow's promises in plain Python: no hashes, no bits, no gas.
 
 The state machine does the same things to this model and to the contract, and compares all that can be seen of
 them. To check the intention, read `RULES`: who may do what to a lesson, and when. The rest is bookkeeping.
@@ -78,7 +78,7 @@ class Order(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a tutor offers. A rate of zero is no offer."""
+    """A tutor's offer. With a rate of zero there is none."""
 
     hourly_rate: int = 0
     instant: bool = False
@@ -104,7 +104,7 @@ class Periods(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """Who sends something, who truly signed exactly it, and the last second at which a signature counts."""
+    """The sender of a call, its true signer, and the last second at which a signature counts."""
 
     sender: str
     signers: frozenset[str] = frozenset()
@@ -163,7 +163,7 @@ RULES: dict[tuple[str, str], Rules] = {
     ("resolve", "anyone"): {DISPUTED: once_arbitrated},
     ("settle", "both"): {PENDING: any_time, CONFIRMED: any_time, DISPUTED: any_time},
 }
-"""Nothing else moves a lesson."""
+"""The only way by which a lesson moves."""
 
 BECOMES = {
     "confirm": CONFIRMED,
@@ -207,7 +207,7 @@ class Model:
     allowance: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     credits: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     blocked: set[str] = field(default_factory=set)
-    """Whom the token does not pay."""
+    """Accounts that the token does not pay."""
     listings: dict[tuple[str, bytes], Listing] = field(default_factory=lambda: defaultdict(Listing))
     batches: dict[Order, Batch] = field(default_factory=dict)
     created: dict[Order, int] = field(default_factory=dict)
@@ -222,12 +222,12 @@ class Model:
         self._emit("ListingPublished", tutor, listing, *offer[:4], publications)
 
     def approve(self, student: str, value: int) -> None:
-        """What the escrow may take of a student's money, said to the token or signed (a permit)."""
+        """The part of a student's money that the escrow may take, said to the token or signed (a permit)."""
         self.allowance[student] = value
         self._emit("Approval", student, self.escrow, value)
 
     def offer(self, order: Order) -> Listing:
-        """What a tutor offers to a student: their own time to themselves, at once and for nothing."""
+        """A tutor's offer to a student: their own time to themselves, at once and for nothing."""
         if order.student == order.tutor:
             return Listing(instant=True)
         return self.listings[order.tutor, order.listing]
@@ -382,7 +382,7 @@ class Model:
         self.arbiter, self.next_arbiter = sender, None
 
     def renounce(self) -> None:
-        """Somebody has to resolve disputes."""
+        """Refuses: an arbiter has to be there for disputes."""
         raise Refused("ArbiterRequired")
 
     def _pay(self, account: str, amount: int) -> None:

@@ -1,4 +1,4 @@
-"""What can be tried, drawn by Hypothesis: mostly what makes sense, and every way to get it wrong."""
+"""Moves that Hypothesis draws: mostly what makes sense, and every way to get it wrong."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ class Moves:
         return self.pick([LAST_DEADLINE, self.now + HOUR, self.now, self.now, self.now - 1])
 
     def _proof(self, actor: str, right: bytes, wrong: bytes, deadline: int = FOREVER) -> tuple[Proof, bytes]:
-        """Who sends and truly signed, and a signature: of the digest `right`, or of `wrong`, or worse."""
+        """The sender, the true signer, and a signature: of the digest `right`, or of `wrong`, or worse."""
         key = self.world.keys[actor]
         can_send = actor not in self.world.wallets and self.sender in {None, actor}
         kinds = ["send"] * 8 * can_send + ["sign"] * 8
@@ -143,7 +143,7 @@ class Moves:
     # --- Orders ---
 
     def create(self, order: Order | None = None) -> Move:
-        """This order, or one that exists, or mostly a new one."""
+        """Draws this order, or one that exists, or mostly a new one."""
         if order is None:
             order = self.pick(self.orders) if self.orders and self.once_in(12) else self._order()
         self.fresh.append(order)
@@ -319,7 +319,7 @@ class Moves:
         return self.pick(everything if self.once_in(6) else self.possible() or everything)
 
     def act(self, name: str, chosen: tuple[Order, str, set[int]] | None = None) -> Move:
-        """Something done to lessons of an order that exists, or is created in the same transaction."""
+        """An act on lessons of an order that exists, or is created in the same transaction."""
         possible = self._possible(name)
         if chosen:
             order, actor, lessons = chosen

@@ -75,7 +75,7 @@ class Node:
         return [_result(answer) for answer in sorted(answers, key=lambda answer: int(answer["id"]))]
 
     def call(self, transaction: Json, at: int) -> bytes:
-        """What a transaction would return in a block of time `at`."""
+        """The result that a transaction would have in a block of time `at`."""
         answer = self.rpc("eth_call", transaction, "latest", {}, {"time": hex(at)})
         return bytes.fromhex(answer[2:])
 
@@ -93,7 +93,7 @@ class Node:
             raise RuntimeError(f"there is no snapshot {snapshot}")
 
     def simulate(self, transactions: Iterable[Json], at: int) -> list[Json]:
-        """What transactions would do one after the other in a block of time `at`; nothing is kept."""
+        """Simulates transactions one after the other in a block of time `at`; nothing is kept."""
         block = {"blockOverrides": {"time": hex(at)}, "calls": list(transactions)}
         answer = self.rpc("eth_simulateV1", {"blockStateCalls": [block]}, "latest")
         calls: list[Json] = answer[0]["calls"]
@@ -124,7 +124,7 @@ class Contract:
         return transaction(sender, self.address, self.data(name, *arguments))
 
     def decode(self, name: str, answer: bytes) -> tuple[Any, ...]:
-        """What a function returned."""
+        """The result of a function."""
         values: tuple[Any, ...] = plain(decode(self._functions[name][2], answer))
         return values
 
@@ -147,7 +147,7 @@ class Codec:
         return (entry["name"], *plain(decode(_types(entry["inputs"]), data[4:])))
 
     def reason(self, name: str, *arguments: Any) -> bytes:
-        """What a call reverts with for an error."""
+        """The data that a call reverts with for an error."""
         entry = self._reasons[name]
         return _signature(entry)[0] + encode(_types(entry["inputs"]), arguments)
 

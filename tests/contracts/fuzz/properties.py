@@ -33,7 +33,7 @@ MOVES = {"confirm", "cancel", "complete", "dispute", "resolve", "settle"}
 
 @dataclass(frozen=True)
 class State:
-    """What can be read of the escrow and the token at one time."""
+    """All that can be read of the escrow and the token at one time."""
 
     arbiter: str
     money: dict[str, int]
@@ -54,7 +54,7 @@ class State:
 
 @dataclass(frozen=True)
 class Act:
-    """Something somebody tried: `actor` is who it is done for, `proof` who sends and who signed it."""
+    """An attempt: `actor` is the account it is done for, `proof` its sender and its signer."""
 
     name: str
     actor: str
@@ -67,7 +67,7 @@ class Act:
     to: str = ""
 
     def authorised_by(self, account: str, now: int) -> bool:
-        """Whether an account sends it, or signed it and the signature's deadline is not over."""
+        """True if an account sends it, or signed it and the signature's deadline is not over."""
         signed = account in self.proof.signers and now <= self.proof.deadline
         return account == self.proof.sender or signed
 
@@ -84,7 +84,7 @@ class Step:
     before: State
     after: State
     owed: dict[bytes, dict[int, int]]
-    """What the escrow owes for each lesson of each batch, before this step."""
+    """The escrow's debt for each lesson of each batch, before this step."""
     orders: dict[bytes, Order] = field(default_factory=dict)
 
 
@@ -164,7 +164,7 @@ def each_amount_leaves_once(step: Step) -> None:
 
 
 def _share(shares: dict[tuple[Order | None, frozenset[int]], int], order: Order, lessons: int) -> int:
-    """What a split that somebody asked for gives the tutor."""
+    """The tutor's part of a split that was asked for."""
     share = shares[order, frozenset(bits(lessons))]
     return sum(order.amount(lesson) * share // 10_000 for lesson in bits(lessons))
 

@@ -87,7 +87,7 @@ class World:
         return PERIODS[which]
 
     def permits(self, student: str) -> int:
-        """How many permits of a student the token has accepted: the nonce of the next."""
+        """The number of a student's permits that the token has accepted: the nonce of the next."""
         return self._number(self.token.data("nonces", student))
 
     def _number(self, data: bytes) -> int:
