@@ -70,8 +70,11 @@ class Projection:
         with self._store.read() as db:
             chain_id, escrow, block = index.position(db)
         if (chain_id, escrow) != self._contract:
-            self.clear()
-            return self._start
+            with self._store.write() as db:
+                chain_id, escrow, block = index.position(db, lock=True)
+                if (chain_id, escrow) != self._contract:  # Another process may have begun meanwhile.
+                    self._begin(db)
+                    return self._start
         return block
 
     def kept(self) -> list[Block]:
@@ -110,10 +113,14 @@ class Projection:
     def clear(self, at: Block | None = None) -> None:
         """Empty the projection, to be read again from the deployment on."""
         with self._store.write() as db:
-            if at is not None and not self.is_at(db, at):
-                return
-            index.clear(db)
-            index.set_position(db, self._start, self._contract)
+            # Locked before anything is deleted: else what another process adds meanwhile would stay.
+            here = index.position(db, lock=True)
+            if at is None or here == (*self._contract, at):
+                self._begin(db)
+
+    def _begin(self, db: Connection) -> None:
+        index.clear(db)
+        index.set_position(db, self._start, self._contract)
 
 
 # --- From events to records ---

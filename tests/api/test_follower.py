@@ -15,13 +15,13 @@ from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 from outside import ARBITRATION, DAY, DEFAULT_SHARE, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
-from sqlalchemy import update
+from sqlalchemy import text, update
 from structlog.testing import capture_logs
 from waiting import PATIENCE, until
 
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError
 from api.db.tables import index_position
-from api.indexer.projection import split
+from api.indexer.projection import _fold, split
 from api.settings import Settings
 from creneau.amounts import lesson_amount
 from tools.dev_stack import DevStack
@@ -618,6 +618,66 @@ def test_a_step_from_a_position_that_is_past_does_nothing(
     barrier.wait()
     thread.join()
     assert one.rows() == before
+
+
+def test_one_that_begins_late_keeps_what_another_has_read(
+    outside: Outside, make_following: MakeFollowing
+) -> None:
+    """Both have seen an empty view; the second comes to begin it when the first has read everything."""
+    one, other = make_following(), make_following()
+    outside.book()
+    barrier = threading.Barrier(2, timeout=PATIENCE)
+    write = other.store.write
+
+    def late() -> Any:
+        barrier.wait()
+        barrier.wait()
+        return write()
+
+    other.store.write = late  # type: ignore[method-assign]
+    thread = threading.Thread(target=other.projection.position)
+    thread.start()
+    barrier.wait()
+    one.catch_up()
+    before = one.rows()
+    barrier.wait()
+    thread.join()
+    assert one.rows() == before
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_rebuild_beside_a_follower_leaves_nothing_of_what_that_adds(
+    outside: Outside, make_following: MakeFollowing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the follower's transaction before it deletes, not after."""
+    one, other = make_following(), make_following()
+    one.catch_up()
+    outside.book()
+    barrier = threading.Barrier(2, timeout=PATIENCE)
+
+    def late(*args: Any) -> None:
+        _fold(*args)
+        barrier.wait()
+        barrier.wait()
+
+    def is_waiting() -> bool:
+        query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        with one.store.read() as db:
+            return bool(db.scalar(text(f"{query} and datname = current_database()")))
+
+    monkeypatch.setattr("api.indexer.projection._fold", late)
+    adding = threading.Thread(target=one.indexer.tick)
+    adding.start()
+    barrier.wait()
+    clearing = threading.Thread(target=other.projection.clear)
+    clearing.start()
+    until(is_waiting)
+    barrier.wait()
+    adding.join()
+    clearing.join()
+    monkeypatch.undo()
+    other.catch_up()
+    assert other.rows() == fresh_rows(other, tmp_path)
 
 
 # --- At random ---
