@@ -649,7 +649,7 @@ def test_one_that_begins_late_keeps_what_another_has_read(
 def test_a_rebuild_beside_a_follower_leaves_nothing_of_what_that_adds(
     outside: Outside, make_following: MakeFollowing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for the follower's transaction before it deletes, not after."""
+    """The rebuild waits for the follower's transaction before it deletes, not after."""
     one, other = make_following(), make_following()
     one.catch_up()
     outside.book()
