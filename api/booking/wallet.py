@@ -41,7 +41,10 @@ class WalletBookings:
     def prepare(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
     ) -> SigningRequest:
-        """Check a request, and return what its student has to sign. Sends nothing. Raises `Problem`."""
+        """Check a request, and return what its student has to sign. Sends nothing. Raises `Problem`.
+
+        A batch that the chain has, and only the database has lost, is stored and refused as submitted.
+        """
         request_hash, key = hash_of(request), key or uuid.uuid4().hex
         if known := self._bookings.known(student_id, key, request_hash):
             raise Problem(Code.ALREADY_SUBMITTED, details={"batchId": known})

@@ -317,11 +317,11 @@ def blocks(db: Connection, states: Collection[State]) -> list[tuple[int, str]]:
 
 
 def final_blocks(db: Connection, limit: int) -> list[tuple[int, str]]:
-    """Return number and hash of blocks that have submissions and are final, the newest first."""
+    """Return number and hash of the blocks of the newest so many final submissions, the newest first."""
     final = transactions.c.state == State.FINAL
-    query = select(transactions.c.block_number, transactions.c.block_hash).where(final).distinct()
+    query = select(transactions.c.block_number, transactions.c.block_hash).where(final)
     newest = query.order_by(transactions.c.block_number.desc()).limit(limit)
-    return [(number, hash_) for number, hash_ in db.execute(newest)]
+    return [*dict.fromkeys((number, hash_) for number, hash_ in db.execute(newest))]
 
 
 def final_from(db: Connection, chain_id: int, signer: str, nonce: int, block: int) -> list[Submission]:

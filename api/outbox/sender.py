@@ -83,8 +83,8 @@ from creneau.types import to_hex
 
 log = structlog.get_logger()
 
-_NEWEST_FINAL = 8  # Final blocks that are compared with the chain: a slow process may call an old one final.
-_MOST_FINAL = 1_000  # The same, once one of them is gone.
+_NEWEST_FINAL = 16  # Final submissions whose blocks are compared: a slow process may call an old one final.
+_MOST_FINAL = 1_000  # The same, once one of the blocks is gone.
 _IDLE_SECONDS = 0.5  # How soon a submission is seen that another process accepted.
 _LEFT_SECONDS = (
     0.5  # So long a submission is left to the process that accepted it, where others may send, too.

@@ -621,7 +621,7 @@ def test_a_step_from_a_position_that_is_past_does_nothing(
 
 
 def test_one_that_begins_late_keeps_what_another_has_read(
-    outside: Outside, make_following: MakeFollowing
+    outside: Outside, make_following: MakeFollowing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have seen an empty view; the second comes to begin it when the first has read everything."""
     one, other = make_following(), make_following()
@@ -634,7 +634,7 @@ def test_one_that_begins_late_keeps_what_another_has_read(
         barrier.wait()
         return write()
 
-    other.store.write = late  # type: ignore[method-assign]
+    monkeypatch.setattr(other.store, "write", late)
     thread = threading.Thread(target=other.projection.position)
     thread.start()
     barrier.wait()
