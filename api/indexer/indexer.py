@@ -48,6 +48,12 @@ class Indexer(Worker):
         """The newest block at which the projection was found complete; -1: none since the start."""
         self._span = min(_FIRST_BLOCKS, settings.follow_blocks)
         self._shorter = ""  # The chain's head when it was last seen to be shorter than the projection.
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the sleep: a block has something, and may be newer than the head that was seen last."""
+        self._woken = True
+        super().wake()
 
     def run_once(self) -> float:
         """Run one pass. Return the seconds to sleep before the next."""
@@ -56,7 +62,8 @@ class Indexer(Worker):
     def tick(self) -> bool:
         """Read the next blocks, or take some back. Return True if there may be more to do at once."""
         at = self._projection.position()
-        head = self._chain.head(within=0.9 * self._settings.follow_seconds)
+        woken, self._woken = self._woken, False
+        head = self._chain.head(within=0 if woken else 0.9 * self._settings.follow_seconds)
         self.head = head.number
         shorter, self._shorter = self._shorter, ""
         if head.hash == at.hash:

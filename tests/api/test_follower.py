@@ -21,6 +21,7 @@ from waiting import PATIENCE, until
 
 from api.chain.rpc import Call, Node, NodeUnavailable, RpcError
 from api.db.tables import index_position
+from api.indexer.indexer import Indexer
 from api.indexer.projection import _fold, split
 from api.settings import Settings
 from creneau.amounts import lesson_amount
@@ -444,6 +445,21 @@ def test_the_thread_follows_a_reorganisation_within_two_periods(
     until(lambda: looks > seen + 1)
     outside.check(following)
     assert {row.status for row in following.bookings().values()} == {"PENDING"}
+
+
+def test_what_wakes_the_indexer_is_read_at_once(outside: Outside, make_following: MakeFollowing) -> None:
+    """A receipt may be of a block that is newer than the head that another thread has just asked for."""
+    following = make_following()
+    settings = following.settings.model_copy(update={"follow_seconds": 3600})
+    following.indexer = Indexer(following.projection, following.chain, settings)
+    following.catch_up()
+    batch = outside.book()
+    assert not following.indexer.tick()
+    assert following.bookings() == {}
+    following.indexer.wake()
+    following.catch_up()
+    assert {row.batch_id for row in following.bookings().values()} == {batch.hex}
+    assert not following.indexer.tick()
 
 
 def test_a_creation_that_moves_to_another_block(
