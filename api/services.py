@@ -100,7 +100,7 @@ class Services:
             indexer.wake()
 
         batches = BatchHandler(store, chain, users, custodian)
-        handlers = Handlers(CallHandler(), {TransactionKind.CREATE: batches})
+        handlers = Handlers(CallHandler(store, chain), {TransactionKind.CREATE: batches})
         tell = webhooks.record, settled
         sender = Sender(store, chain, accounts, settings, handlers, ANYONES, *tell)
         senders = [sender]
@@ -108,13 +108,13 @@ class Services:
             senders.append(
                 Sender(store, chain, arbiter, settings, handlers, {TransactionKind.RESOLVE}, *tell)
             )
-        view = View(store, chain, sender.addresses, lambda: indexer.reached)
+        keeper = Keeper(store, projection, chain, accounts, settings)
+        indexer = Indexer(projection, chain, settings, keeper.tick)
+        view = View(store, chain, sender.addresses, indexer)
         bookings = Bookings(settings, store, chain, directory, custodian, sender.accepted, view)
         lessons = LessonQueries(settings, store, directory, custodian)
         signed_calls = SignedCalls(store, chain, directory, custodian, settings.act_seconds)
         actions = Actions(chain, lessons, signed_calls, senders)
-        keeper = Keeper(store, projection, chain, accounts, settings)
-        indexer = Indexer(projection, chain, settings, keeper.tick)
         jwks = settings.jwt_jwks_url
         return cls(
             settings=settings,

@@ -226,6 +226,12 @@ def action_data(
     return call_data("BookingEscrow", action, *(given[name] for name in names))
 
 
+def action_of(data: bytes) -> Action | None:
+    """Return the action whose call this is, if it is one."""
+    called = (each for each in Action if _function("BookingEscrow", each).selector == data[:4])
+    return next(called, None)
+
+
 def _terms(order: Terms) -> tuple[Any, ...]:
     return order.as_abi() if isinstance(order, Order) else order
 

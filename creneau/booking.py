@@ -65,6 +65,10 @@ class BatchState(NamedTuple):
         """The set of all lessons that were ever booked."""
         return self.pending | self.confirmed | self.disputed | self.completed | self.cancelled
 
+    def having(self, status: Status) -> int:
+        """Return the set of lessons that have this status."""
+        return (0, *self[1:])[status]
+
     def status(self, index: int) -> Status:
         """Return the status of lesson `index`, from zero; `NONE` if it was never booked."""
         for status, lessons in enumerate(self[1:], start=1):

@@ -139,6 +139,11 @@ class Rules(NamedTuple):
     permissions: tuple[Permission, ...]
 
     @property
+    def can_repeat(self) -> bool:
+        """True if whoever does it again means what was done; another split of the money is another act."""
+        return self.pays != Payee.SPLIT
+
+    @property
     def actors(self) -> frozenset[Role]:
         """The roles that may do the action in their own name, at some time."""
         return frozenset(each.by for each in self.permissions) - {Role.ANYONE}

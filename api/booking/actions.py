@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api.booking.models import ActionResult, Batch, BookedLesson, LessonState, PreparedAction
-from api.booking.queries import LessonQueries
+from api.booking.queries import LessonQueries, wait_until
 from api.booking.signed_calls import SignedCalls
 from api.chain.escrow import Chain
 from api.errors import Code, Parameters, Problem, code_of
@@ -132,9 +132,7 @@ class Actions:
             if not places:
                 raise Problem(Code.WRONG_STATUS, act=action)
         places = sorted(set(places))
-        # Who decides a share has not done what another share did.
-        repeats = action not in _SPLITS
-        todo = [place for place in places if not repeats or state.status(place) != rules.to]
+        todo = [place for place in places if not rules.can_repeat or state.status(place) != rules.to]
         return LessonAction(action, batch, role, places, todo, share)
 
     def require_possible(self, todo: LessonAction) -> None:
@@ -154,7 +152,7 @@ class Actions:
         """Return True if the action may be done to the lesson one day, or was done."""
         status = state.status(place)
         may = {window[:2] for window in windows(status, batch.slot(place), self._chain.periods)}
-        done = status == ACTIONS[action].to and action not in _SPLITS
+        done = status == ACTIONS[action].to and ACTIONS[action].can_repeat
         return done or not may.isdisjoint({(action, role), (action, Role.ANYONE)})
 
     # --- Doing it ---
@@ -253,7 +251,7 @@ class Actions:
         after = action.states() if done else {}
         if submission is None:  # Done in another way: the projection has who got how much.
             after = {place: LessonState(state.status) for place, state in after.items()}
-        self._lessons.wait(lambda: not self._behind(action, after))
+        wait_until(lambda: not self._behind(action, after))
         states = {**self._lessons.states(action.batch.id)}
         states |= {place: after[place] for place in self._behind(action, after)}
         batch = replace(action.batch, states=states)
@@ -275,9 +273,6 @@ class Actions:
             for place, state in after.items()
             if place not in states or states[place].status < state.status
         ]
-
-
-_SPLITS = {Action.RESOLVE, Action.SETTLE}
 
 
 def _actors(action: Action) -> set[Role]:

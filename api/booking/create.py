@@ -21,7 +21,7 @@ from api.booking.queries import own_batches
 from api.booking.view import View
 from api.chain.escrow import Chain, ChainSnapshot
 from api.chain.signers import Custodian
-from api.db import bookings, prepared, repository
+from api.db import bookings, index, prepared, repository
 from api.db.store import Store
 from api.db.tables import now
 from api.errors import Code, Problem
@@ -76,8 +76,7 @@ class Quote:
 
     parties: Parties
     order: Order
-    exists: bool
-    created_by: str | None  # The transaction that created it, if the projection has it.
+    created_by: str | None  # The transaction that created it, if only the database has lost it.
     snapshot: ChainSnapshot
     batch: Batch
 
@@ -164,7 +163,7 @@ class Bookings:
         order, snapshot, parties = quote.order, quote.snapshot, quote.parties
         signer = self._custodian.signer(parties.student.custodial_account or "")
         call = self._chain.create_call(order, signer, snapshot.allowance, snapshot.permit_nonce)
-        publishes = not quote.exists and must_publish(order, parties.tutor, snapshot)
+        publishes = quote.created_by is None and must_publish(order, parties.tutor, snapshot)
         return self.add(quote.batch, call, publishes, snapshot, request_id)
 
     # --- resolve -> plan -> quote -> settle slots -> finish ---
@@ -189,10 +188,15 @@ class Bookings:
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
         _require_account(parties.student, own_wallet)
-        plan = self._plan(request, parties, keccak(text=f"{student_id}\n{key}"))
+        salt = keccak(text=f"{student_id}\n{key}")
+        plan = self._plan(request, parties, salt)
         snapshot = self._chain.snapshot(plan.terms(), signature=b"" if own_wallet else None)
-        plan, order, exists = self._settle_slots(plan, snapshot, seconds)
-        return self._finish(plan, order, exists, snapshot, key, request_hash)
+        if plan.earlier is None and SlotCode.TAKEN in snapshot.codes:
+            # What has taken a lesson may be the order of this same request, which the database has lost.
+            self._view.require(snapshot.head)
+            plan = self._plan(request, parties, salt)
+        plan, order = self._settle_slots(plan, snapshot, seconds)
+        return self._finish(plan, order, snapshot, key, request_hash)
 
     def resolve(self, student_id: str, tutor_id: str, annonce_id: str) -> Parties:
         """Look up student, tutor and annonce, each once. Raises `Problem` if they can't book together."""
@@ -232,22 +236,15 @@ class Bookings:
             raise slots.nothing_booked(failures)
         return Plan(request, parties, rate, salt, moment, earlier, lessons, failures)
 
-    def _settle_slots(self, plan: Plan, snapshot: ChainSnapshot, seconds: int) -> tuple[Plan, Order, bool]:
-        """Return the plan of the free slots, their order, and True if that order was created before.
-
-        Raises `Problem` if not enough slots are free.
-        """
-        # The chain's clock decides, unless it lags: a local node mines only on demand.
-        deadlines = _deadlines(max(to_unix(plan.moment), snapshot.timestamp), seconds)
-        codes, deadline, existing = snapshot.codes, deadlines[0], None
-        if plan.earlier is not None:
+    def _settle_slots(self, plan: Plan, snapshot: ChainSnapshot, seconds: int) -> tuple[Plan, Order]:
+        """Return the plan of the free slots, and their order. Raises `Problem` if not enough are free."""
+        if plan.earlier is None:
+            # The chain's clock decides, unless it lags: a local node mines only on demand.
+            deadline = _deadline(max(to_unix(plan.moment), snapshot.head.timestamp), seconds)
+            codes = snapshot.codes
+        else:
             deadline, booked = plan.earlier.deadline, plan.earlier.slots
             codes = [SlotCode.OK if slot in booked else SlotCode.TAKEN for slot in order_slots(plan.lessons)]
-        elif SlotCode.TAKEN in codes:
-            # What has taken the slots may be this order itself, and the projection does not have it yet.
-            tried = [Order.from_abi(plan.terms(each)) for each in deadlines]
-            existing = self._chain.created(tried)
-            codes = codes if existing is None else [SlotCode.OK] * len(plan.lessons)
         lessons = [each for each, code in zip(plan.lessons, codes, strict=True) if code == SlotCode.OK]
         pairs = zip(plan.lessons, codes, strict=True)
         taken = [lesson for lesson, code in pairs if code == SlotCode.TAKEN]
@@ -257,14 +254,12 @@ class Bookings:
         if len(lessons) < plan.request.least:
             raise slots.nothing_booked(failures)
         plan = replace(plan, lessons=lessons, failures=failures)
-        order = existing or Order.from_abi(plan.terms(deadline))
-        return plan, order, bool(plan.earlier or existing)
+        return plan, Order.from_abi(plan.terms(deadline))
 
     def _finish(
         self,
         plan: Plan,
         order: Order,
-        exists: bool,
         snapshot: ChainSnapshot,
         key: str,
         request_hash: str,
@@ -274,7 +269,7 @@ class Bookings:
         request, annonce = plan.request, plan.parties.annonce
         log.info(f"{TAG} Montant total: {format_amount(total)} EDU pour {count} réservations")
         log.info(f"{TAG} Titre annonce trouvé: {' '.join(annonce.title.split())}")
-        if not exists:
+        if plan.earlier is None:
             self.require_funds(snapshot, total, count, can_permit=snapshot.permit_nonce is not None)
             must_publish(order, plan.parties.tutor, snapshot)
         batch = Batch(
@@ -299,9 +294,17 @@ class Bookings:
             created_at=now(),
         )
         created_by = plan.earlier.transaction_hash if plan.earlier else None
-        return Quote(plan.parties, order, exists, created_by, snapshot, batch)
+        return Quote(plan.parties, order, created_by, snapshot, batch)
 
     # --- For wallets, too ---
+
+    def created_by(self, batch_id: str, snapshot: ChainSnapshot) -> str | None:
+        """Return the transaction that has already created a batch, if what it would book is taken."""
+        if SlotCode.TAKEN not in snapshot.codes:
+            return None
+        self._view.require(snapshot.head)
+        with self._store.read() as db:
+            return index.creation_of(db, batch_id)
 
     def add(
         self,
@@ -325,7 +328,7 @@ class Bookings:
             call=call,
             publishes=publishes,
             listing_nonce=snapshot.listing.nonce,
-            seen_block=snapshot.number,
+            seen_block=snapshot.head.number,
             locks=locks,
             expires=batch.deadline,
             chain_id=self._settings.chain_id,
@@ -390,10 +393,10 @@ def hash_of(request: CreateBatchBookingData) -> str:
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
-def _deadlines(moment: int, seconds: int) -> list[int]:
-    """Return the deadline of an order, and before it those of the same request some time ago.
+def _deadline(moment: int, seconds: int) -> int:
+    """Return the deadline of an order, at least so many seconds later.
 
     Deadlines lie on a grid, so that the same request is the same order for some time, and the contract
     refuses a second one even if the database forgot the first.
     """
-    return [(moment // seconds + ahead) * seconds for ahead in (2, 1, 0)]
+    return (moment // seconds + 2) * seconds

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from api.booking.queries import OPEN, LessonQueries
+from api.booking.queries import OPEN, wait_until
 from api.chain.escrow import Chain
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.db import money
@@ -78,7 +78,7 @@ class Accounts:
         """
         address = to_address(address)
         head = int(self._chain.node.call("eth_blockNumber"), 16)
-        LessonQueries.wait(lambda: self._position() >= head)
+        wait_until(lambda: self._position() >= head)
         number, lessons, transfers = self._rows(address)
         available = self._balance(address, number)
         movements = [*self._of_lessons(address, lessons), *_of_transfers(address, transfers)]

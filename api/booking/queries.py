@@ -33,6 +33,16 @@ _LAG_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
 _CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
 
 
+def wait_until(is_so: Callable[[], bool], seconds: float = _LAG_SECONDS) -> bool:
+    """Wait for the projection. Return False if the time was over before."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True
+
+
 def wait_for_projection(store: Store, side: Side, accounts: Collection[str]) -> None:
     """Give the projection the time to show the newest batches of these accounts."""
 
@@ -40,14 +50,13 @@ def wait_for_projection(store: Store, side: Side, accounts: Collection[str]) -> 
         with store.read() as db:
             return bookings.is_projected(db, side, accounts)
 
-    LessonQueries.wait(is_shown)
+    wait_until(is_shown)
 
 
 def own_batches(store: Store, student: str, tutor: str, lessons: Sequence[Lesson]) -> dict[int, str]:
     """Return the batches of a student's account that have taken these times, by the lessons' indexes."""
     if not lessons:
         return {}
-    wait_for_projection(store, "student", {student})
     with store.read() as db:
         return bookings.own_batches(db, student, tutor, lessons)
 
@@ -169,15 +178,6 @@ class LessonQueries:
             in_escrow=sum(each.count * each.amount for each in groups if each.status in OPEN),
             refunded=sum(each.count * each.to_student for each in groups),
         )
-
-    # --- What was answered ---
-
-    @staticmethod
-    def wait(is_shown: Callable[[], bool]) -> None:
-        """Give the projection the time to show something."""
-        until = time.monotonic() + _LAG_SECONDS
-        while not is_shown() and time.monotonic() < until:
-            time.sleep(_PAUSE_SECONDS)
 
     # --- Who is who ---
 

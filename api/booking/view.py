@@ -3,39 +3,54 @@
 What such a copy does not know of a request is on the chain, or on its way there with a nonce that the copy
 does not know either. So a process that has just started first lets the indexer reach the head, then waits
 until no transaction of the relayer's is pending that is not in the table, and lets it reach the head again.
+A node of a pool may have shown an older head: what has taken a lesson is told when that block was read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from api.booking.queries import wait_until
 from api.chain.escrow import Chain
-from api.chain.rpc import NodeUnavailable, RpcError
-from api.db import repository
+from api.chain.rpc import Head, NodeUnavailable, RpcError
+from api.db import index, repository
 from api.db.store import Store
+from api.indexer.indexer import Indexer
+
+_PATIENCE_SECONDS = 5.0
 
 
 class View:
     """Says once per process that all that was ever sent is known."""
 
-    def __init__(
-        self, store: Store, chain: Chain, addresses: Sequence[str], reached: Callable[[], int]
-    ) -> None:
-        """`reached` returns the newest block at which the projection was complete, or -1."""
+    def __init__(self, store: Store, chain: Chain, addresses: Sequence[str], indexer: Indexer) -> None:
+        """`addresses` are those that send, in this process or in another one."""
         self._store = store
         self._chain = chain
         self._addresses = addresses
-        self._reached = reached
+        self._indexer = indexer
         self._from: int | None = None  # Up to this block nothing is on its way that the table lacks.
 
     def is_complete(self) -> bool:
         """Return True once all is known. Raises `NodeUnavailable`."""
-        if self._from is None and self._reached() >= 0:
+        if self._from is None and self._indexer.reached >= 0:
             self._from = self._needed()
-        return self._from is not None and self._reached() >= self._from
+        return self._from is not None and self._indexer.reached >= self._from
 
     def require_complete(self) -> None:
         """Raise `NodeUnavailable` until all is known: the same request may have been sent before."""
         if not self.is_complete():
             raise NodeUnavailable("not all is read of the chain yet")
+
+    def require(self, block: Head) -> None:
+        """Wait until the projection has this block. Raises `NodeUnavailable` if it does not come to that."""
+
+        def is_read() -> bool:
+            with self._store.read() as db:
+                return index.has_block(db, block.number, block.hash)
+
+        if not is_read():
+            self._indexer.wake()
+            if not wait_until(is_read, _PATIENCE_SECONDS):
+                raise NodeUnavailable(f"the block {block.number} is not read yet")
 
     def _needed(self) -> int | None:
         """Return the block up to which the chain has to be read; None while more is on its way."""

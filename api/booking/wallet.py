@@ -52,8 +52,8 @@ class WalletBookings:
             return self._to_sign(waiting)
         seconds = self._settings.prepare_seconds + self._settings.order_seconds
         quote = self._bookings.quote(student_id, request, key, request_hash, seconds, own_wallet=True)
-        if quote.exists:
-            known = self._found(quote, request_id)
+        if quote.created_by is not None:
+            known = self._found(quote, quote.created_by, request_id)
             raise Problem(Code.ALREADY_SUBMITTED, details={"batchId": known})
         total, snapshot = sum(quote.order.amounts_wei), quote.snapshot
         needs_permit = snapshot.allowance < total
@@ -97,7 +97,7 @@ class WalletBookings:
             raise signatures.refused("signature", order.student, signed.signature)
         permit = self._permit(waiting, order, signed)
         call = abi.create_bookings_data(order, snapshot.signature, permit)
-        if SlotCode.TAKEN in snapshot.codes and self._chain.created([order]):
+        if self._bookings.created_by(batch_id, snapshot):
             # Only the database had lost it.
             return self._bookings.add(batch, call, False, snapshot, request_id, was_prepared=True)
         charged = self._charged(batch, order, parties.annonce, snapshot)
@@ -109,13 +109,12 @@ class WalletBookings:
         batch = replace(batch, instant=snapshot.listing.instant)
         return self._bookings.add(batch, call, publishes, snapshot, request_id, was_prepared=True)
 
-    def _found(self, quote: Quote, request_id: str) -> str:
+    def _found(self, quote: Quote, created_by: str, request_id: str) -> str:
         """Put a batch into the outbox that the chain has and the database has lost. Return its id.
 
         Its call is the one that created it, which can be sent again if its block is orphaned.
         """
-        sent = self._chain.creation(quote.batch.id, quote.created_by) if quote.created_by else None
-        call = sent or abi.create_bookings_data(quote.order)
+        call = self._chain.creation(quote.batch.id, created_by) or abi.create_bookings_data(quote.order)
         return self._bookings.add(quote.batch, call, False, quote.snapshot, request_id, was_prepared=True)
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:

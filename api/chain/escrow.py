@@ -32,13 +32,12 @@ class WrongChain(Exception):
 class ChainSnapshot:
     """The chain's view of an order, in one block."""
 
-    number: int  # The block's.
+    head: Head  # The block.
     codes: list[SlotCode]
     listing: Listing
     balance: int
     allowance: int
     permit_nonce: int | None  # None: the token knows no permits.
-    timestamp: int
     signature: bytes | None = None  # The student's, if one was given and is theirs.
 
 
@@ -164,13 +163,12 @@ class Chain:
             permit = permit if signatures.has_key(wallet[0]) else None
             signature = signatures.judge(student, digest, signature, *wallet)
         return ChainSnapshot(
-            number=int(block["number"], 16),
+            head=Head.from_rpc(block),
             codes=abi.decode_check(answers[0])[0],
             listing=abi.decode_listing(answers[1]),
             balance=abi.decode_uint(answers[2]),
             allowance=allowed,
             permit_nonce=permit,
-            timestamp=int(block["timestamp"], 16),
             signature=signature,
         )
 
@@ -201,14 +199,6 @@ class Chain:
     def batch(self, batch_id: str) -> Call:
         """Return the call for a batch as the contract has it."""
         return eth_call(self.escrow, abi.batches_data(to_bytes32(batch_id)))
-
-    def created(self, orders: Sequence[Order]) -> Order | None:
-        """Return the one of these orders that was created."""
-        answers = self.node.call_many([self.batch(to_hex(each.batch_id)) for each in orders])
-        for order, answer in zip(orders, answers, strict=True):
-            if not isinstance(answer, RpcError) and abi.decode_batch(unhex(answer)).booked:
-                return order
-        return None
 
     def creation(self, batch_id: str, transaction_hash: str) -> bytes | None:
         """Return the signed call by which a transaction to the contract created a batch, if it did."""

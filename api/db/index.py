@@ -77,6 +77,13 @@ def kept_blocks(db: Connection) -> list[Block]:
     return [Block(*row) for row in db.execute(select(blocks).order_by(blocks.c.number.desc()))]
 
 
+def has_block(db: Connection, number: int, block_hash: str) -> bool:
+    """Return True if the projection has this block, or has final ones after it."""
+    query = select(blocks.c.number, blocks.c.hash).where(blocks.c.number >= number)
+    row = db.execute(query.order_by(blocks.c.number).limit(1)).first()
+    return row is not None and (row.number > number or row.hash == block_hash)
+
+
 def keep_blocks(db: Connection, read: Sequence[Block], first: int) -> None:
     """Keep these blocks, and forget those before the number `first`."""
     _insert(db, blocks, [block._asdict() for block in read])
@@ -134,6 +141,15 @@ def creation_of(db: Connection, batch_id: str) -> str | None:
     """Return the hash of the transaction that created a batch."""
     found: str | None = db.scalar(select(orders.c.transaction_hash).where(orders.c.id == batch_id))
     return found
+
+
+def newest_change(db: Connection, batch_id: str, lessons: int, status: Status) -> str | None:
+    """Return the hash of the transaction that gave the last of these lessons this status, if all have it."""
+    query = select(bookings).where(bookings.c.batch_id == batch_id).order_by(bookings.c.block_number)
+    changed = [row for row in db.execute(query) if lessons >> row.place & 1]
+    if not changed or any(row.status != status.name for row in changed):
+        return None
+    return str(changed[-1].transaction_hash)
 
 
 # --- Bookings ---

@@ -5,18 +5,24 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from api.chain.rpc import Head
+from api.chain.escrow import Chain, told
+from api.chain.rpc import Head, RpcError, at
+from api.db import index
+from api.db.store import Store
 from api.errors import Code, code_of
 from api.outbox.models import (
     InFlight,
     Outcome,
     Prepared,
+    Receipt,
     Rejection,
     Settlement,
     Submission,
     TransactionKind,
 )
+from creneau import abi
 from creneau.errors import ContractError, OrderExpired
+from creneau.lifecycle import ACTIONS
 
 log = structlog.get_logger()
 
@@ -52,20 +58,55 @@ class Handler(Protocol):
 class CallHandler:
     """Handles calls that are sent as they are."""
 
+    def __init__(self, store: Store, chain: Chain) -> None:
+        """Take the projection's database, and the chain."""
+        self._store = store
+        self._chain = chain
+
     def prepare(
         self, submissions: Sequence[Submission], _: Head, __: Collection[str]
     ) -> Mapping[str, Prepared]:
         """Return all of them: any can be sent now."""
         return {each.id: Prepared(each, each.locks, each.call) for each in submissions}
 
-    def classify(self, outcomes: Sequence[Outcome], _: Head) -> Mapping[str, Settlement]:
-        """Return by id the meaning of each outcome."""
-        return {
-            each.submission.id: Settlement(
-                each.submission, each.receipt, None if each.error is None else rejection(each.error)
-            )
-            for each in outcomes
-        }
+    def classify(self, outcomes: Sequence[Outcome], head: Head) -> Mapping[str, Settlement]:
+        """Return by id the meaning of each outcome. Leave out those that can't be told yet.
+
+        A refused action may have been done before: by a process whose database this one is an older copy of.
+        """
+        refused = [each.submission for each in outcomes if each.error is not None]
+        done = self._done(refused, head)
+        settlements: dict[str, Settlement] = {}
+        for each in outcomes:
+            id_, error = each.submission.id, each.error
+            receipt = done.get(id_, each.receipt)
+            if id_ not in done:
+                reason = None if error is None else rejection(error)
+                settlements[id_] = Settlement(each.submission, receipt, reason)
+            elif receipt is not None:
+                settlements[id_] = Settlement(each.submission, receipt)
+        return settlements
+
+    def _done(self, refused: Sequence[Submission], head: Head) -> dict[str, Receipt | None]:
+        """Return by id those of these actions that are done to all their lessons in this block.
+
+        Each comes with the receipt of the transaction that did it, or None while that is not known.
+        """
+        done: dict[str, Receipt | None] = {}
+        for each in refused:
+            action = abi.action_of(each.call) if each.kind == TransactionKind.ACT else None
+            if action is None or each.batch_id is None or not ACTIONS[action].can_repeat:
+                continue
+            lessons, status = each.locks[each.batch_id], ACTIONS[action].to
+            [state] = self._chain.node.call_many([at(self._chain.batch(each.batch_id), head)])
+            if isinstance(state, RpcError):
+                done[each.id] = None
+            elif not lessons & ~abi.decode_batch(told(state)).having(status):
+                with self._store.read() as db:
+                    hash_ = index.newest_change(db, each.batch_id, lessons, status)
+                receipt = hash_ and self._chain.node.call("eth_getTransactionReceipt", hash_)
+                done[each.id] = Receipt.from_rpc(receipt) if receipt else None
+        return done
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
         """Log these settlements."""

@@ -26,6 +26,7 @@ from waiting import until
 
 from api.booking.wallet import WalletBookings
 from api.chain.escrow import ChainSnapshot
+from api.chain.rpc import Head
 from api.db import prepared
 from api.db.tables import annonces, batches, now, prepared_batches, transactions, users
 from api.errors import Problem
@@ -396,7 +397,7 @@ def test_an_order_with_a_lesson_that_began_meanwhile_is_lost(stack: DevStack, wa
 
     def charged(*codes: SlotCode) -> int:
         listing = Listing(Decimal(35), False, timedelta(0), timedelta(0), 1)
-        snapshot = ChainSnapshot(1, [*codes], listing, 0, 0, None, 0)
+        snapshot = ChainSnapshot(Head(1, "", "", 0, 0), [*codes], listing, 0, 0, None)
         return WalletBookings._charged(batch, batch.order, wallet.annonce, snapshot)
 
     assert charged(SlotCode.OK, SlotCode.OK) == 70 * EDU

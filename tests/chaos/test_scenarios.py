@@ -5,7 +5,9 @@ The node is real, and behind a proxy; the shim works when a test says so, so not
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from proxy import Proxy
 from rounds import Rounds
 from stacks import SETTINGS, ChaosStack, Shims
 from structlog.testing import capture_logs
+from waiting import until
 
 from api.chain.escrow import WrongChain
 from api.chain.rpc import NodeUnavailable
@@ -567,6 +570,32 @@ def test_an_older_copy_of_the_database(
     assert (row.booked, row.nonce, desk.balance()) == (3, None, before)
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_an_older_copy_whose_view_is_behind(
+    make: Maker, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_read: bool
+) -> None:
+    """A lesson is called taken once the block is read: it may be the key's own batch that took it."""
+    key = str(next(_COPIES))
+    lost = make(key)
+    restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
+    assert restored.shim.view.is_complete()
+    batch_id = lost.place(desk, "09:00", key="same")
+    lost.work(batch_id, State.MINED)
+    request = CreateBatchBookingData.model_validate(desk.body(slot("09:00")))
+    again = partial(restored.shim.bookings.create, desk.student.id, request, "same", "test")
+    if not is_read:
+        monkeypatch.setattr("api.booking.view._PATIENCE_SECONDS", 0.05)
+        with pytest.raises(NodeUnavailable, match=r"the block [0-9]+ is not read yet"):
+            again()
+        return
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(again)
+        until(lambda: restored.shim.indexer._woken or answer.done())
+        restored.read()
+        assert answer.result() == batch_id
+    assert booked(restored, batch_id, desk).nonce is None
+
+
 @pytest.mark.parametrize("copy_has", ["nothing", "the prepared batch"])
 def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
     stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, copy_has: str
@@ -608,6 +637,36 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
     row = restored.work(batch_id, State.MINED)
     assert (row.booked, wallet.balance()) == (3, (1000 - 2 * 35) * EDU)
     assert row.transaction_hash == restored.attempts(batch_id)[-1].hash
+
+
+@pytest.mark.parametrize("done", [Action.CONFIRM, Action.CANCEL])
+def test_an_older_copy_is_asked_for_an_act_that_is_done(
+    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, done: Action
+) -> None:
+    """Once the view has the transaction that did it, the act ends as done; another act refuses it."""
+    key = str(next(_COPIES))
+    lost = make(key)
+    batch_id = lost.place(desk, "09:00", "11:00")
+    lost.work(batch_id, State.MINED)
+    restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
+    act = restored.act(desk.tutor.id, Action.CONFIRM, batch_id)
+    by = lost.work(lost.act(desk.tutor.id, done, batch_id), State.MINED).transaction_hash
+    if done == Action.CANCEL:
+        row = restored.work(act, State.REJECTED)
+        assert (row.code, row.transaction_hash) == (Code.WRONG_STATUS, None)
+        return
+    for _ in range(3):
+        restored.shim.sender.tick()
+        mine(stack)
+    assert restored.row(act).state == State.ACCEPTED
+    row = restored.work(act, State.MINED)
+    assert (row.code, row.nonce, row.transaction_hash) == (None, None, by)
+    with paused(stack):
+        stack.rpc("anvil_reorg", 4, [])
+        restored.work(act, State.ACCEPTED)
+    row = restored.work(act, State.MINED)
+    assert row.transaction_hash == restored.attempts(act)[-1].hash
+    assert status(restored, batch_id) == "CONFIRMED"
 
 
 _COPIES = itertools.count(400)  # Keys that no other test has.
