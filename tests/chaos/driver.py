@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from desk import EDU, Desk
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from ledger import Ledger, Request
+from ledger import ACTS, Ledger, LessonAct, Request
 from outside import statuses
 from proxy import TRANSIENT, Fault, Proxy
 from stacks import ChaosStack
@@ -30,16 +30,6 @@ from creneau.types import to_hex
 GWEI = 10**9
 ORDER_SECONDS = 600
 """From a batch's or an act's acceptance to its deadline: by then it has ended."""
-
-ASYNC = {"Prefer": "respond-async"}
-ACTS = {
-    "confirm": ("tutor", "CONFIRMED"),
-    "cancel": ("student", "CANCELLED"),
-    "complete": ("student", "COMPLETED"),
-}
-"""The party that acts, and the status that follows."""
-AGAIN = {"expired", "not_booked_yet", "booking_not_found", "batch_not_found"}
-"""Codes after which an act may be asked for again: the batch may be out of its block for a while."""
 
 
 @dataclass
@@ -75,43 +65,6 @@ class WalletRequest(Request):
         return to_hex(Account.sign_typed_data(self.wallet.key, full_message=typed_data).signature)
 
 
-@dataclass
-class LessonAct:
-    """An act on one lesson, asked for until it is done."""
-
-    desk: Desk
-    booking: str
-    chain_id: str
-    name: str
-    answers: list[httpx.Response] = field(default_factory=list)
-
-    def ask(self, url: str | None = None) -> httpx.Response | None:
-        """Asks once; None if nobody answers."""
-        who = self.desk.tutor if ACTS[self.name][0] == "tutor" else self.desk.student
-        try:
-            answer = self.desk.stack.client(who.id, url=url).patch(
-                f"/api/blockchain/booking/{self.booking}/{self.name}", headers=ASYNC
-            )
-        except httpx.HTTPError:
-            return None
-        self.answers.append(answer)
-        assert answer.status_code != 202 or answer.headers["location"].startswith("/api/blockchain/act/0x")
-        return answer
-
-    def settle(self, url: str | None = None, seconds: float = PATIENCE) -> None:
-        """Asks until it is done."""
-        end, last = time.monotonic() + seconds, "nobody answers"
-        while time.monotonic() < end:
-            answer = self.ask(url)
-            if answer is not None:
-                last = answer.text
-                if answer.status_code == 200:
-                    return
-                assert answer.status_code in {202, 503} or answer.json().get("code") in AGAIN, last
-            time.sleep(0.1)
-        raise AssertionError(f"{self.name} of {self.booking} is not done: {last}")
-
-
 class Driver:
     """Two processes of one shim, and a chain that makes blocks of its own accord."""
 
@@ -125,6 +78,8 @@ class Driver:
         self._other, self._url = stack.start_another()
         self._seconds, self._blocks = block_seconds, 0
         self._ends = threading.Event()
+        self.chain = threading.Lock()
+        """Held to make blocks or to take them back: both at once leave anvil with states that no block made."""
         self._copy = stack.data_dir / "copy.db"
 
     @property
@@ -165,7 +120,8 @@ class Driver:
 
     def _make_blocks(self) -> None:
         while not self._ends.wait(self._seconds):
-            self.stack.rpc("evm_mine")
+            with self.chain:
+                self.stack.rpc("evm_mine")
             self._blocks += 1
 
     def _step(self) -> None:
@@ -190,31 +146,21 @@ class Driver:
         self.happened[happens.__name__] += 1
         with ThreadPoolExecutor(8) as pool:
             pairs = [(each, chosen.choice(self.urls)) for each in asked]
-            told = [pool.submit(self._ask, each, url) for each, url in pairs]
+            told = [pool.submit(each.ask, url, prefer="respond-async") for each, url in pairs]
             happens(self)
             for future in told:
                 future.result()
 
-    @staticmethod
-    def _ask(each: Any, url: str) -> None:
-        if isinstance(each, Request):
-            each.ask(url, prefer="respond-async")
-        else:
-            each.ask(url)
-
     def _new_acts(self) -> list[LessonAct]:
         """Acts on lessons of batches that were told to be booked, one for each batch at most."""
-        taken = {act.booking for act in self.acts}
+        taken = {act.request.key for act in self.acts}
         made: list[LessonAct] = []
         for request in self.ledger.requests:
-            if len(made) == 2 or not request.answers or request.answers[-1].status_code != 200:
+            if len(made) == 2 or not request.is_booked or request.key in taken:
                 continue
-            booking = request.answers[-1].json()["data"]["bookings"][0]
-            if booking["id"] not in taken:
-                by_tutor = [name for name, (who, _) in ACTS.items() if who == "tutor"]
-                kept = not isinstance(request, WalletRequest)  # A wallet would have to sign.
-                name = self.chosen.choice(sorted(ACTS) if kept else by_tutor)
-                made.append(LessonAct(request.desk, booking["id"], booking["blockchainTransactionId"], name))
+            by_tutor = [name for name, (who, _) in ACTS.items() if who == "tutor"]
+            kept = not isinstance(request, WalletRequest)  # A wallet would have to sign.
+            made.append(LessonAct(request, self.chosen.choice(sorted(ACTS) if kept else by_tutor)))
         self.acts += made
         return made
 
@@ -284,8 +230,11 @@ def a_forgetful_pool(driver: Driver) -> None:
 
 def a_reorganisation(driver: Driver, depth: int = 0) -> None:
     """The transactions of the blocks are in the new ones in another order, some of them, or nowhere."""
-    stack, chosen = driver.stack, driver.chosen
-    depth = depth or chosen.randint(1, 3)
+    with driver.chain:
+        _reorganise(driver.stack, driver.chosen, depth or driver.chosen.randint(1, 3))
+
+
+def _reorganise(stack: ChaosStack, chosen: random.Random, depth: int) -> None:
     head = int(stack.rpc("eth_blockNumber"), 16)
     gone = [
         sent["hash"]

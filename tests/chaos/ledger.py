@@ -28,6 +28,16 @@ from tools.dev_stack import DevStack
 TIMES = [f"{hour:02}:00" for hour in range(6, 22)]
 
 
+ACTS = {
+    "confirm": ("tutor", "CONFIRMED"),
+    "cancel": ("student", "CANCELLED"),
+    "complete": ("student", "COMPLETED"),
+}
+"""The party that acts, and the status that follows."""
+AGAIN = {"expired", "not_booked_yet", "booking_not_found", "batch_not_found"}
+"""Codes after which an act may be asked for again: the batch may be out of its block for a while."""
+
+
 def seed() -> int:
     """The seed of this run: `CHAOS_SEED`, or a new one. It is printed, and pytest shows it with a failure."""
     chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
@@ -47,6 +57,11 @@ class Request:
     key: str
     lessons: list[dict[str, Any]]
     answers: list[httpx.Response] = field(default_factory=list)
+
+    @property
+    def is_booked(self) -> bool:
+        """True if the newest answer says so."""
+        return bool(self.answers) and self.answers[-1].status_code == 200
 
     @property
     def total(self) -> int:
@@ -82,6 +97,47 @@ class Request:
                     raise Refused(answer.text)
             time.sleep(0.1)
         raise AssertionError(f"{self.key} is not settled: {last}")
+
+
+@dataclass
+class LessonAct:
+    """An act on the first lesson of a batch that is booked, asked for until it is done."""
+
+    request: Request
+    name: str
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        booked = self.request.answers[-1].json()["data"]["bookings"][0]
+        self.booking: str = booked["id"]
+        self.chain_id: str = booked["blockchainTransactionId"]
+
+    def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
+        """Asks once; None if nobody answers."""
+        desk = self.request.desk
+        who = desk.tutor if ACTS[self.name][0] == "tutor" else desk.student
+        try:
+            answer = desk.stack.client(who.id, url=url).patch(
+                f"/api/blockchain/booking/{self.booking}/{self.name}", headers=headers
+            )
+        except httpx.HTTPError:
+            return None
+        self.answers.append(answer)
+        assert answer.status_code != 202 or answer.headers["location"].startswith("/api/blockchain/act/0x")
+        return answer
+
+    def settle(self, url: str | None = None, seconds: float = PATIENCE) -> None:
+        """Asks until it is done."""
+        end, last = time.monotonic() + seconds, "nobody answers"
+        while time.monotonic() < end:
+            answer = self.ask(url)
+            if answer is not None:
+                last = answer.text
+                if answer.status_code == 200:
+                    return
+                assert answer.status_code in {202, 503} or answer.json().get("code") in AGAIN, last
+            time.sleep(0.1)
+        raise AssertionError(f"{self.name} of {self.booking} is not done: {last}")
 
 
 class Ledger:

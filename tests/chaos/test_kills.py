@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from killable import POINTS
-from ledger import Ledger, Request, seed
+from ledger import ACTS, Ledger, LessonAct, Request, seed
+from outside import statuses
 from stacks import KILLABLE, KILLS, SETTINGS, ChaosStack, Shims, StackMaker, alive
 from waiting import PATIENCE, until
 
@@ -28,20 +29,27 @@ def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None
 
 
 def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
-    """Several requests at once, killed anywhere, also while it recovers from the kill before."""
+    """Several batches and acts at once with two keys, killed anywhere, also while it recovers from a kill."""
     chosen = random.Random(seed())
     began = time.monotonic()
     wanted = -(-KILLS // 2)  # Half of them on each database.
-    stack = make_stack(database_url=database_url)
+    stack = make_stack(database_url=database_url, relayer_mnemonic_index="1,2")
     ledger = Ledger(stack)
     desks = ledger.desks(4)
     kills: Counter[str] = Counter()
+    acts: list[LessonAct] = []
     while kills.total() < wanted:
         point = chosen.choice(POINTS)
         stack.arm(point, chosen.choice((1, 1, 2, 3, 5)))
-        some = [
+        idle = [each for each in ledger.requests if all(act.request is not each for act in acts)]
+        new = [
+            LessonAct(each, chosen.choice(sorted(ACTS))) for each in chosen.sample(idle, min(2, len(idle)))
+        ]
+        acts += new
+        requests = [
             ledger.request(chosen.choice(desks), chosen.randint(1, 3)) for _ in range(chosen.randint(1, 6))
         ]
+        some = [*requests, *new]
         ask_at_once(some)
         while stack.was_killed(0.2):
             kills[point] += 1
@@ -53,11 +61,13 @@ def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
                 ask_at_once(some)
         stack.disarm()  # It did not get there so often, or gets there late.
         ledger.settle_meanwhile(lambda: start_again(stack), some)
-    ledger.prove(relayers=stack.relayers)
-    answers = sum(len(request.answers) for request in ledger.requests)
+    ledger.prove(relayers=stack.relayers, acts=[act.chain_id for act in acts])
+    chain = statuses(stack)
+    assert [chain[act.chain_id] for act in acts] == [ACTS[act.name][1] for act in acts]
+    answers = sum(len(each.answers) for each in (*ledger.requests, *acts))
     seconds, where = time.monotonic() - began, dict(sorted(kills.items()))
     print(f"{stack.settings.database.partition(':')[0]}: {kills.total()} kills in {seconds:.0f} s, {where};")
-    print(f"{len(ledger.requests)} keys, {answers} answers, {len(ledger.requests)} batches: 0 lost, 0 twice")
+    print(f"{len(ledger.requests)} batches, {len(acts)} acts, {answers} answers: 0 lost, 0 twice")
 
 
 def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> None:
@@ -86,7 +96,7 @@ def test_no_shim_outlives_the_tests() -> None:
         stack.shim.returncode = -signal.SIGKILL
 
 
-def ask_at_once(requests: Sequence[Request]) -> None:
+def ask_at_once(requests: Sequence[Request | LessonAct]) -> None:
     """Each once, whether or not anybody answers."""
     with ThreadPoolExecutor(len(requests)) as pool:
         list(pool.map(lambda request: request.ask(), requests))
