@@ -1,7 +1,7 @@
 """`make bench`: all parts, the figures in `bench/results.json`, the report in `docs/performance.md`.
 
-`python -m bench gas load growth` runs the parts named, and keeps what is known of the others; `--short` looks
-for large losses only, of gas and load, and writes nothing.
+`python -m bench gas load node growth` runs the parts named, and keeps what is known of the others; `--short`
+looks for large losses only, of gas and load, and writes nothing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bench.report import BARS, holds, write
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-PARTS = ("gas", "load", "growth")
+PARTS = ("gas", "load", "node", "growth")
 
 
 def main() -> int:

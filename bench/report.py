@@ -28,6 +28,9 @@ BARS = {
     "lps16_over_baseline_5ms": Bar(8, True, "lessons a second: 16 clients / the old way, polling every 5 ms"),
     "lps16_over_raw": Bar(0.2, True, "lessons a second: 16 clients / 16 senders of presigned transactions"),
     "p50_over_raw": Bar(10, False, "median time: one client's POST / one presigned transaction and receipt"),
+    "requests_idle": Bar(1.5, False, "requests to the node a second: nothing to do, a block every 12 s"),
+    "requests_in_flight": Bar(4, False, "requests to the node a second: one batch in flight, likewise"),
+    "answer_seconds": Bar(1, False, "seconds from a batch's block to its answer, the longest"),
     "growth_post": Bar(1.3, False, "median time of a POST: 1,000,000 / 10,000 bookings in the store"),
     "growth_list": Bar(1.3, False, "median time of a list: 1,000,000 / 10,000 bookings in the store"),
     "growth_memory": Bar(1.2, False, "memory of the shim: 1,000,000 / 10,000 bookings in the store"),
@@ -49,7 +52,7 @@ def files(results: Mapping[str, Any]) -> dict[Path, str]:
     """All that is made of the results."""
     parts = [_head(results)]
     made: dict[Path, str] = {}
-    for name, section in (("gas", _gas), ("load", _load), ("growth", _growth)):
+    for name, section in (("gas", _gas), ("load", _load), ("node", _node), ("growth", _growth)):
         if name in results:
             text, plots = section(results[name])
             parts.append(text)
@@ -210,6 +213,19 @@ def _limit(raw: Mapping[str, Any]) -> str:
     return f"""With 64 clients two processes on PostgreSQL carry {gain:.2f} times what one carries. {busy} In
 ms of CPU, a batch takes of one process, the node, the database and the benchmark's own clients: {cpu}.
 A process of the shim is one core at most, so a second one is worth what the others leave of the cores."""
+
+
+def _node(raw: Mapping[str, Any]) -> Section:
+    rows = [(name, f"{value:.2f}") for name, value in raw.items()]
+    return (
+        f"""## Requests to the node
+
+With a block every twelve seconds; a request may have several calls.
+
+{_table(("", "Measured"), rows)}
+""",
+        {},
+    )
 
 
 def _growth(raw: Mapping[str, Any]) -> Section:

@@ -79,7 +79,7 @@ class Driver:
         self._seconds, self._blocks = block_seconds, 0
         self._ends = threading.Event()
         self.chain = threading.Lock()
-        """Held to make blocks or to take them back: both at once leave anvil with states that no block made."""
+        """Held to make blocks or to take them back: both at once leave a node with states of no block."""
         self._copy = stack.data_dir / "copy.db"
 
     @property

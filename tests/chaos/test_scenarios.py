@@ -4,6 +4,7 @@ The node is real, and behind a proxy; the shim works when a test says so, so not
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,14 +17,17 @@ from desk import EDU, Desk, paused, slot
 from eth_account import Account
 from nodes import CLIENTS, ESTIMATE, RECEIPT
 from proxy import Proxy
+from pydantic import SecretStr
 from rounds import Rounds
-from stacks import SETTINGS, ChaosStack, Shims
+from sqlalchemy import select
+from stacks import LONG, SETTINGS, ChaosStack, Shims
 from structlog.testing import capture_logs
 from waiting import until
 
 from api.chain.escrow import WrongChain
 from api.chain.rpc import NodeUnavailable
 from api.db import prepared, repository
+from api.db.tables import webhooks
 from api.errors import Code, Problem
 from api.outbox.models import State, Submission, TransactionKind
 from api.routes.health import readiness
@@ -31,6 +35,7 @@ from api.schemas.requests import CreateBatchBookingData, SubmitData
 from creneau import abi
 from creneau.lifecycle import Action
 from creneau.types import to_hex
+from tools.local_node import free_port
 
 GWEI = 10**9
 FINALITY = int(str(SETTINGS["confirmations"]))
@@ -116,22 +121,26 @@ def test_a_preflight_by_a_node_that_is_behind(
     booked(rounds, batch_id, desk, 2 if code == "not_published" else 1)
 
 
-def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Proxy, rounds: Rounds) -> None:
-    """Whichever node is asked: all are booked, and no block is taken for orphaned."""
-    desks = [Desk.of(stack) for _ in range(4)]
+def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Proxy, make: Maker) -> None:
+    """Whichever node is asked: all are booked, and nobody hears of a block that was orphaned."""
+    rounds = make(
+        webhook_urls=f"http://127.0.0.1:{free_port()}", webhook_secret=SecretStr("whsec_" + "A" * 44)
+    )
+    desks = [Desk.of(stack) for _ in range(40 if LONG else 4)]
     proxy.pool.ages = [0, 1, 2]
     with capture_logs() as logs:
-        ids = [
-            (rounds.place(desk, f"{hour:02}:00"), desk, hour - 7) for hour in range(8, 13) for desk in desks
-        ]
-        for batch_id, _, _ in ids:
+        ids = [rounds.place(desk, f"{hour:02}:00") for hour in range(8, 13) for desk in desks]
+        for batch_id in ids:
             rounds.work(batch_id, State.MINED, State.FINAL, meanwhile=lambda: mine(stack))
         for _ in range(3 * FINALITY):
             mine(stack)
             rounds.round()
-    assert [rounds.row(batch_id).booked for batch_id, _, _ in ids] == [1] * len(ids)
+    assert [rounds.row(batch_id).booked for batch_id in ids] == [1] * len(ids)
     assert not [line for line in logs if "orphaned" in line["event"] or "reorganised" in line["event"]]
-    assert [desk.balance() for desk in desks] == [(1000 - 5 * 35) * EDU] * 4
+    with rounds.shim.store.read() as db:
+        told = Counter(db.scalars(select(webhooks.c.event)))
+    assert told == dict.fromkeys(("batch.submitted", "batch.mined", "batch.final"), len(ids))
+    assert [desk.balance() for desk in desks] == [(1000 - 5 * 35) * EDU] * len(desks)
 
 
 def test_a_node_that_is_behind_is_not_shorter(
