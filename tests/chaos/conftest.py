@@ -5,7 +5,7 @@ Each test has a short form, which is the default, and a long one, which `make ch
     CHAOS_LONG=1    all combinations, and as many retries as the bars ask for
     CHAOS_KILLS=200 of processes at random points, half of them on each database
     CHAOS_RUNS=20   of what is repeated otherwise
-    CHAOS_STEPS=120 of the random driver (test_driver.py), of one to three blocks each; in the long form only
+    CHAOS_STEPS=120 of the random driver, of one to three blocks each
     CHAOS_SEED=7    repeats what a run printed
 """
 
@@ -22,10 +22,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
 
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
-from stacks import KILLABLE, LONG, SETTINGS, ChaosStack, Shims, StackMaker, alive
+from stacks import KILLABLE, SETTINGS, ChaosStack, Shims, StackMaker, alive
 from waiting import until
-
-collect_ignore = [] if LONG else ["test_driver.py"]
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,10 @@ AGAIN = {"expired", "not_booked_yet", "booking_not_found", "batch_not_found"}
 """Codes after which an act may be asked for again: the batch may be out of its block for a while."""
 
 
-def seed() -> int:
-    """The seed of this run: `CHAOS_SEED`, or a new one. It is printed, and pytest shows it with a failure."""
-    chosen = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+def seed(usual: int | None = None) -> int:
+    """The seed of this run: `CHAOS_SEED`, the usual one, or a new one; a failure shows what is printed."""
+    drawn = random.SystemRandom().randrange(10**6) if usual is None else usual
+    chosen = int(os.environ.get("CHAOS_SEED") or drawn)
     print(f"CHAOS_SEED={chosen}")
     return chosen
 

@@ -9,11 +9,11 @@ import pytest
 from driver import ORDER_SECONDS, Driver
 from ledger import seed
 from proxy import Proxy
-from stacks import StackMaker
+from stacks import LONG, StackMaker
 
 from tools.dev_stack import free_port
 
-STEPS = int(os.environ.get("CHAOS_STEPS") or 120)
+STEPS = int(os.environ.get("CHAOS_STEPS") or (120 if LONG else 25))
 BLOCK_SECONDS = 1
 QUICK: dict[str, object] = {"bump_seconds": 1, "order_seconds": ORDER_SECONDS}
 KEYS = ["1,2", "1,2,3"]
@@ -27,7 +27,8 @@ def proxy() -> Iterator[Proxy]:
 
 
 def test_anything_at_any_time(make_stack: StackMaker, proxy: Proxy, database_url: str) -> None:
-    chosen, began = seed(), time.monotonic()
+    # The short form draws the same each time: what a new seed finds is for `make chaos`.
+    chosen, began = seed(None if LONG else 7), time.monotonic()
     keys = KEYS[chosen % len(KEYS)]
     port = int(proxy.node_url.rpartition(":")[2])
     own = {"database_url": database_url, "relayer_mnemonic_index": keys}
