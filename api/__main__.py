@@ -5,6 +5,7 @@
 """
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -63,6 +64,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,  # Who still waits for a block can ask again: the batch goes on.
     )
+    gc.freeze()  # All that was imported stays: the collector need not look through it again and again.
     _Server(config, services).run()
 
 

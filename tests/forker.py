@@ -6,6 +6,7 @@ standard input, which the end of the tests' process is, too, ends this process a
 """
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ def serve(folder: str, log: str, environment: dict[str, str], prepare: Callable[
 
 def main(prepare: Callable[[], object] = lambda: None) -> None:
     """Fork shims on demand; each calls `prepare` in its own environment before it serves."""
+    gc.freeze()
     for line in sys.stdin:
         match json.loads(line):
             case [int(pid)]:
