@@ -47,7 +47,7 @@ The sender knows the kinds of submissions by their `Handler`, and imports nothin
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -60,12 +60,11 @@ from api.chain.signers import Signer
 from api.db import index, repository
 from api.db.store import Store
 from api.outbox import fees, locks
-from api.outbox.blocks import Blocks
 from api.outbox.fees import Budget
+from api.outbox.finality import Finality
 from api.outbox.handlers import LATE, TAG, Handlers, line
 from api.outbox.leases import LeaseLost, Leases
 from api.outbox.models import (
-    IN_BLOCK,
     InFlight,
     Outcome,
     Receipt,
@@ -83,8 +82,6 @@ from creneau.types import to_hex
 
 log = structlog.get_logger()
 
-_NEWEST_FINAL = 16  # Final submissions whose blocks are compared: a slow process may call an old one final.
-_MOST_FINAL = 1_000  # The same, once one of the blocks is gone.
 _IDLE_SECONDS = 0.5  # How soon a submission is seen that another process accepted.
 _LEFT_SECONDS = (
     0.5  # So long a submission is left to the process that accepted it, where others may send, too.
@@ -127,7 +124,7 @@ class Sender(Worker):
         self._notify = notify
         # One that may send alone leaves nothing to others.
         left = round(_LEFT_SECONDS * 1_000_000) if len(signers) > 1 else 0
-        self._blocks = Blocks(chain.node)
+        self._finality = Finality(store, chain, self._moved)
         self.preflight = Preflight(store, chain, handlers, kinds, left)
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
@@ -195,9 +192,11 @@ class Sender(Worker):
         if due or is_new:
             finalized = final_block(self._node, self._settings, head)
             settled = self._look_for_receipts(in_flight, sent, head, finalized)
-            orphaned = self._confirm(head, finalized)
+            # Of two senders the relayer's does it for all kinds.
+            confirms = TransactionKind.CREATE in self._kinds
+            orphaned = confirms and self._finality.confirm(head, finalized)
             # A block that is later than the head is looked for again.
-            self._looked_at = "" if self._blocks.beyond else head.hash
+            self._looked_at = "" if self._finality.beyond else head.hash
             if settled or orphaned:
                 return 0  # Another submission may have waited for one of these.
         fresh = any(each.state == State.SIGNED for each in due)
@@ -313,7 +312,7 @@ class Sender(Worker):
         if lost:
             self._give_back(lost, finalized)
         if waiting:
-            self._look_for_unused(mined, head)
+            self._finality.look_for_unused(mined, head)
         self._nonces.fill_nonce_gaps(waiting, mined, head)
         return bool(receipts)
 
@@ -372,54 +371,6 @@ class Sender(Worker):
                     self._moved(db, each.submission, each.state)
         self._handlers.settled(settlements)
         self._notify([each.submission.id for each in settlements])
-
-    # --- reverting, mined, final -> final, submitted, accepted ---
-
-    def _confirm(self, head: Head, finalized: int) -> bool:
-        """Compare the blocks of submissions with the chain's. Return True if one of them was orphaned.
-
-        Those up to the number `finalized` are final. Only a node that has the head is believed.
-        """
-        if TransactionKind.CREATE not in self._kinds:
-            return False  # The relayer's sender does it for all kinds.
-        with self._store.read() as db:
-            blocks = repository.blocks(db, IN_BLOCK)
-            newest = repository.final_blocks(db, _NEWEST_FINAL)
-        orphaned, known = self._blocks.compare([*blocks, *newest], head)
-        if orphaned.intersection(hash_ for _, hash_ in newest):
-            log.error("a reorganisation beyond finality: what was final is sent again", head=head.number)
-            with self._store.read() as db:
-                orphaned |= self._blocks.compare(repository.final_blocks(db, _MOST_FINAL), head)[0]
-        final = {hash_ for number, hash_ in blocks if number <= finalized and hash_ in known}
-        if not orphaned and not final:
-            return False
-        with self._store.write() as db:
-            for each in repository.in_blocks(db, final, IN_BLOCK):
-                if each.state is State.MINED and repository.advance(db, each.id, State.FINAL):
-                    self._moved(db, each, State.FINAL)
-                elif each.state is State.REVERTING and repository.unsign(db, each.id):
-                    self._moved(db, each, State.ACCEPTED)
-            self._orphan(db, repository.in_blocks(db, orphaned, (*IN_BLOCK, State.FINAL)))
-        return bool(orphaned)
-
-    def _look_for_unused(self, mined: Mapping[str, int], head: Head) -> None:
-        """Send again what is called final although the chain has not used its nonce up to the head."""
-        chain_id, final = self._settings.chain_id, []
-        with self._store.read() as db:
-            for signer, count in mined.items():
-                final += repository.final_from(db, chain_id, signer, count, head.number)
-        if final:
-            log.error("what was final is in no block, and is sent again", head=head.number)
-            with self._store.write() as db:
-                self._orphan(db, final)
-
-    def _orphan(self, db: Connection, submissions: Sequence[Submission]) -> None:
-        for each in submissions:
-            line(each).warning("the block was orphaned")
-            # Without a nonce of its own, somebody else's transaction did the same.
-            state = State.ACCEPTED if each.nonce is None else State.SUBMITTED
-            if repository.unmine(db, each, state):
-                self._moved(db, each, state)
 
     # --- For all of them ---
 

@@ -283,7 +283,7 @@ def test_what_a_slow_process_called_final_is_looked_at_again(
     rounds.work(later, State.FINAL)
     by_nonce = seen_by == "its nonce"
     if by_nonce:
-        monkeypatch.setattr("api.outbox.sender._NEWEST_FINAL", 1)
+        monkeypatch.setattr("api.outbox.finality._NEWEST_FINAL", 1)
     with paused(stack):
         stack.rpc("anvil_reorg", FINALITY + 4, [])
         head = stack.rpc("eth_getBlockByNumber", "latest", False)
