@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from desk import Desk
 from forked import Stack
 from postgres import PostgreSQL, postgres  # noqa: F401  # pytest finds the fixture here
+from scenario import Scenario
 
 from api.chain.signers import MnemonicCustodian, relayer_account
 from api.errors import Code
@@ -111,9 +111,9 @@ def stack() -> Iterator[DevStack]:
 
 
 @pytest.fixture
-def desk(stack: DevStack) -> Desk:
+def scenario(stack: DevStack) -> Scenario:
     """A student with 1,000 EDU at an annonce of 35 EDU an hour, in Paris."""
-    return Desk.of(stack)
+    return Scenario.of(stack)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from desk import DAY, paused, watching
 from forked import Stack
-from life import SETTINGS, Life
+from lesson_scenario import SETTINGS, LessonScenario
+from scenario import DAY, paused, watching
 
 from api.app import create_app
 from tools.dev_stack import DevStack
@@ -153,22 +153,26 @@ def test_every_route_has_a_row() -> None:
     assert routes() == set(MATRIX)
 
 
-def lesson(life: Life, stands: str, days: int = 2) -> dict[str, str]:
+def lesson(lesson_scenario: LessonScenario, stands: str, days: int = 2) -> dict[str, str]:
     """The ids of a path, of a lesson that stands so."""
-    ids = {"userId": life.desk.student.id, "tutorId": life.desk.tutor.id, "annonceId": life.desk.annonce.id}
+    ids = {
+        "userId": lesson_scenario.scenario.student.id,
+        "tutorId": lesson_scenario.scenario.tutor.id,
+        "annonceId": lesson_scenario.scenario.annonce.id,
+    }
     if not stands:
         return ids
-    [booking] = life.book(days=days)["bookings"]
+    [booking] = lesson_scenario.book(days=days)["bookings"]
     if stands != "pending":
-        with paused(life.stack):
-            on_its_way = life.act("tutor", "confirm", booking, headers={"Prefer": "respond-async"})
+        with paused(lesson_scenario.stack):
+            on_its_way = lesson_scenario.act("tutor", "confirm", booking, headers={"Prefer": "respond-async"})
         ids["actId"] = on_its_way.headers["location"].rpartition("/")[2]
-        assert life.act("tutor", "confirm", booking).status_code == 200
-        life.at(life.start(booking))
+        assert lesson_scenario.act("tutor", "confirm", booking).status_code == 200
+        lesson_scenario.at(lesson_scenario.start(booking))
     if stands == "disputed":
-        assert life.act("student", "dispute", booking).status_code == 200
+        assert lesson_scenario.act("student", "dispute", booking).status_code == 200
     if stands == "reviewed":
-        life.at(life.start(booking) + HOUR + 48 * HOUR + 1)
+        lesson_scenario.at(lesson_scenario.start(booking) + HOUR + 48 * HOUR + 1)
     return ids | {"id": booking["id"], "batchId": booking["blockchainTransactionId"]}
 
 
@@ -176,22 +180,22 @@ def lesson(life: Life, stands: str, days: int = 2) -> dict[str, str]:
 def test_what_each_gets(stack: DevStack, route: str) -> None:
     method, path = route.split(" ")
     stands, cells = MATRIX[route]
-    life = Life.of(stack)
-    given = lesson(life, stands)
+    lesson_scenario = LessonScenario.of(stack)
+    given = lesson(lesson_scenario, stands)
     others = {
         STUDENT: stack.create_user("student", balance=100),
         TUTOR: stack.create_user("tutor", balance=100),
     }
     clients = {who: stack.client(user.id) for who, user in others.items()}
-    clients |= {NOBODY: stack.client(), "student": life.student, "tutor": life.tutor}
-    clients["operator"] = life.operator
+    clients |= {NOBODY: stack.client(), "student": lesson_scenario.student, "tutor": lesson_scenario.tutor}
+    clients["operator"] = lesson_scenario.operator
     body = BODIES.get("/".join(path.split("/")[-2:])) or BODIES.get(path.rpartition("/")[2])
     got: dict[str, int] = {}
     for who, expected in zip(WHO, cells, strict=True):
         if expected == 200 and method != "GET" and stands and 200 in got.values():
-            given = lesson(life, stands, 2 + len(got))  # The one before may have moved it.
+            given = lesson(lesson_scenario, stands, 2 + len(got))  # The one before may have moved it.
         if path.endswith(("booking", "booking/batch", "booking/batch/prepare")):
-            body = _order(life, path, len(got))
+            body = _order(lesson_scenario, path, len(got))
         query = QUERIES.get(path.rpartition("/")[2], "").format(**given)
         answer = clients[who].request(
             method, path.format(**given) + query, **({"json": body} if body else {})
@@ -211,10 +215,14 @@ MALFORMED = [b"\x80\xfe\x00", b"{", b"null", b"[]", b'"cancel"', b"1", b"1.5", b
 
 def test_a_malformed_body_does_nothing_whoever_may_act(stack: DevStack) -> None:
     asked = 0
-    life = Life.of(stack)
-    clients = {"student": life.student, "tutor": life.tutor, "operator": life.operator}
+    lesson_scenario = LessonScenario.of(stack)
+    clients = {
+        "student": lesson_scenario.student,
+        "tutor": lesson_scenario.tutor,
+        "operator": lesson_scenario.operator,
+    }
     ways = ("", "begun", "disputed", "reviewed", "pending")
-    given = {stands: lesson(life, stands, 2 + 4 * place) for place, stands in enumerate(ways)}
+    given = {stands: lesson(lesson_scenario, stands, 2 + 4 * place) for place, stands in enumerate(ways)}
     with watching(stack) as seen:
         for route, (stands, cells) in MATRIX.items():
             method, path = route.split(" ")
@@ -245,18 +253,23 @@ def test_another_method_is_told_which_there_are(stack: DevStack) -> None:
 
 
 def test_a_time_is_no_number(stack: DevStack) -> None:
-    life = Life.of(stack)
-    paths = (f"booking/user/{life.desk.student.id}", f"tutor/{life.desk.tutor.id}/calendar")
+    lesson_scenario = LessonScenario.of(stack)
+    paths = (
+        f"booking/user/{lesson_scenario.scenario.student.id}",
+        f"tutor/{lesson_scenario.scenario.tutor.id}/calendar",
+    )
     for path in paths:
         for value in ("0.5", "1772442000", "2035-03-05", "2035-03-05T09:00:00", "\u0662035-03-05T09:00:00Z"):
-            answer = life.student.get(f"/api/blockchain/{path}", params={"from": value})
+            answer = lesson_scenario.student.get(f"/api/blockchain/{path}", params={"from": value})
             assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "from"), value
-        good = life.student.get(f"/api/blockchain/{path}", params={"from": "2035-03-05T09:00:00+01:00"})
+        good = lesson_scenario.student.get(
+            f"/api/blockchain/{path}", params={"from": "2035-03-05T09:00:00+01:00"}
+        )
         assert good.status_code == 200
 
 
-def _order(life: Life, path: str, place: int) -> dict[str, Any]:
+def _order(lesson_scenario: LessonScenario, path: str, place: int) -> dict[str, Any]:
     """A request of lessons that nobody has asked for yet."""
     slot = SLOT | {"time": f"{9 + place:02}:00", "date": f"{2040 + place}-01-05"}
-    terms = {"tutorId": life.desk.tutor.id, "annonceId": life.desk.annonce.id}
+    terms = {"tutorId": lesson_scenario.scenario.tutor.id, "annonceId": lesson_scenario.scenario.annonce.id}
     return terms | ({"bookings": [slot]} if "batch" in path else slot)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from desk import DAY, Desk, slot
+from scenario import DAY, Scenario, slot
 
 from api.schemas import lesson_responses as lesson_models
 from tools.dev_stack import DevStack
@@ -24,27 +24,27 @@ def taken(stack: DevStack, tutor: str, **query: str) -> list[tuple[str, str]]:
 
 
 def test_lessons_are_taken_time_in_utc_whatever_the_zones_are(stack: DevStack) -> None:
-    desk = Desk.of(stack, time_zone="Asia/Kathmandu")  # Of UTC+05:45.
-    booked = desk.book(slot("09:00"), slot("10:00", 17.5, 30), slot("23:45", 70, 120))
+    scenario = Scenario.of(stack, time_zone="Asia/Kathmandu")  # Of UTC+05:45.
+    booked = scenario.book(slot("09:00"), slot("10:00", 17.5, 30), slot("23:45", 70, 120))
     assert booked.status_code == 200
-    assert taken(stack, desk.tutor.id, **{"from": day(-1), "to": day(2)}) == [
+    assert taken(stack, scenario.tutor.id, **{"from": day(-1), "to": day(2)}) == [
         (f"{DAY}T03:15:00Z", f"{DAY}T04:45:00Z"),
         (f"{DAY}T18:00:00Z", f"{DAY}T20:00:00Z"),
     ]
     # By another zone's clock, and by the profile's id.
     local = {"from": f"{DAY}T00:00:00+05:45", "to": f"{DAY}T10:00:00+05:45"}
-    assert taken(stack, str(desk.tutor.profile_id), **local) == [(f"{DAY}T03:15:00Z", f"{DAY}T04:15:00Z")]
+    assert taken(stack, str(scenario.tutor.profile_id), **local) == [(f"{DAY}T03:15:00Z", f"{DAY}T04:15:00Z")]
     # What is cancelled is free again.
     [first, *_] = booked.json()["data"]["bookings"]
-    assert desk.client.patch(f"/api/blockchain/booking/{first['id']}/cancel").status_code == 200
-    assert taken(stack, desk.tutor.id, **{"from": day(-1), "to": day(2)})[0] == (
+    assert scenario.client.patch(f"/api/blockchain/booking/{first['id']}/cancel").status_code == 200
+    assert taken(stack, scenario.tutor.id, **{"from": day(-1), "to": day(2)})[0] == (
         f"{DAY}T04:15:00Z",
         f"{DAY}T04:45:00Z",
     )
 
 
-def test_without_a_range_it_is_the_next_week(stack: DevStack, desk: Desk) -> None:
-    answer = stack.client().get(f"{URL}/{desk.tutor.id}/calendar").json()["data"]
+def test_without_a_range_it_is_the_next_week(stack: DevStack, scenario: Scenario) -> None:
+    answer = stack.client().get(f"{URL}/{scenario.tutor.id}/calendar").json()["data"]
     since, until = (datetime.fromisoformat(answer[name]) for name in ("from", "to"))
     assert until - since == timedelta(days=7)
     assert abs(since - datetime.now(UTC)) < timedelta(minutes=1)
@@ -67,17 +67,20 @@ def test_without_a_range_it_is_the_next_week(stack: DevStack, desk: Desk) -> Non
         {"to": "9999-12-31T23:59:59-14:00"},
     ],
 )
-def test_a_range_that_is_none_is_refused(stack: DevStack, desk: Desk, query: dict[str, str]) -> None:
-    answer = stack.client().get(f"{URL}/{desk.tutor.id}/calendar", params=query)
+def test_a_range_that_is_none_is_refused(stack: DevStack, scenario: Scenario, query: dict[str, str]) -> None:
+    answer = stack.client().get(f"{URL}/{scenario.tutor.id}/calendar", params=query)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] in {"from", "to"}
 
 
-def test_the_longest_range_is_two_months(stack: DevStack, desk: Desk) -> None:
-    assert taken(stack, desk.tutor.id, **{"from": "2035-01-01T00:00:00Z", "to": "2035-03-04T00:00:00Z"}) == []
+def test_the_longest_range_is_two_months(stack: DevStack, scenario: Scenario) -> None:
+    assert (
+        taken(stack, scenario.tutor.id, **{"from": "2035-01-01T00:00:00Z", "to": "2035-03-04T00:00:00Z"})
+        == []
+    )
 
 
-def test_only_tutors_have_one(stack: DevStack, desk: Desk) -> None:
-    for nobody in (desk.student.id, "nobody", desk.annonce.id):
+def test_only_tutors_have_one(stack: DevStack, scenario: Scenario) -> None:
+    for nobody in (scenario.student.id, "nobody", scenario.annonce.id):
         answer = stack.client().get(f"{URL}/{nobody}/calendar")
         assert (answer.status_code, answer.json()["code"]) == (404, "tutor_not_found")

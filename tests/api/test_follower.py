@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk, slot
 from eth_account.typed_transactions import TypedTransaction
 from forked import Stack
 from helpers import set_back
@@ -15,6 +14,7 @@ from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 from outside import ARBITRATION, DAY, DEFAULT_SHARE, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
+from scenario import Scenario, slot
 from sqlalchemy import text, update
 from structlog.testing import capture_logs
 from waiting import PATIENCE, until
@@ -211,11 +211,11 @@ def test_what_was_left_out_is_no_booking(outside: Outside, following: Following)
 def test_what_the_shim_does_is_seen_like_anything_else(
     stack: DevStack, outside: Outside, following: Following
 ) -> None:
-    desk, answer = Desk.of(stack), {}
+    scenario, answer = Scenario.of(stack), {}
 
     def is_booked() -> bool:
         # The chain was turned back between tests: what the shim sent on the longer one is sent again first.
-        asked = desk.book(slot("09:00"), slot("11:00", 52.5, 90), headers={"Idempotency-Key": "seen"})
+        asked = scenario.book(slot("09:00"), slot("11:00", 52.5, 90), headers={"Idempotency-Key": "seen"})
         answer.update(asked.json()["data"])
         return asked.status_code == 200
 

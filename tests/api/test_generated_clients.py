@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from desk import DAY, EDU, Desk
+from scenario import DAY, EDU, Scenario
 
 from tools.dev_stack import DevStack
 
@@ -50,11 +50,11 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def terms(stack: DevStack, desk: Desk) -> list[str]:
-    return [stack.url, stack.token(desk.student.id), desk.tutor.id, desk.annonce.id, DAY]
+def terms(stack: DevStack, scenario: Scenario) -> list[str]:
+    return [stack.url, stack.token(scenario.student.id), scenario.tutor.id, scenario.annonce.id, DAY]
 
 
-def test_a_generated_python_client_books(stack: DevStack, desk: Desk, tmp_path: Path) -> None:
+def test_a_generated_python_client_books(stack: DevStack, scenario: Scenario, tmp_path: Path) -> None:
     document = ROOT / "docs" / "openapi.json"
     options = ["--path", document, "--output-path", tmp_path / "made", "--meta", "none"]
     config = tmp_path / "config.yml"
@@ -74,11 +74,11 @@ def test_a_generated_python_client_books(stack: DevStack, desk: Desk, tmp_path: 
         "[mypy]\nstrict = True\n[mypy-made.client]\ndisable_error_code = arg-type\n"
     )
     run(BIN / "mypy", "--config-file", "mypy.ini", "made", "book.py", cwd=tmp_path)
-    assert run(sys.executable, "book.py", *terms(stack, desk), cwd=tmp_path) == f"1 {35 * EDU}\n"
-    assert desk.balance() == 965 * EDU
+    assert run(sys.executable, "book.py", *terms(stack, scenario), cwd=tmp_path) == f"1 {35 * EDU}\n"
+    assert scenario.balance() == 965 * EDU
 
 
-def test_a_generated_typescript_client_books(stack: DevStack, desk: Desk, tmp_path: Path) -> None:
+def test_a_generated_typescript_client_books(stack: DevStack, scenario: Scenario, tmp_path: Path) -> None:
     document = ROOT / "docs" / "openapi.json"
     (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -97,5 +97,5 @@ def test_a_generated_typescript_client_books(stack: DevStack, desk: Desk, tmp_pa
     }
     (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
     run("node_modules/.bin/tsc", "--project", "tsconfig.json", cwd=tmp_path)
-    assert run("node", "book.js", *terms(stack, desk), cwd=tmp_path) == f"1 {35 * EDU}\n"
-    assert desk.balance() == 965 * EDU
+    assert run("node", "book.js", *terms(stack, scenario), cwd=tmp_path) == f"1 {35 * EDU}\n"
+    assert scenario.balance() == 965 * EDU

@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from desk import BATCH, DAY, EDU, clock_change, failures, slot
 from eth_account.hdaccount import generate_mnemonic
 from eth_account.types import Language
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr
+from scenario import BATCH, DAY, EDU, clock_change, failures, slot
 from service import Answer, Service, service, serving
 from waiting import PATIENCE
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from desk import Desk, slot
 from eth_account import Account
 from postgres import PostgreSQL
+from scenario import Scenario, slot
 from waiting import PATIENCE
 
 from tools.dev_stack import DevStack, free_port
@@ -30,11 +30,11 @@ PASSPHRASE, RELAYER = "a passphrase", 7
 
 
 @pytest.fixture
-def desk(postgres: PostgreSQL) -> Iterator[Desk]:
+def scenario(postgres: PostgreSQL) -> Iterator[Scenario]:
     """People in a database that only the image's shim reads."""
     with DevStack(settings={"database_url": postgres.database()}) as own:
         own.stop_shim()
-        yield Desk.of(own, balance=100)
+        yield Scenario.of(own, balance=100)
 
 
 def of_the_last_stage(word: str) -> list[list[str]]:
@@ -61,11 +61,11 @@ def environment(folder: Path) -> None:
     (packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
 
 
-def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
+def start(scenario: Scenario, folder: Path, port: int) -> subprocess.Popen[bytes]:
     """The service of compose.yaml, with these folders for its own."""
     service: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["shim"]
-    settings = desk.stack.settings
-    keyfile = Account.encrypt(desk.stack.account(RELAYER).key, PASSPHRASE, "pbkdf2", 1000)
+    settings = scenario.stack.settings
+    keyfile = Account.encrypt(scenario.stack.account(RELAYER).key, PASSPHRASE, "pbkdf2", 1000)
     secrets = {
         "database-password": "none is needed on a socket",
         "jwt": settings.token_secret,
@@ -88,9 +88,9 @@ def start(desk: Desk, folder: Path, port: int) -> subprocess.Popen[bytes]:
             shutil.copy(folder / "run" / "secrets" / secret["source"], place)
 
     given = {
-        "CRENEAU_RPC_URL": desk.stack.rpc_url,
-        "CRENEAU_CHAIN_ID": desk.stack.chain_id,
-        "CRENEAU_ESCROW": desk.stack.escrow,
+        "CRENEAU_RPC_URL": scenario.stack.rpc_url,
+        "CRENEAU_CHAIN_ID": scenario.stack.chain_id,
+        "CRENEAU_ESCROW": scenario.stack.escrow,
         "CRENEAU_DEPLOYMENT_BLOCK": 0,
         "CRENEAU_PUBLIC_ORIGIN": f"http://127.0.0.1:{port}",
         "CRENEAU_DATABASE_URL": settings.database,
@@ -123,25 +123,27 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
-def test_the_image_started_by_compose_books_lessons_and_writes_nothing(desk: Desk, tmp_path: Path) -> None:
+def test_the_image_started_by_compose_books_lessons_and_writes_nothing(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     image(tmp_path)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    shim = start(desk, tmp_path, port)
+    shim = start(scenario, tmp_path, port)
     before = files(tmp_path)
     try:
-        desk.stack.wait_until_ready(shim, url, tmp_path / "log")
-        client = desk.stack.client(desk.student.id, url=url)
+        scenario.stack.wait_until_ready(shim, url, tmp_path / "log")
+        client = scenario.stack.client(scenario.student.id, url=url)
         page = client.get("/")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
 
-        body = desk.body(slot("09:00"), slot("10:00"))
+        body = scenario.body(slot("09:00"), slot("10:00"))
         answer = client.post("/api/blockchain/booking/batch", json=body)
         assert answer.status_code == 200, answer.text
-        receipt = desk.stack.rpc("eth_getTransactionReceipt", answer.json()["data"]["transactionHash"])
-        assert receipt["from"] == desk.stack.account(RELAYER).address.lower()
-        assert desk.stack.balance(desk.student.wallet) == 30 * 10**18
+        receipt = scenario.stack.rpc("eth_getTransactionReceipt", answer.json()["data"]["transactionHash"])
+        assert receipt["from"] == scenario.stack.account(RELAYER).address.lower()
+        assert scenario.stack.balance(scenario.student.wallet) == 30 * 10**18
     finally:
         shim.terminate()
         code = shim.wait(timeout=PATIENCE)

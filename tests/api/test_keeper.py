@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from desk import watching
 from forked import Stack
 from helpers import set_back
 from outside import ARBITRATION, DAY, DEFAULT_SHARE, HOUR, RATE, REVIEW, Booked, Following, Outside, statuses
+from scenario import watching
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 from waiting import PATIENCE, until

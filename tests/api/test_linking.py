@@ -7,12 +7,12 @@ from typing import Any
 import ape
 import httpx
 import pytest
-from desk import EDU, Desk, slot
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
+from scenario import EDU, Scenario, slot
 from sqlalchemy import func, select, update
 from waiting import until
 
@@ -85,32 +85,32 @@ def test_the_message_is_that_of_eip_4361(stack: DevStack, user: User, key: Local
     assert public.origin == "https://lessons.example"
 
 
-def test_link_book_and_go_back(desk: Desk, key: LocalAccount) -> None:
-    client, former = desk.client, desk.student.wallet
+def test_link_book_and_go_back(scenario: Scenario, key: LocalAccount) -> None:
+    client, former = scenario.client, scenario.student.wallet
     assert client.get(WALLET).json()["data"] == {"address": former, "custodial": True}
-    assert desk.book(slot("09:00")).status_code == 200
+    assert scenario.book(slot("09:00")).status_code == 200
     linked = link(client, key)
     assert linked.status_code == 200
     models.WalletAnswer.model_validate(linked.json())
     assert linked.json()["data"] == {"address": key.address, "custodial": False}
-    assert desk.book(slot("10:00")).json()["code"] == "signature_required"
+    assert scenario.book(slot("10:00")).json()["code"] == "signature_required"
     back = client.delete(WALLET)
     assert back.json()["data"] == {"address": former, "custodial": True}
     assert client.delete(WALLET).json() == back.json()
-    assert desk.book(slot("10:00")).status_code == 200  # With the money that was there all the time.
-    assert desk.balance() == 930 * EDU
+    assert scenario.book(slot("10:00")).status_code == 200  # With the money that was there all the time.
+    assert scenario.balance() == 930 * EDU
 
 
-def test_former_lessons_stay_his(desk: Desk, key: LocalAccount) -> None:
+def test_former_lessons_stay_his(scenario: Scenario, key: LocalAccount) -> None:
     """Earlier lessons are listed, and the account that is kept for the student still signs for them."""
-    client, mine = desk.client, f"/api/blockchain/booking/user/{desk.student.id}"
-    [booking] = desk.book(slot("09:00")).json()["data"]["bookings"]
+    client, mine = scenario.client, f"/api/blockchain/booking/user/{scenario.student.id}"
+    [booking] = scenario.book(slot("09:00")).json()["data"]["bookings"]
     until(lambda: client.get(mine).json()["data"])  # The follower has read it.
     assert link(client, key).status_code == 200
     assert [each["id"] for each in client.get(mine).json()["data"]] == [booking["id"]]
     cancelled = client.patch(f"/api/blockchain/booking/{booking['blockchainTransactionId']}/cancel")
     assert cancelled.status_code == 200
-    assert desk.balance() == 1000 * EDU  # In the former account, where it came from.
+    assert scenario.balance() == 1000 * EDU  # In the former account, where it came from.
 
 
 def test_a_contract_wallet_signs_by_erc_1271(stack: DevStack, user: User, key: LocalAccount) -> None:
@@ -210,14 +210,14 @@ def test_nobody_has_no_wallet(stack: DevStack, key: LocalAccount) -> None:
         assert_refused(client.delete(WALLET), status, code)
 
 
-def test_a_tutor_with_lessons_ahead_stays(stack: DevStack, desk: Desk, key: LocalAccount) -> None:
+def test_a_tutor_with_lessons_ahead_stays(stack: DevStack, scenario: Scenario, key: LocalAccount) -> None:
     """A new account has an empty calendar: lessons still to be given could be booked twice."""
-    assert desk.book(slot("09:00")).status_code == 200
-    until(lambda: _ahead(stack, desk.tutor))  # The follower has read it.
-    client = stack.client(desk.tutor.id)
+    assert scenario.book(slot("09:00")).status_code == 200
+    until(lambda: _ahead(stack, scenario.tutor))  # The follower has read it.
+    client = stack.client(scenario.tutor.id)
     assert_refused(link(client, key), 409, "lessons_ahead")
     with database(stack).write() as db:
-        mine = bookings.c.tutor == desk.tutor.wallet
+        mine = bookings.c.tutor == scenario.tutor.wallet
         db.execute(update(bookings).where(mine).values(status="CANCELLED"))
     assert link(client, key).status_code == 200
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from desk import BATCH, DAY, SINGLE, Desk, slot
 from eth_utils.crypto import keccak
 from forked import Stack
-from life import OPERATOR, SETTINGS, Life, own
+from lesson_scenario import OPERATOR, SETTINGS, LessonScenario, own
 from outside import Outside
+from scenario import BATCH, DAY, SINGLE, Scenario, slot
 from sqlalchemy import event, insert, text
 from waiting import until
 
@@ -39,8 +39,8 @@ def stack() -> Iterator[DevStack]:
 
 
 @pytest.fixture
-def life(stack: DevStack) -> Life:
-    return Life.of(stack)
+def lesson_scenario(stack: DevStack) -> LessonScenario:
+    return LessonScenario.of(stack)
 
 
 def get(client: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
@@ -57,53 +57,63 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def seen(life: Life, count: int) -> str:
+def seen(lesson_scenario: LessonScenario, count: int) -> str:
     """The student's list, once it has so many lessons."""
-    path = f"user/{life.desk.student.id}"
-    until(lambda: len(get(life.student, path, limit=100)["data"]) == count)
+    path = f"user/{lesson_scenario.scenario.student.id}"
+    until(lambda: len(get(lesson_scenario.student, path, limit=100)["data"]) == count)
     return path
 
 
 # --- What is listed, for whom ---
 
 
-def test_both_parties_see_their_lessons_as_the_batch_has_them(life: Life) -> None:
-    batch = life.book(60, 30, studentNotes="Chapitre 3", description="")
-    path = seen(life, 2)
-    listed = get(life.student, path)
+def test_both_parties_see_their_lessons_as_the_batch_has_them(lesson_scenario: LessonScenario) -> None:
+    batch = lesson_scenario.book(60, 30, studentNotes="Chapitre 3", description="")
+    path = seen(lesson_scenario, 2)
+    listed = get(lesson_scenario.student, path)
     assert listed["nextCursor"] is None
     assert listed["message"] == "2 lessons."
-    assert listed["data"] == life.student.get(f"{BATCH}/{batch['batchId']}").json()["data"]["bookings"]
-    for client, tutor_id in ((life.tutor, life.desk.tutor.id), (life.tutor, life.desk.tutor.profile_id)):
+    assert (
+        listed["data"]
+        == lesson_scenario.student.get(f"{BATCH}/{batch['batchId']}").json()["data"]["bookings"]
+    )
+    for client, tutor_id in (
+        (lesson_scenario.tutor, lesson_scenario.scenario.tutor.id),
+        (lesson_scenario.tutor, lesson_scenario.scenario.tutor.profile_id),
+    ):
         assert get(client, f"tutor/{tutor_id}")["data"] == listed["data"]
-    assert get(life.tutor, f"user/{life.desk.tutor.id}")["data"] == []  # As a student they have none.
+    assert (
+        get(lesson_scenario.tutor, f"user/{lesson_scenario.scenario.tutor.id}")["data"] == []
+    )  # As a student they have none.
     for booking in listed["data"]:
         for id_ in (booking["id"], booking["blockchainTransactionId"]):
-            answer = life.student.get(f"{SINGLE}/{id_}").json()
+            answer = lesson_scenario.student.get(f"{SINGLE}/{id_}").json()
             assert own(answer["data"]) == booking
             existing_models.BookingAnswer.model_validate(answer)
 
 
-def test_nobody_else_sees_them_and_the_operator_no_notes(stack: DevStack, life: Life) -> None:
-    batch = life.book(studentNotes="Chapitre 3", description="Privé")
-    seen(life, 1)
-    student, tutor = life.desk.student.id, life.desk.tutor.id
+def test_nobody_else_sees_them_and_the_operator_no_notes(
+    stack: DevStack, lesson_scenario: LessonScenario
+) -> None:
+    batch = lesson_scenario.book(studentNotes="Chapitre 3", description="Privé")
+    seen(lesson_scenario, 1)
+    student, tutor = lesson_scenario.scenario.student.id, lesson_scenario.scenario.tutor.id
     lists = (f"user/{student}", f"tutor/{tutor}", f"{student}/stats", f"{tutor}/stats")
     others = [stack.create_user(role).id for role in ("student", "tutor")]
     for path in lists:
         for other in [*others, "nobody-known"]:
             assert refused(stack.client(other).get(f"{SINGLE}/{path}")) == (403, "not_yours")
         assert refused(stack.client().get(f"{SINGLE}/{path}")) == (401, "token_missing")
-    assert refused(life.tutor.get(f"{SINGLE}/{lists[0]}")) == (403, "not_yours")
-    assert refused(life.student.get(f"{SINGLE}/{lists[1]}")) == (403, "not_yours")
+    assert refused(lesson_scenario.tutor.get(f"{SINGLE}/{lists[0]}")) == (403, "not_yours")
+    assert refused(lesson_scenario.student.get(f"{SINGLE}/{lists[1]}")) == (403, "not_yours")
 
-    [listed] = get(life.operator, lists[0])["data"]
-    whole = life.operator.get(f"{BATCH}/{batch['batchId']}").json()
+    [listed] = get(lesson_scenario.operator, lists[0])["data"]
+    whole = lesson_scenario.operator.get(f"{BATCH}/{batch['batchId']}").json()
     models.BatchAnswer.model_validate(whole)
-    for shown in (listed, *whole["data"]["bookings"], life.booking(listed, "operator")):
+    for shown in (listed, *whole["data"]["bookings"], lesson_scenario.booking(listed, "operator")):
         assert (shown["studentNotes"], shown["description"]) == (None, None)
         assert shown["studentId"] == student
-    assert refused(life.operator.get(f"{SINGLE}/user/nobody")) == (404, "user_not_found")
+    assert refused(lesson_scenario.operator.get(f"{SINGLE}/user/nobody")) == (404, "user_not_found")
 
 
 def test_lessons_that_were_booked_elsewhere_are_listed_too(stack: DevStack) -> None:
@@ -138,50 +148,54 @@ def life_of(booking: dict[str, Any]) -> tuple[str, str]:
 
 def test_a_deadline_that_no_datetime_can_tell_breaks_no_list(stack: DevStack) -> None:
     """The contract takes it; the lessons are like any others."""
-    desk = Desk.of(stack)
-    [booked] = desk.book(slot("09:00")).json()["data"]["bookings"]
-    listing, student = listing_id(desk.annonce.id), stack.account(8).address
+    scenario = Scenario.of(stack)
+    [booked] = scenario.book(slot("09:00")).json()["data"]["bookings"]
+    listing, student = listing_id(scenario.annonce.id), stack.account(8).address
     stack.mint(student, 10**21)
     stack.send(student, stack.edu, abi.approve_data(stack.escrow, 10**21))
     start = int(datetime.fromisoformat(booked["startsAt"]).timestamp()) + 7200
     slots = [pack_slot(start, 60), pack_slot(start + 7200, 60)]
-    rate = desk.annonce.hourly_rate
-    terms = (student, desk.tutor.wallet, listing, rate, 1, 2**40 - 1, bytes(32), slots)
+    rate = scenario.annonce.hourly_rate
+    terms = (student, scenario.tutor.wallet, listing, rate, 1, 2**40 - 1, bytes(32), slots)
     stack.send(student, stack.escrow, abi.call_data("BookingEscrow", "createBookings", terms, b""))
-    tutor = stack.client(desk.tutor.id)
-    until(lambda: get(tutor, f"{desk.tutor.id}/stats")["data"]["count"] == 3)
-    first, *others = get(tutor, f"tutor/{desk.tutor.id}")["data"]
+    tutor = stack.client(scenario.tutor.id)
+    until(lambda: get(tutor, f"{scenario.tutor.id}/stats")["data"]["count"] == 3)
+    first, *others = get(tutor, f"tutor/{scenario.tutor.id}")["data"]
     assert (first["id"], len(others)) == (booked["id"], 2)
     cancelled = tutor.patch(f"{SINGLE}/{others[0]['id']}/cancel")
     assert cancelled.json()["data"]["payments"][0]["amount"] == 35
 
 
-def test_lessons_go_on_with_the_account_that_booked_them(stack: DevStack, life: Life) -> None:
+def test_lessons_go_on_with_the_account_that_booked_them(
+    stack: DevStack, lesson_scenario: LessonScenario
+) -> None:
     """A user who has a wallet of their own by now still has, and acts on, what the kept account booked."""
-    [booking] = life.book()["bookings"]
-    path = seen(life, 1)
+    [booking] = lesson_scenario.book()["bookings"]
+    path = seen(lesson_scenario, 1)
     store = Store(stack.settings.database)
     with store.write() as db:
-        stack.directory.set_wallet(db, life.desk.student, stack.account(9).address)
+        stack.directory.set_wallet(db, lesson_scenario.scenario.student, stack.account(9).address)
     store.close()
-    assert [b["id"] for b in get(life.student, path)["data"]] == [booking["id"]]
-    assert get(life.student, f"{life.desk.student.id}/stats")["data"]["count"] == 1
-    assert life.act("student", "cancel", booking).status_code == 200
-    assert life.money()[0] == 1000 * 10**18
+    assert [b["id"] for b in get(lesson_scenario.student, path)["data"]] == [booking["id"]]
+    assert get(lesson_scenario.student, f"{lesson_scenario.scenario.student.id}/stats")["data"]["count"] == 1
+    assert lesson_scenario.act("student", "cancel", booking).status_code == 200
+    assert lesson_scenario.money()[0] == 1000 * 10**18
 
 
 # --- Which, and how many ---
 
 
-def test_lists_are_by_status_and_time(life: Life) -> None:
-    batch = life.book(60, 60, 60, 60)
+def test_lists_are_by_status_and_time(lesson_scenario: LessonScenario) -> None:
+    batch = lesson_scenario.book(60, 60, 60, 60)
     [first, second, third, fourth] = batch["bookings"]
-    life.tutor.patch(f"{BATCH}/{batch['batchId']}/confirm", json={"lessons": [second["id"], third["id"]]})
-    life.act("student", "cancel", third)
-    path = seen(life, 4)
+    lesson_scenario.tutor.patch(
+        f"{BATCH}/{batch['batchId']}/confirm", json={"lessons": [second["id"], third["id"]]}
+    )
+    lesson_scenario.act("student", "cancel", third)
+    path = seen(lesson_scenario, 4)
 
     def ids(**query: Any) -> list[str]:
-        return [booking["id"] for booking in get(life.student, path, **query)["data"]]
+        return [booking["id"] for booking in get(lesson_scenario.student, path, **query)["data"]]
 
     until(lambda: ids(status="CANCELLED") == [third["id"]])
     assert ids(status="PENDING") == [first["id"], fourth["id"]]
@@ -203,29 +217,32 @@ def test_lists_are_by_status_and_time(life: Life) -> None:
         {"limit": "x"},
         {"order": "up"},
     ):
-        assert refused(life.student.get(f"{SINGLE}/{path}", params=query)) == (422, "invalid_request")
+        assert refused(lesson_scenario.student.get(f"{SINGLE}/{path}", params=query)) == (
+            422,
+            "invalid_request",
+        )
     for edge in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
-        assert get(life.student, path, **{"from": edge})["data"] == (
-            [] if edge > "9" else get(life.student, path)["data"]
+        assert get(lesson_scenario.student, path, **{"from": edge})["data"] == (
+            [] if edge > "9" else get(lesson_scenario.student, path)["data"]
         )
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_pages_hold_still_while_lessons_are_booked(life: Life, order: str) -> None:
+def test_pages_hold_still_while_lessons_are_booked(lesson_scenario: LessonScenario, order: str) -> None:
     """Every lesson that was there comes once, in order, whatever is booked meanwhile."""
-    first = [b["id"] for _ in range(2) for b in life.book(*[15] * 6, days=10 + _ * 2)["bookings"]]
-    path = seen(life, 12)
+    first = [b["id"] for _ in range(2) for b in lesson_scenario.book(*[15] * 6, days=10 + _ * 2)["bookings"]]
+    path = seen(lesson_scenario, 12)
     expected = first if order == "asc" else first[::-1]
     found: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     for days, more in zip((9, 11, 13), itertools.count(13), strict=False):
-        page = get(life.student, path, limit=5, order=order, **cursor)
+        page = get(lesson_scenario.student, path, limit=5, order=order, **cursor)
         found += page["data"]
         cursor = {"cursor": page["nextCursor"]}
-        life.book(15, days=days)
-        seen(life, more)
+        lesson_scenario.book(15, days=days)
+        seen(lesson_scenario, more)
     while cursor["cursor"]:
-        page = get(life.student, path, limit=5, order=order, **cursor)
+        page = get(lesson_scenario.student, path, limit=5, order=order, **cursor)
         found += page["data"]
         cursor = {"cursor": page["nextCursor"]}
     starts = [booking["startsAt"] for booking in found]
@@ -255,8 +272,10 @@ def encoded(content: str) -> str:
         "A" * 201,
     ],
 )
-def test_a_cursor_that_is_none_is_refused(life: Life, cursor: str) -> None:
-    answer = life.student.get(f"{SINGLE}/user/{life.desk.student.id}", params={"cursor": cursor})
+def test_a_cursor_that_is_none_is_refused(lesson_scenario: LessonScenario, cursor: str) -> None:
+    answer = lesson_scenario.student.get(
+        f"{SINGLE}/user/{lesson_scenario.scenario.student.id}", params={"cursor": cursor}
+    )
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "cursor"
 
@@ -264,17 +283,24 @@ def test_a_cursor_that_is_none_is_refused(life: Life, cursor: str) -> None:
 # --- Sums ---
 
 
-def test_sums_say_where_the_money_is(life: Life) -> None:
-    batch = life.book(60, 30, 45, 60)
+def test_sums_say_where_the_money_is(lesson_scenario: LessonScenario) -> None:
+    batch = lesson_scenario.book(60, 30, 45, 60)
     [first, second, third, _] = batch["bookings"]
     path = f"{BATCH}/{batch['batchId']}"
-    life.tutor.patch(f"{path}/confirm", json={"lessons": [third["id"]]})
-    life.act("student", "complete", first)
-    life.act("tutor", "cancel", second)
-    life.at(life.start(third))
-    life.act("student", "dispute", third)
-    assert life.act("operator", "resolve", third, {"tutorShareBps": 2500}).status_code == 200
-    until(lambda: get(life.student, f"{life.desk.student.id}/stats")["data"]["byStatus"]["COMPLETED"] == 2)
+    lesson_scenario.tutor.patch(f"{path}/confirm", json={"lessons": [third["id"]]})
+    lesson_scenario.act("student", "complete", first)
+    lesson_scenario.act("tutor", "cancel", second)
+    lesson_scenario.at(lesson_scenario.start(third))
+    lesson_scenario.act("student", "dispute", third)
+    assert lesson_scenario.act("operator", "resolve", third, {"tutorShareBps": 2500}).status_code == 200
+    until(
+        lambda: (
+            get(lesson_scenario.student, f"{lesson_scenario.scenario.student.id}/stats")["data"]["byStatus"][
+                "COMPLETED"
+            ]
+            == 2
+        )
+    )
     spent, refunded = 35 + 26.25 / 4, 17.5 + 26.25 * 3 / 4
     shared: dict[str, Any] = {
         "count": 4,
@@ -284,31 +310,36 @@ def test_sums_say_where_the_money_is(life: Life) -> None:
         "refunded": refunded,
         "refundedWei": "37187500000000000000",
     }
-    student = get(life.student, f"{life.desk.student.id}/stats")
+    student = get(lesson_scenario.student, f"{lesson_scenario.scenario.student.id}/stats")
     existing_models.StatsAnswer.model_validate(student)
     shared |= {"total": 4, "pending": 1, "confirmed": 0, "cancelled": 1, "completed": 2}
     shared |= {"totalAmount": 113.75, "pendingAmount": 35}
     assert student["data"] == shared | {
-        "userId": life.desk.student.id,
+        "userId": lesson_scenario.scenario.student.id,
         "role": "student",
         "spent": spent,
         "spentWei": "41562500000000000000",
     }
-    assert get(life.tutor, f"{life.desk.tutor.id}/stats")["data"] == shared | {
-        "userId": life.desk.tutor.id,
+    assert get(lesson_scenario.tutor, f"{lesson_scenario.scenario.tutor.id}/stats")["data"] == shared | {
+        "userId": lesson_scenario.scenario.tutor.id,
         "role": "tutor",
         "earned": spent,
         "earnedWei": "41562500000000000000",
     }
-    assert life.money()[0] == 1000 * 10**18 - int(41.5625 * 10**18) - 35 * 10**18
+    assert lesson_scenario.money()[0] == 1000 * 10**18 - int(41.5625 * 10**18) - 35 * 10**18
 
 
-def test_what_was_answered_is_listed_and_counted_at_once(life: Life) -> None:
+def test_what_was_answered_is_listed_and_counted_at_once(lesson_scenario: LessonScenario) -> None:
     for hour in range(10):
-        [booked] = life.desk.book(slot(f"{hour:02}:00")).json()["data"]["bookings"]
-        listed = get(life.student, f"user/{life.desk.student.id}", order="desc", limit=1)
+        [booked] = lesson_scenario.scenario.book(slot(f"{hour:02}:00")).json()["data"]["bookings"]
+        listed = get(
+            lesson_scenario.student, f"user/{lesson_scenario.scenario.student.id}", order="desc", limit=1
+        )
         assert [each["id"] for each in listed["data"]] == [booked["id"]]
-        assert get(life.tutor, f"{life.desk.tutor.id}/stats")["data"]["count"] == hour + 1
+        assert (
+            get(lesson_scenario.tutor, f"{lesson_scenario.scenario.tutor.id}/stats")["data"]["count"]
+            == hour + 1
+        )
 
 
 # --- However many there are ---
@@ -374,11 +405,11 @@ def test_no_list_reads_more_than_it_shows(tmp_path: Path) -> None:
 
 
 def test_days_are_days(stack: DevStack) -> None:
-    """The lessons of a desk on the other side of the world are listed by its own clock."""
-    desk = Desk.of(stack, time_zone="Pacific/Auckland")
-    booked = desk.book(slot("00:15")).json()["data"]["bookings"]
-    path = f"user/{desk.student.id}"
-    until(lambda: len(get(desk.client, path)["data"]) == 1)
-    assert get(desk.client, path)["data"] == booked
+    """The lessons of people on the other side of the world are listed by their own clock."""
+    scenario = Scenario.of(stack, time_zone="Pacific/Auckland")
+    booked = scenario.book(slot("00:15")).json()["data"]["bookings"]
+    path = f"user/{scenario.student.id}"
+    until(lambda: len(get(scenario.client, path)["data"]) == 1)
+    assert get(scenario.client, path)["data"] == booked
     assert (booked[0]["date"], booked[0]["time"]) == (DAY, "00:15")
     assert booked[0]["startsAt"] < f"{DAY}T00:00:00Z"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from desk import BATCH, Desk, log_lines, paused, slot, wait_for
 from forked import Stack
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from scenario import BATCH, Scenario, log_lines, paused, slot, wait_for
 from sqlalchemy import event, insert, text
 from test_security import another
 from waiting import http, until
@@ -44,7 +44,7 @@ def finalise(stack: DevStack) -> None:
 # --- Metrics ---
 
 
-def test_what_a_booking_counts(stack: DevStack, desk: Desk) -> None:
+def test_what_a_booking_counts(stack: DevStack, scenario: Scenario) -> None:
     def count(state: str) -> float:
         return value(stack, "creneau_sends", "creneau_sends_total", kind="create", state=state)
 
@@ -54,7 +54,7 @@ def test_what_a_booking_counts(stack: DevStack, desk: Desk) -> None:
     before = {state: count(state) for state in ("mined", "final")}
     gas = value(stack, "creneau_gas_used", "creneau_gas_used_total")
     fees = value(stack, "creneau_fees_gwei", "creneau_fees_gwei_total")
-    answer = desk.book(slot("09:00"))
+    answer = scenario.book(slot("09:00"))
     assert count("mined") == before["mined"] + 1
     assert value(stack, "creneau_sends_waiting", "creneau_sends_waiting", state="mined") == 1
     finalise(stack)
@@ -81,20 +81,20 @@ def test_what_a_booking_counts(stack: DevStack, desk: Desk) -> None:
     assert value(stack, "creneau_rpc_seconds", "creneau_rpc_seconds_count", **sent) >= 1
 
 
-def test_what_waits_and_what_is_reorganised_away(stack: DevStack, desk: Desk) -> None:
+def test_what_waits_and_what_is_reorganised_away(stack: DevStack, scenario: Scenario) -> None:
     with paused(stack):
-        location = desk.book(slot("09:00"), headers={"Prefer": "respond-async"}).headers["location"]
+        location = scenario.book(slot("09:00"), headers={"Prefer": "respond-async"}).headers["location"]
         until(lambda: value(stack, "creneau_oldest_pending_seconds", "creneau_oldest_pending_seconds") > 0.2)
-        wait_for(desk, location, "submitted")
+        wait_for(scenario, location, "submitted")
         assert value(stack, "creneau_sends_waiting", "creneau_sends_waiting", state="submitted") == 1
-    wait_for(desk, location, "mined")
+    wait_for(scenario, location, "mined")
     gone = value(stack, "creneau_reorganised_sends", "creneau_reorganised_sends_total")
     with paused(stack):  # Or the relayer might have its transaction in a new block before it is missed.
         stack.rpc("anvil_reorg", 1, [])
         until(lambda: value(stack, "creneau_reorganised_sends", "creneau_reorganised_sends_total") > gone)
         until(lambda: stack.rpc("txpool_status")["pending"] != "0x0")  # It is sent again.
     assert value(stack, "creneau_reorganised_sends", "creneau_reorganised_sends_total") == gone + 1
-    wait_for(desk, location, "mined", "final")
+    wait_for(scenario, location, "mined", "final")
 
 
 def test_routes_are_templates_and_invented_methods_are_one(stack: DevStack) -> None:
@@ -115,8 +115,8 @@ def used(expression: str) -> set[str]:
     return set(re.findall(r"\bcreneau_[a-z_]+", expression))
 
 
-def test_the_dashboard_and_the_alerts_ask_for_what_there_is(stack: DevStack, desk: Desk) -> None:
-    batch_id = desk.book(slot("09:00")).json()["data"]["batchId"]
+def test_the_dashboard_and_the_alerts_ask_for_what_there_is(stack: DevStack, scenario: Scenario) -> None:
+    batch_id = scenario.book(slot("09:00")).json()["data"]["batchId"]
     finalise(stack)
     until(lambda: bool(log_lines(stack, batch_id=batch_id, state="final")))
     families = scrape(stack)
@@ -208,7 +208,7 @@ def test_metrics_are_for_this_machine_or_for_who_shows_the_token(stack: DevStack
 # --- Readiness in words ---
 
 
-def test_readiness_says_what_is_wrong(stack: DevStack, desk: Desk) -> None:
+def test_readiness_says_what_is_wrong(stack: DevStack, scenario: Scenario) -> None:
     def wrong(url: str) -> dict[str, str]:
         checks = http.get(f"{url}/readyz").json()["checks"]
         return {name: check["message"] for name, check in checks.items() if not check["ok"]}
@@ -221,7 +221,7 @@ def test_readiness_says_what_is_wrong(stack: DevStack, desk: Desk) -> None:
         assert re.fullmatch(r"The relayer has [0-9.]+ for gas, less than 100000\.", wrong(url)["relayer"])
         assert http.get(f"{url}/readyz").status_code == 503
     with paused(stack):
-        desk.book(slot("09:00"), headers={"Prefer": "respond-async"})
+        scenario.book(slot("09:00"), headers={"Prefer": "respond-async"})
         with another(stack, max_pending_seconds=0) as url:
             until(lambda: bool(wrong(url)))
             said = r"The oldest batch that is in no block has waited [0-9]+ seconds; 0 are normal\."
@@ -260,8 +260,8 @@ def test_readiness_without_node_contract_or_database(tmp_path: Path) -> None:
 # --- The log ---
 
 
-def test_one_batch_can_be_followed_to_final_by_its_id(stack: DevStack, desk: Desk) -> None:
-    answer = desk.book(slot("09:00"), headers={"X-Request-ID": "followed.1"})
+def test_one_batch_can_be_followed_to_final_by_its_id(stack: DevStack, scenario: Scenario) -> None:
+    answer = scenario.book(slot("09:00"), headers={"X-Request-ID": "followed.1"})
     batch_id = answer.json()["data"]["batchId"]
     finalise(stack)
     until(lambda: bool(log_lines(stack, batch_id=batch_id, state="final")))

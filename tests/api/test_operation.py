@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from desk import BATCH, EDU, Desk, log_lines, paused, slot, wait_for
 from eth_account import Account
 from pydantic import ValidationError
+from scenario import BATCH, EDU, Scenario, log_lines, paused, slot, wait_for
 from sqlalchemy import insert, select
 from waiting import PATIENCE, http, until
 
@@ -53,9 +53,9 @@ class CountingDirectory:
 
 
 @pytest.fixture
-def counted(desk: Desk, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory]]:
+def counted(scenario: Scenario, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory]]:
     """The URL of a shim in this process, and its directory."""
-    stack = desk.stack
+    stack = scenario.stack
     directory = CountingDirectory(stack.directory)
     own = {
         "database_url": f"sqlite:///{tmp_path / 'own.db'}",
@@ -79,11 +79,11 @@ def counted(desk: Desk, tmp_path: Path) -> Iterator[tuple[str, CountingDirectory
 
 
 def test_student_tutor_and_annonce_are_looked_up_once_a_batch(
-    desk: Desk, counted: tuple[str, CountingDirectory]
+    scenario: Scenario, counted: tuple[str, CountingDirectory]
 ) -> None:
     url, directory = counted
-    body = desk.body(*(slot(f"{hour}:00") for hour in range(10, 20)))
-    answer = http.post(f"{url}{BATCH}", json=body, headers=desk.client.headers, timeout=PATIENCE)
+    body = scenario.body(*(slot(f"{hour}:00") for hour in range(10, 20)))
+    answer = http.post(f"{url}{BATCH}", json=body, headers=scenario.client.headers, timeout=PATIENCE)
     assert answer.json()["data"]["count"] == 10
     assert directory.asked == {"user": 1, "tutor": 1, "annonce": 1}
 
@@ -104,38 +104,42 @@ def test_alive_and_ready(stack: DevStack) -> None:
     assert 0 < int(checks["database"]["feesLeftTodayWei"]) <= 10**19
 
 
-def test_a_process_that_is_told_to_stop_answers_and_hands_over(stack: DevStack, desk: Desk) -> None:
+def test_a_process_that_is_told_to_stop_answers_and_hands_over(stack: DevStack, scenario: Scenario) -> None:
     with paused(stack), ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(desk.book, slot("09:00"))
+        asked = pool.submit(scenario.book, slot("09:00"))
         until(lambda: stack.rpc("txpool_status")["pending"] != "0x0")
         assert not asked.done()
         stack.stop_shim()  # It is killed, and the request not answered, if that takes a quarter of a minute.
         assert asked.result().status_code == 202
         stack.start_shim()
     location = asked.result().headers["location"]
-    assert wait_for(desk, location, "mined", "final")["count"] == 1
-    assert desk.balance() == 965 * EDU
+    assert wait_for(scenario, location, "mined", "final")["count"] == 1
+    assert scenario.balance() == 965 * EDU
 
 
 def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path: Path) -> None:
     with DevStack(data_dir=tmp_path) as stack:
-        desk = Desk.of(stack)
-        assert desk.book(slot("09:00")).status_code == 200
+        scenario = Scenario.of(stack)
+        assert scenario.book(slot("09:00")).status_code == 200
         stack.stop_node()
-        refused = desk.book(slot("10:00"))
+        refused = scenario.book(slot("10:00"))
         assert refused.status_code == 503
         assert refused.json()["code"] == "node_unavailable"
         assert refused.headers["retry-after"] == "5"
         assert stack.client().get("/livez").status_code == 200
         assert stack.client().get("/readyz").status_code == 503
         stack.start_node()
-        assert desk.book(slot("10:00")).status_code == 200
+        assert scenario.book(slot("10:00")).status_code == 200
         assert stack.client().get("/readyz").status_code == 200
 
 
-def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(stack: DevStack, desk: Desk) -> None:
+def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(
+    stack: DevStack, scenario: Scenario
+) -> None:
     note = f"private {uuid.uuid4()}"
-    answer = desk.book(slot("09:00"), studentNotes=note, description=note, headers={"X-Request-ID": "mine-1"})
+    answer = scenario.book(
+        slot("09:00"), studentNotes=note, description=note, headers={"X-Request-ID": "mine-1"}
+    )
     assert answer.headers["x-request-id"] == "mine-1"
     # The last one comes after the answer.
     until(lambda: log_lines(stack, request_id="mine-1", event="request"))
@@ -144,11 +148,11 @@ def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(stack: 
     assert {line["batch_id"] for line in log_lines(stack, request_id="mine-1") if "batch_id" in line} == {
         answer.json()["data"]["batchId"]
     }
-    generated = desk.book(slot("10:00"), headers={"X-Request-ID": "not\tan id"}).headers["x-request-id"]
+    generated = scenario.book(slot("10:00"), headers={"X-Request-ID": "not\tan id"}).headers["x-request-id"]
     assert uuid.UUID(generated)
     log = stack.log_file.read_text()
     assert note not in log
-    assert desk.client.headers["authorization"].split()[1] not in log
+    assert scenario.client.headers["authorization"].split()[1] not in log
 
 
 # --- Settings ---
@@ -249,12 +253,14 @@ def test_the_shim_does_not_start_against_the_wrong_thing(
     assert "Traceback" not in refused.stderr
 
 
-def test_a_token_is_minted_for_the_local_network_only(stack: DevStack, desk: Desk, tmp_path: Path) -> None:
-    minted = run(tmp_path, "token", "--user", desk.student.id)
+def test_a_token_is_minted_for_the_local_network_only(
+    stack: DevStack, scenario: Scenario, tmp_path: Path
+) -> None:
+    minted = run(tmp_path, "token", "--user", scenario.student.id)
     headers = {"Authorization": f"Bearer {minted.stdout.strip()}"}
-    assert stack.client().post(BATCH, json=desk.body(slot("09:00")), headers=headers).status_code == 200
+    assert stack.client().post(BATCH, json=scenario.body(slot("09:00")), headers=headers).status_code == 200
     live = {name: value for name, value in LIVE.items() if name != "relayer"}
-    refused = run(tmp_path, "token", "--user", desk.student.id, **live)
+    refused = run(tmp_path, "token", "--user", scenario.student.id, **live)
     assert refused.returncode == 1
     assert "local network only" in refused.stderr
 

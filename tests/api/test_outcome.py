@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from desk import SINGLE, watching
 from forked import Stack
-from life import SETTINGS, Life
+from lesson_scenario import SETTINGS, LessonScenario
+from scenario import SINGLE, watching
 
 from tools.dev_stack import DevStack
 
@@ -20,8 +20,8 @@ def stack() -> Iterator[DevStack]:
 
 
 @pytest.fixture
-def life(stack: DevStack) -> Life:
-    return Life.of(stack)
+def lesson_scenario(stack: DevStack) -> LessonScenario:
+    return LessonScenario.of(stack)
 
 
 @pytest.mark.parametrize(
@@ -38,35 +38,41 @@ def life(stack: DevStack) -> Life:
     ],
 )
 def test_what_a_word_does(
-    life: Life, who: str, held: bool, confirmed: bool, act: str, status: str, gains: tuple[int, int]
+    lesson_scenario: LessonScenario,
+    who: str,
+    held: bool,
+    confirmed: bool,
+    act: str,
+    status: str,
+    gains: tuple[int, int],
 ) -> None:
-    [booking] = life.book()["bookings"]
+    [booking] = lesson_scenario.book()["bookings"]
     if confirmed:
-        assert life.act("tutor", "confirm", booking).status_code == 200
-    life.at(life.start(booking) + HOUR)
-    before = life.money()
+        assert lesson_scenario.act("tutor", "confirm", booking).status_code == 200
+    lesson_scenario.at(lesson_scenario.start(booking) + HOUR)
+    before = lesson_scenario.money()
     path = f"{SINGLE}/{booking['id']}/confirm-outcome?course_held={str(held).lower()}"
-    with watching(life.stack) as seen:
-        answer = life.client(who).post(path)
-        again = life.client(who).post(path)
+    with watching(lesson_scenario.stack) as seen:
+        answer = lesson_scenario.client(who).post(path)
+        again = lesson_scenario.client(who).post(path)
     assert answer.status_code == again.status_code == 200, answer.text
     assert again.json() == answer.json()
     data = answer.json()["data"]
     assert (data["act"], data["bookings"][0]["status"]) == (act, status)
     assert len(seen.transactions) == (act != "acknowledge")
     student, tutor = (gain * 10**18 for gain in gains)
-    assert life.money() == (before[0] + student, before[1] + tutor, before[2] - student - tutor)
+    assert lesson_scenario.money() == (before[0] + student, before[1] + tutor, before[2] - student - tutor)
 
 
-def test_a_word_too_early_is_refused(life: Life) -> None:
-    [booking] = life.book()["bookings"]
-    assert life.act("tutor", "confirm", booking).status_code == 200
-    answer = life.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome?course_held=false")
+def test_a_word_too_early_is_refused(lesson_scenario: LessonScenario) -> None:
+    [booking] = lesson_scenario.book()["bookings"]
+    assert lesson_scenario.act("tutor", "confirm", booking).status_code == 200
+    answer = lesson_scenario.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome?course_held=false")
     assert (answer.status_code, answer.json()["code"]) == (409, "too_early")
 
 
 @pytest.mark.parametrize("query", ["", "?course_held=", "?course_held=perhaps", "?courseHeld=true"])
-def test_a_word_is_true_or_false(life: Life, query: str) -> None:
-    [booking] = life.book()["bookings"]
-    answer = life.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome{query}")
+def test_a_word_is_true_or_false(lesson_scenario: LessonScenario, query: str) -> None:
+    [booking] = lesson_scenario.book()["bookings"]
+    answer = lesson_scenario.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

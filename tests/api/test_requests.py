@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from desk import BATCH, DAY, SINGLE, Desk, slot, watching
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scenario import BATCH, DAY, SINGLE, Scenario, slot, watching
 
 from api.auth import mint, user_of
 from api.errors import Problem
@@ -20,9 +20,9 @@ from tools.dev_stack import DevStack
 
 
 @pytest.fixture(scope="module")
-def poor(stack: DevStack) -> Desk:
+def poor(stack: DevStack) -> Scenario:
     """A student without a token: whatever they send, a transaction would be wrong."""
-    return Desk.of(stack, balance=0)
+    return Scenario.of(stack, balance=0)
 
 
 def assert_refused(answer: httpx.Response) -> dict[str, Any]:
@@ -69,7 +69,7 @@ INVALID_IN_SLOT: list[tuple[str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "values"), INVALID)
-def test_a_field_that_cannot_be_read_is_named(poor: Desk, field: str, values: list[Any]) -> None:
+def test_a_field_that_cannot_be_read_is_named(poor: Scenario, field: str, values: list[Any]) -> None:
     for value in values:
         body = poor.body(slot("09:00")) | {field: value}
         answer = poor.post(json.dumps(body).encode())
@@ -82,7 +82,7 @@ def test_a_field_that_cannot_be_read_is_named(poor: Desk, field: str, values: li
 
 
 @pytest.mark.parametrize(("field", "values"), INVALID_IN_SLOT)
-def test_a_slot_that_cannot_be_read_is_named(poor: Desk, field: str, values: list[Any]) -> None:
+def test_a_slot_that_cannot_be_read_is_named(poor: Scenario, field: str, values: list[Any]) -> None:
     for value in values:
         body = poor.body(slot("09:00"), slot("10:00") | {field: value})
         answer = poor.post(json.dumps(body).encode())
@@ -104,19 +104,19 @@ def test_a_slot_that_cannot_be_read_is_named(poor: Desk, field: str, values: lis
         b'{"amount": ' + b"9" * 5_000 + b"}", b'{"a": 1e999999999999999999999}',
     ],
 )  # fmt: skip
-def test_a_body_that_is_not_json_or_not_an_object(poor: Desk, body: bytes) -> None:
+def test_a_body_that_is_not_json_or_not_an_object(poor: Scenario, body: bytes) -> None:
     answer = poor.post(body)
     assert answer.status_code == 422
     assert_refused(answer)
 
 
-def test_a_body_of_another_type_is_not_read(poor: Desk) -> None:
+def test_a_body_of_another_type_is_not_read(poor: Scenario) -> None:
     body = json.dumps(poor.body(slot("09:00")))
     assert poor.client.post(BATCH, content=body, headers={"Content-Type": "text/plain"}).status_code == 422
     assert poor.client.post(BATCH, content=body).status_code == 422
 
 
-def test_a_body_that_is_too_large(poor: Desk) -> None:
+def test_a_body_that_is_too_large(poor: Scenario) -> None:
     fits = poor.book(slot("09:00"), ignored="x" * 200_000)
     assert fits.json()["code"] == "insufficient_balance"
     large = json.dumps(poor.body(slot("09:00"), ignored="x" * 300_000)).encode()
@@ -129,13 +129,13 @@ def test_a_body_that_is_too_large(poor: Desk) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é"])
-def test_an_idempotency_key_that_is_none(poor: Desk, key: str) -> None:
+def test_an_idempotency_key_that_is_none(poor: Scenario, key: str) -> None:
     answer = poor.post(poor.body(slot("09:00")), headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]
     assert answer.status_code == 422
     assert assert_refused(answer)["errors"][0]["field"] == "Idempotency-Key"
 
 
-def test_paths_and_methods_that_are_not_there(poor: Desk) -> None:
+def test_paths_and_methods_that_are_not_there(poor: Scenario) -> None:
     for method, path, status in [
         ("GET", "/api/blockchain/nothing", 404),
         ("GET", "/nothing", 404),
@@ -175,7 +175,7 @@ ZONES = JSON | st.sampled_from(
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_body_whatever_is_an_error_of_ours(stack: DevStack, poor: Desk, data: st.DataObject) -> None:
+def test_no_body_whatever_is_an_error_of_ours(stack: DevStack, poor: Scenario, data: st.DataObject) -> None:
     ids = {"tutorId": st.just(poor.tutor.id) | JSON, "annonceId": st.just(poor.annonce.id) | JSON}
     more = {
         "description": JSON,
@@ -219,12 +219,12 @@ BAD_TOKENS = {
 
 
 @pytest.mark.parametrize("name", BAD_TOKENS)
-def test_without_a_valid_token_nothing_is_answered(stack: DevStack, desk: Desk, name: str) -> None:
+def test_without_a_valid_token_nothing_is_answered(stack: DevStack, scenario: Scenario, name: str) -> None:
     token = BAD_TOKENS[name]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     client = stack.client()
     for answer in (
-        client.post(BATCH, json=desk.body(slot("09:00")), headers=headers),
+        client.post(BATCH, json=scenario.body(slot("09:00")), headers=headers),
         client.post(BATCH, content=b"{", headers=headers | {"Content-Type": "application/json"}),
         client.post(SINGLE, headers=headers),
         client.get(f"{BATCH}/0x{'0' * 64}", headers=headers),
@@ -235,7 +235,7 @@ def test_without_a_valid_token_nothing_is_answered(stack: DevStack, desk: Desk, 
     assert client.post(BATCH, json={}, headers={"Authorization": f"Basic {token}"}).status_code == 401
 
 
-def test_a_users_id_may_be_a_number(stack: DevStack, poor: Desk) -> None:
+def test_a_users_id_may_be_a_number(stack: DevStack, poor: Scenario) -> None:
     headers = {"Authorization": f"Bearer {mint('4711', stack.settings)}"}
     assert stack.client().post(BATCH, json=poor.body(slot("09:00")), headers=headers).status_code == 403
     other = stack.settings.model_copy(update={"jwt_user_claim": "id"})
@@ -256,8 +256,8 @@ def test_audience_and_issuer_count_where_they_are_set(stack: DevStack) -> None:
     assert user_of(signed(claims(sub="x", aud="whoever")), stack.settings) == "x"
 
 
-def test_the_student_is_the_tokens_whatever_the_body_says(stack: DevStack, desk: Desk) -> None:
+def test_the_student_is_the_tokens_whatever_the_body_says(stack: DevStack, scenario: Scenario) -> None:
     victim = stack.create_user("student", balance=1000)
-    answer = desk.book(slot("09:00"), studentId=victim.id, student=victim.wallet, sub=victim.id)
-    assert answer.json()["data"]["bookings"][0]["studentId"] == desk.student.id
+    answer = scenario.book(slot("09:00"), studentId=victim.id, student=victim.wallet, sub=victim.id)
+    assert answer.json()["data"]["bookings"][0]["studentId"] == scenario.student.id
     assert stack.balance(victim.wallet) == 1000 * 10**18

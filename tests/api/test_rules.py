@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import EDU, Desk, paused, rows_of, slot, watching
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
+from scenario import EDU, Scenario, paused, rows_of, slot, watching
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
@@ -83,11 +83,11 @@ def shim(make_shim: ShimMaker) -> Services:
     return make_shim()
 
 
-def place(shim: Services, desk: Desk, *times: str, key: str | None = None) -> str:
+def place(shim: Services, scenario: Scenario, *times: str, key: str | None = None) -> str:
     while shim.indexer.reached >= 0 and shim.indexer.tick():
         pass  # What others did on the chain meanwhile.
-    request = CreateBatchBookingData.model_validate(desk.body(*map(slot, times)))
-    return shim.bookings.create(desk.student.id, request, key, "test")
+    request = CreateBatchBookingData.model_validate(scenario.body(*map(slot, times)))
+    return shim.bookings.create(scenario.student.id, request, key, "test")
 
 
 def row_of(shim: Services, submission_id: str) -> Any:
@@ -172,9 +172,11 @@ def test_each_end_is_listed_with_the_block_that_it_rests_on() -> None:
     assert TRANSITIONS.keys().isdisjoint(FAILED)
 
 
-def test_1_what_was_created_is_never_created_again(stack: DevStack, desk: Desk, shim: Services) -> None:
+def test_1_what_was_created_is_never_created_again(
+    stack: DevStack, scenario: Scenario, shim: Services
+) -> None:
     """Not even by a database that has forgotten it."""
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     first = work(shim, batch_id, State.MINED)
     forgotten = dict.fromkeys(
         ["nonce", "signer", "transaction_hash", "block_hash", "block_number", "succeeded"]
@@ -188,23 +190,23 @@ def test_1_what_was_created_is_never_created_again(stack: DevStack, desk: Desk, 
         first.block_hash,
         1,
     )
-    assert desk.balance() == 965 * EDU
-    other = place(shim, desk, "10:00")
+    assert scenario.balance() == 965 * EDU
+    other = place(shim, scenario, "10:00")
     assert work(shim, other, State.MINED).transaction_hash != first.transaction_hash
 
 
 def test_1_the_same_request_is_the_same_order(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker, tmp_path: Path
 ) -> None:
     """Even to a shim whose database and relayer know nothing of the first: the chain refuses the second."""
     long: dict[str, Any] = {"order_seconds": 10**7}  # So no deadline changes during the test.
     first = make_shim(**long)
     other = make_shim(database_url=f"sqlite:///{tmp_path / 'other.db'}", **long)
-    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
+    assert scenario.book(slot("08:00")).status_code == 200  # Publishes.
     with watching(stack) as seen:
         with paused(stack):
-            batch_id = place(first, desk, "09:00", key="same")
-            assert place(other, desk, "09:00", key="same") == batch_id
+            batch_id = place(first, scenario, "09:00", key="same")
+            assert place(other, scenario, "09:00", key="same") == batch_id
             for shim in (first, other):
                 claim(shim)
             work(first, batch_id, State.SUBMITTED)
@@ -213,30 +215,30 @@ def test_1_the_same_request_is_the_same_order(
     assert rows[0].transaction_hash == rows[1].transaction_hash
     assert [row.booked for row in rows] == [1, 1]
     assert len(seen.transactions) == 2
-    assert seen.sent_by(desk.student.wallet) == [35 * EDU]
-    assert place(other, desk, "10:00", key="another") != batch_id
+    assert seen.sent_by(scenario.student.wallet) == [35 * EDU]
+    assert place(other, scenario, "10:00", key="another") != batch_id
 
 
 def test_1_a_batch_on_chain_is_found_by_its_request(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker, tmp_path: Path
 ) -> None:
     """The database that knew the key is lost, and the lessons are taken: by this very batch."""
     long: dict[str, Any] = {"order_seconds": 10**7}
-    first = work(lost := make_shim(**long), place(lost, desk, "09:00", "10:00", key="same"), State.MINED)
+    first = work(lost := make_shim(**long), place(lost, scenario, "09:00", "10:00", key="same"), State.MINED)
     shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", **long)
     with watching(stack) as seen:
-        row = work(shim, place(shim, desk, "09:00", "10:00", key="same"), State.MINED)
+        row = work(shim, place(shim, scenario, "09:00", "10:00", key="same"), State.MINED)
         with pytest.raises(Problem, match="already taken"):
-            place(shim, desk, "09:00", "10:00", key="another")
+            place(shim, scenario, "09:00", "10:00", key="another")
         with pytest.raises(Problem, match="already taken"):
-            place(shim, desk, "10:00", "09:00", key="same's brother")
+            place(shim, scenario, "10:00", "09:00", key="same's brother")
     assert seen.transactions == []
     assert (row.id, row.transaction_hash, row.booked) == (first.id, first.transaction_hash, 3)
-    assert desk.balance() == 930 * EDU
+    assert scenario.balance() == 930 * EDU
 
 
 def test_1_nor_by_a_transaction_that_also_publishes(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker, tmp_path: Path
 ) -> None:
     """The `publish` of the second can't succeed; what it is for exists, or will when the first is in a block.
 
@@ -248,7 +250,7 @@ def test_1_nor_by_a_transaction_that_also_publishes(
     )
     with watching(stack) as seen:
         with paused(stack):
-            [batch_id] = {place(shim, desk, "09:00", key="same") for shim in (first, second, third)}
+            [batch_id] = {place(shim, scenario, "09:00", key="same") for shim in (first, second, third)}
             for shim in (first, second):
                 claim(shim)
             for shim in (first, second):
@@ -259,52 +261,52 @@ def test_1_nor_by_a_transaction_that_also_publishes(
     assert len(seen.transactions) == 2
     assert len({row.transaction_hash for row in rows}) == 1
     assert [(row.booked, row.code) for row in rows] == [(1, None)] * 3
-    assert seen.sent_by(desk.student.wallet) == [35 * EDU]
+    assert seen.sent_by(scenario.student.wallet) == [35 * EDU]
 
 
 def test_1_a_booked_key_is_known_from_the_chain(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker, tmp_path: Path
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker, tmp_path: Path
 ) -> None:
     """Long after the database was lost, with lessons left out then and cancelled since, and another rate."""
-    work(lost := make_shim(), place(lost, desk, "10:00", key="before"), State.MINED)
-    first = work(lost, place(lost, desk, "09:00", "10:00", "11:00", key="same"), State.MINED)
+    work(lost := make_shim(), place(lost, scenario, "10:00", key="before"), State.MINED)
+    first = work(lost, place(lost, scenario, "09:00", "10:00", "11:00", key="same"), State.MINED)
     # By its deadline it can't be found: that is on another grid.
     shim = make_shim(database_url=f"sqlite:///{tmp_path / 'new.db'}", order_seconds=777, reads=False)
     with pytest.raises(NodeUnavailable, match="not all is read of the chain yet"):
-        place(shim, desk, "09:00", "10:00", "11:00", key="same")
+        place(shim, scenario, "09:00", "10:00", "11:00", key="same")
     while shim.indexer.tick():
         pass
     with Store(stack.settings.database).write() as db:
-        db.execute(update(annonces).where(annonces.c.id == desk.annonce.id).values(hourly_rate=36 * EDU))
+        db.execute(update(annonces).where(annonces.c.id == scenario.annonce.id).values(hourly_rate=36 * EDU))
     with watching(stack) as seen:
         for others in [("09:00",), ("09:00", "10:00"), ("09:00", "12:00")]:
             with pytest.raises(Problem, match="already used for another request"):
-                place(shim, desk, *others, key="same")
-        row = work(shim, place(shim, desk, "09:00", "10:00", "11:00", key="same"), State.MINED)
+                place(shim, scenario, *others, key="same")
+        row = work(shim, place(shim, scenario, "09:00", "10:00", "11:00", key="same"), State.MINED)
     assert seen.transactions == []
     assert (row.id, row.transaction_hash, row.booked) == (first.id, first.transaction_hash, 3)
     assert [(failed["index"], failed["code"]) for failed in row.failures] == [(2, "taken")]
-    assert desk.balance() == 895 * EDU
+    assert scenario.balance() == 895 * EDU
 
 
 def test_1_what_came_too_late_here_may_have_been_created_elsewhere(
-    desk: Desk, make_shim: ShimMaker, tmp_path: Path
+    scenario: Scenario, make_shim: ShimMaker, tmp_path: Path
 ) -> None:
     first = make_shim(order_seconds=10**7)
     other = make_shim(database_url=f"sqlite:///{tmp_path / 'other.db'}", order_seconds=10**7)
-    batch_id, sent_id = (place(other, desk, hour, key=hour) for hour in ("09:00", "10:00"))
-    assert [place(first, desk, hour, key=hour) for hour in ("09:00", "10:00")] == [batch_id, sent_id]
+    batch_id, sent_id = (place(other, scenario, hour, key=hour) for hour in ("09:00", "10:00"))
+    assert [place(first, scenario, hour, key=hour) for hour in ("09:00", "10:00")] == [batch_id, sent_id]
     done = [work(first, each, State.MINED).transaction_hash for each in (batch_id, sent_id)]
     change(other, batch_id, expires=1_600_000_000)
     row = work(other, batch_id, State.MINED)
     assert (row.succeeded, row.transaction_hash, row.booked) == (True, done[0], 1)
-    assert desk.balance() == 930 * EDU
+    assert scenario.balance() == 930 * EDU
 
 
 def test_2_what_is_signed_is_stored_before_it_is_sent(
-    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, scenario: Scenario, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
 
     def fail(*_: Any) -> None:
         raise OSError("no room")
@@ -327,9 +329,9 @@ def test_2_what_is_signed_is_stored_before_it_is_sent(
 
 
 def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
-    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, scenario: Scenario, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     with monkeypatch.context() as patch:
         patch.setattr(shim.sender, "_send", no_sending)
         nonce = work(shim, batch_id, State.SIGNED).nonce
@@ -347,13 +349,13 @@ def test_3_another_nonce_only_when_another_transaction_is_final_at_the_first(
     row = work(shim, batch_id, State.MINED)
     assert (row.nonce, row.booked) == (nonce + 1, 1)
     assert len(attempts_of(shim, batch_id)) == 2
-    assert desk.balance() == 965 * EDU
+    assert scenario.balance() == 965 * EDU
 
 
 def test_3_an_error_of_the_node_moves_nothing(
-    desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
 
     def unavailable(*_: Any) -> None:
         raise NodeUnavailable("timeout")
@@ -370,10 +372,10 @@ def test_3_an_error_of_the_node_moves_nothing(
 
 
 def test_3_already_known_is_success(
-    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, scenario: Scenario, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node took it, and nobody heard so."""
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
 
     def unavailable(*_: Any) -> None:
         raise NodeUnavailable("timeout")
@@ -394,9 +396,9 @@ def test_3_already_known_is_success(
     assert work(shim, batch_id, State.MINED).transaction_hash == sent.transaction_hash
 
 
-def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim: Services) -> None:
+def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, scenario: Scenario, shim: Services) -> None:
     stack.rpc("anvil_setBalance", shim.sender.address, "0x0")
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     signed = work(shim, batch_id, State.SIGNED)
     for _ in range(3):
         shim.sender.tick()
@@ -406,26 +408,26 @@ def test_3_what_the_node_refuses_is_sent_again(stack: DevStack, desk: Desk, shim
 
 
 def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
-    stack: DevStack, desk: Desk, shim: Services, monkeypatch: pytest.MonkeyPatch
+    stack: DevStack, scenario: Scenario, shim: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
+    assert scenario.book(slot("08:00")).status_code == 200  # Publishes.
     count = int(stack.rpc("eth_getTransactionCount", shim.sender.address, "pending"), 16)
     with monkeypatch.context() as patch:
         patch.setattr(shim.sender, "_send", no_sending)  # So the chain knows nothing of the first.
         ids = []
         for hour in ("09:00", "10:00"):
-            ids.append(place(shim, desk, hour))
+            ids.append(place(shim, scenario, hour))
             shim.sender.tick()
     assert [row_of(shim, each).nonce for each in ids] == [count, count + 1]
     assert [work(shim, each, State.MINED).booked for each in ids] == [1, 1]
     spend_nonce(stack, shim.sender.address, count + 2)
-    assert work(shim, place(shim, desk, "11:00"), State.MINED).nonce == count + 3
+    assert work(shim, place(shim, scenario, "11:00"), State.MINED).nonce == count + 3
     taken: dict[str, Any] = {"signer": shim.sender.address, "nonce": count + 3}
     with pytest.raises(IntegrityError):
         add(shim, "another", chain_id=shim.settings.chain_id, **taken)
     with paused(stack):
         spend_nonce(stack, shim.sender.address, count + 4)  # In no block yet, and maybe never.
-        pending = work(shim, place(shim, desk, "12:00"), State.SUBMITTED)
+        pending = work(shim, place(shim, scenario, "12:00"), State.SUBMITTED)
     assert pending.nonce == count + 4
     stack.rpc("anvil_mine", "0x3")
     row = work(shim, pending.id, State.MINED)
@@ -433,10 +435,10 @@ def test_4_the_next_nonce_is_the_chains_or_follows_the_highest_row(
 
 
 def test_5_what_waits_too_long_is_replaced_within_the_caps(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
 ) -> None:
     shim = make_shim(bump_seconds=0.01)
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     with paused(stack):
         work(shim, batch_id, State.SUBMITTED)
         for _ in range(20):
@@ -453,7 +455,7 @@ def test_5_what_waits_too_long_is_replaced_within_the_caps(
         assert new.priority_fee >= old.priority_fee * 1.1
     row = work(shim, batch_id, State.MINED)
     assert row.transaction_hash in {each.hash for each in tried}
-    assert (row.booked, desk.balance()) == (1, 965 * EDU)
+    assert (row.booked, scenario.balance()) == (1, 965 * EDU)
     assert row.fee == fees.cost(row.gas_used, int(_receipt(stack, row)["effectiveGasPrice"], 16))
 
 
@@ -462,10 +464,10 @@ def _receipt(stack: DevStack, row: Any) -> Any:
 
 
 def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
-    stack: DevStack, desk: Desk, make_shim: ShimMaker
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
 ) -> None:
     shim = make_shim(max_fee_wei=200 * GWEI)
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     try:
         with paused(stack):
             work(shim, batch_id, State.SUBMITTED)
@@ -477,7 +479,7 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
         assert work(shim, batch_id, State.MINED).transaction_hash == second.hash
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(250 * GWEI))
         stack.rpc("evm_mine")
-        dear = place(shim, desk, "10:00")
+        dear = place(shim, scenario, "10:00")
         for _ in range(3):
             shim.sender.tick()
         assert (row_of(shim, dear).state, attempts_of(shim, dear)) == (State.ACCEPTED, [])
@@ -487,12 +489,14 @@ def test_5_a_jump_of_the_base_fee_is_followed_up_to_the_cap(
     assert work(shim, dear, State.MINED).booked == 1
 
 
-def test_5_a_day_costs_no_more_than_its_cap(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_5_a_day_costs_no_more_than_its_cap(
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
+) -> None:
     shim = make_shim(bump_seconds=0.001)
-    first = place(shim, desk, "09:00")
+    first = place(shim, scenario, "09:00")
     row = work(shim, first, State.MINED)
     shim.settings.max_daily_fee_wei = row.fee * GWEI + GWEI
-    second = place(shim, desk, "10:00")
+    second = place(shim, scenario, "10:00")
     for _ in range(3):
         shim.sender.tick()
     assert (row_of(shim, second).state, attempts_of(shim, second)) == (State.ACCEPTED, [])
@@ -525,9 +529,11 @@ def left(shim: Services) -> int:
         return fees.Budget.of(db, shim.settings, shim.chain.node.head().moment).left
 
 
-def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_5_what_is_too_late_only_spends_its_nonce(
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
+) -> None:
     shim = make_shim(bump_seconds=0.01)
-    late = place(shim, desk, "09:00")
+    late = place(shim, scenario, "09:00")
     with paused(stack):
         sent = work(shim, late, State.SUBMITTED)
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
@@ -538,17 +544,19 @@ def test_5_what_is_too_late_only_spends_its_nonce(stack: DevStack, desk: Desk, m
         assert row_of(shim, late).cost >= sent.cost  # The first one, too, may still get into a block.
     row = work(shim, late, State.REVERTING)
     assert (row.succeeded, row.code, row.booked, row.nonce) == (False, None, None, sent.nonce)
-    assert desk.balance() == 1000 * EDU
+    assert scenario.balance() == 1000 * EDU
     stack.rpc("anvil_mine", "0x3")
     row = work(shim, late, State.EXPIRED)
     assert (row.code, row.booked, row.nonce) == ("expired", None, None)
-    assert work(shim, place(shim, desk, "09:00"), State.MINED).nonce == sent.nonce + 1
+    assert work(shim, place(shim, scenario, "09:00"), State.MINED).nonce == sent.nonce + 1
 
 
-def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_5_a_nonce_that_nobody_uses_is_spent(
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
+) -> None:
     """A node named a count that is too high, and the transaction waits for those before."""
     shim = make_shim(bump_seconds=0.3)
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     count = int(stack.rpc("eth_getTransactionCount", shim.sender.address, "pending"), 16)
     real, both = shim.sender._node.call_many, False
 
@@ -563,7 +571,7 @@ def test_5_a_nonce_that_nobody_uses_is_spent(stack: DevStack, desk: Desk, make_s
         shim.sender.tick()
         assert row_of(shim, batch_id).nonce == count  # One of two counts alone is not believed.
         both = True
-        batch_id = place(shim, desk, "10:00")
+        batch_id = place(shim, scenario, "10:00")
         count += 1
         shim.sender.tick()
     assert row_of(shim, batch_id).nonce == count + 2
@@ -584,8 +592,10 @@ def gaps(shim: Services) -> list[int]:
         return [*db.scalars(query)]
 
 
-def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: Desk, shim: Services) -> None:
-    batch_id = place(shim, desk, "09:00")
+def test_6_a_reorganised_batch_is_sent_again_as_it_was(
+    stack: DevStack, scenario: Scenario, shim: Services
+) -> None:
+    batch_id = place(shim, scenario, "09:00")
     first = work(shim, batch_id, State.MINED)
     with paused(stack):
         stack.rpc("anvil_reorg", 1, [])
@@ -608,11 +618,11 @@ def test_6_a_reorganised_batch_is_sent_again_as_it_was(stack: DevStack, desk: De
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
-    stack: DevStack, desk: Desk, shim: Services, depth: int
+    stack: DevStack, scenario: Scenario, shim: Services, depth: int
 ) -> None:
     """Of those whose blocks are gone the first is in a new one; three blocks would be final."""
     # Each in a block of its own.
-    before = [work(shim, place(shim, desk, hour), State.MINED) for hour in ("08:00", "09:00", "10:00")]
+    before = [work(shim, place(shim, scenario, hour), State.MINED) for hour in ("08:00", "09:00", "10:00")]
     ids = [row.id for row in before]
     with paused(stack):
         kept = stack.rpc("eth_getRawTransactionByHash", before[-depth].transaction_hash)
@@ -627,12 +637,14 @@ def test_6_after_two_rounds_the_rows_say_what_the_chain_says(
         assert sum(each is None for each in receipts) == depth - 1
         assert rows[-depth].block_hash != before[-depth].block_hash
     assert [work(shim, each, State.MINED, State.FINAL).booked for each in ids] == [1, 1, 1]
-    assert desk.balance() == 895 * EDU
+    assert scenario.balance() == 895 * EDU
 
 
-def test_6_the_nodes_tag_says_what_is_final(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_6_the_nodes_tag_says_what_is_final(
+    stack: DevStack, scenario: Scenario, make_shim: ShimMaker
+) -> None:
     shim = make_shim(finality="finalized")
-    batch_id = place(shim, desk, "09:00")
+    batch_id = place(shim, scenario, "09:00")
     work(shim, batch_id, State.MINED)
     stack.rpc("anvil_mine", "0x4")
     for _ in range(3):
@@ -642,9 +654,9 @@ def test_6_the_nodes_tag_says_what_is_final(stack: DevStack, desk: Desk, make_sh
     work(shim, batch_id, State.FINAL)
 
 
-def test_7_whoever_starts_finds_the_work(stack: DevStack, desk: Desk, make_shim: ShimMaker) -> None:
+def test_7_whoever_starts_finds_the_work(stack: DevStack, scenario: Scenario, make_shim: ShimMaker) -> None:
     first = make_shim("90")
-    waits, sent = place(first, desk, "09:00"), place(first, desk, "10:00")
+    waits, sent = place(first, scenario, "09:00"), place(first, scenario, "10:00")
     with paused(stack):
         work(first, waits, State.SUBMITTED)
         hash_ = row_of(first, waits).transaction_hash
@@ -657,19 +669,19 @@ def test_7_whoever_starts_finds_the_work(stack: DevStack, desk: Desk, make_shim:
     assert rows[0].transaction_hash == hash_
 
 
-def test_8_what_would_revert_costs_no_gas(stack: DevStack, desk: Desk, shim: Services) -> None:
-    taken = place(shim, desk, "09:00")
-    assert desk.book(slot("09:00"), description="Another request").status_code == 200
-    free = place(shim, desk, "10:00")
+def test_8_what_would_revert_costs_no_gas(stack: DevStack, scenario: Scenario, shim: Services) -> None:
+    taken = place(shim, scenario, "09:00")
+    assert scenario.book(slot("09:00"), description="Another request").status_code == 200
+    free = place(shim, scenario, "10:00")
     with watching(stack) as seen:
         refused, booked = work(shim, taken, State.REJECTED), work(shim, free, State.MINED)
     assert [(each["index"], each["code"]) for each in refused.left_out] == [(1, "taken")]
     assert [each["hash"] for each in seen.transactions] == [booked.transaction_hash]
 
 
-def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Services) -> None:
-    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
-    ids = [place(shim, desk, f"{hour:02}:00") for hour in range(9, 19)]
+def test_9_many_share_a_block(stack: DevStack, scenario: Scenario, shim: Services) -> None:
+    assert scenario.book(slot("08:00")).status_code == 200  # Publishes.
+    ids = [place(shim, scenario, f"{hour:02}:00") for hour in range(9, 19)]
     with paused(stack):
         for batch_id in ids:
             work(shim, batch_id, State.SUBMITTED)
@@ -681,8 +693,8 @@ def test_9_many_share_a_block(stack: DevStack, desk: Desk, shim: Services) -> No
 # --- Other kinds, fees ---
 
 
-def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) -> None:
-    terms = desk.tutor.wallet, b"\1" * 32, 35 * EDU, False
+def test_an_act_takes_the_same_way(stack: DevStack, scenario: Scenario, shim: Services) -> None:
+    terms = scenario.tutor.wallet, b"\1" * 32, 35 * EDU, False
     publish = abi.publish_data(*terms, deadline=2**40 - 1)
     good = abi.multicall_data([])
     for name, call in (("good", good), ("bad", publish)):
@@ -698,21 +710,23 @@ def test_an_act_takes_the_same_way(stack: DevStack, desk: Desk, shim: Services) 
     work(shim, "good", State.FINAL)
 
 
-def test_what_belongs_to_an_action_is_stored_with_it_or_neither_is(desk: Desk, shim: Services) -> None:
-    work(shim, batch_id := place(shim, desk, "09:00"), State.MINED)
-    action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, desk.tutor.id)
+def test_what_belongs_to_an_action_is_stored_with_it_or_neither_is(
+    scenario: Scenario, shim: Services
+) -> None:
+    work(shim, batch_id := place(shim, scenario, "09:00"), State.MINED)
+    action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, scenario.tutor.id)
 
     def fails(_: Connection, __: LessonAction) -> None:
         raise RuntimeError("no room")
 
     with pytest.raises(RuntimeError, match=r"^no room$"):
-        shim.actions.do(action, desk.tutor.id, None, None, "test", fails)
+        shim.actions.do(action, scenario.tutor.id, None, None, "test", fails)
     with shim.store.read() as db:
         assert not db.scalar(select(transactions.c.id).where(transactions.c.kind == TransactionKind.ACT))
     told: list[LessonAction] = []
     for _ in range(2):  # The second finds the first.
-        action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, desk.tutor.id)
-        done = shim.actions.do(action, desk.tutor.id, None, None, "test", lambda _, of: told.append(of))
+        action = shim.actions.of_batch(Action.CONFIRM, batch_id, None, scenario.tutor.id)
+        done = shim.actions.do(action, scenario.tutor.id, None, None, "test", lambda _, of: told.append(of))
         assert work(shim, str(done), State.MINED).succeeded
     assert [list(of.todo) for of in told] == [[0]]
 
@@ -780,13 +794,13 @@ def test_without_caps_a_replacement_pays_the_markets_price() -> None:
 
 
 def test_two_processes_do_not_sign_for_one_lesson(
-    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker
+    stack: DevStack, scenario: Scenario, database: str, make_shim: ShimMaker
 ) -> None:
     """Both passed the preflight before either had signed."""
-    assert desk.book(slot("08:00")).status_code == 200  # Publishes.
-    rival = Desk(stack, stack.create_user("student", balance=100), desk.tutor, desk.annonce)
+    assert scenario.book(slot("08:00")).status_code == 200  # Publishes.
+    rival = Scenario(stack, stack.create_user("student", balance=100), scenario.tutor, scenario.annonce)
     one, two = (make_shim("96,97", database_url=database) for _ in range(2))
-    first, second = place(one, desk, "09:00"), place(two, rival, "09:00")
+    first, second = place(one, scenario, "09:00"), place(two, rival, "09:00")
     head = one.chain.node.head()
     for shim, each in ((one, first), (two, second), (two, first)):
         submission, [signer] = submission_of(shim, each), shim.sender.leases.renew()
@@ -852,11 +866,11 @@ def test_each_process_has_a_key_of_its_own(database: str, make_shim: ShimMaker) 
 
 
 def test_a_dead_processs_work_is_taken_over(
-    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker, clock: Clock
+    stack: DevStack, scenario: Scenario, database: str, make_shim: ShimMaker, clock: Clock
 ) -> None:
     dead, alive = (make_shim("93,94", database_url=database, lease_seconds=60) for _ in range(2))
     alive.sender.leases.renew()
-    batch_id = place(dead, desk, "09:00")
+    batch_id = place(dead, scenario, "09:00")
     with paused(stack):
         sent = work(dead, batch_id, State.SUBMITTED)
         stack.rpc("anvil_dropTransaction", sent.transaction_hash)
@@ -872,16 +886,16 @@ def test_a_dead_processs_work_is_taken_over(
     assert alive.sender.leases.renew() == [own]
     with alive.store.read() as db:  # The other key is free for whoever comes.
         assert [*db.scalars(select(leases.c.address).where(leases.c.owner != ""))] == [own]
-    assert work(alive, place(alive, desk, "10:00"), State.MINED).signer == own
+    assert work(alive, place(alive, scenario, "10:00"), State.MINED).signer == own
 
 
-def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: ShimMaker) -> None:
+def test_who_lost_the_lease_can_not_sign(scenario: Scenario, database: str, make_shim: ShimMaker) -> None:
     late, other = (make_shim("95", database_url=database, lease_seconds=60) for _ in range(2))
     late.sender.leases.renew()
     with late.store.write() as db:
         db.execute(update(leases).values(owner=""))
     assert len(other.sender.leases.renew()) == 1
-    batch_id = place(late, desk, "09:00")
+    batch_id = place(late, scenario, "09:00")
     with pytest.raises(LeaseLost):
         late.sender.tick()
     assert row_of(late, batch_id).state == State.ACCEPTED
@@ -891,11 +905,11 @@ def test_who_lost_the_lease_can_not_sign(desk: Desk, database: str, make_shim: S
 
 
 def test_who_lost_the_lease_can_not_replace(
-    stack: DevStack, desk: Desk, database: str, make_shim: ShimMaker
+    stack: DevStack, scenario: Scenario, database: str, make_shim: ShimMaker
 ) -> None:
     late, other = (make_shim("97", database_url=database, lease_seconds=60) for _ in range(2))
     with paused(stack):
-        batch_id = place(late, desk, "09:00")
+        batch_id = place(late, scenario, "09:00")
         first = work(late, batch_id, State.SUBMITTED)
         with late.store.write() as db:
             db.execute(update(leases).values(owner=""))

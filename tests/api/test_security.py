@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from desk import BATCH, Desk, log_lines, slot
 from pydantic import ValidationError
+from scenario import BATCH, Scenario, log_lines, slot
 from starlette.exceptions import HTTPException
 from waiting import PATIENCE, http, until
 
@@ -49,31 +49,31 @@ def refused(answer: httpx.Response) -> None:
 # --- Limits ---
 
 
-def test_an_address_may_ask_so_often_with_or_without_a_token(stack: DevStack, desk: Desk) -> None:
+def test_an_address_may_ask_so_often_with_or_without_a_token(stack: DevStack, scenario: Scenario) -> None:
     with another(stack, address_limit="5/minute") as url:
-        token = desk.client.headers["authorization"]
+        token = scenario.client.headers["authorization"]
         for headers in ({}, {"Authorization": "Bearer guessed"}, {"Authorization": token}, {}, {}):
             assert http.get(url + PATH, headers=headers).status_code in {401, 404}
         refused(http.get(url + PATH))
-        refused(http.post(url + BATCH, json=desk.body(slot("09:00")), headers={"Authorization": token}))
+        refused(http.post(url + BATCH, json=scenario.body(slot("09:00")), headers={"Authorization": token}))
         refused(http.get(url + "/nowhere"))
         for path in ("/livez", "/readyz"):
             assert http.get(url + path).status_code == 200
 
 
 def test_a_user_may_ask_so_often_and_change_things_less_often(stack: DevStack) -> None:
-    desk, other = Desk.of(stack), Desk.of(stack)
+    scenario, other = Scenario.of(stack), Scenario.of(stack)
     with another(stack, user_limit="4/minute", user_write_limit="2/minute") as url:
-        mine, theirs = desk.client.headers, other.client.headers
+        mine, theirs = scenario.client.headers, other.client.headers
         for _ in range(2):
             assert http.post(url + BATCH, json={}, headers=mine).status_code == 422
-        refused(http.post(url + BATCH, json=desk.body(slot("09:00")), headers=mine))
+        refused(http.post(url + BATCH, json=scenario.body(slot("09:00")), headers=mine))
         assert http.get(url + PATH, headers=mine).status_code == 404
         refused(http.get(url + PATH, headers=mine))
         # Neither another user, nor a stranger without the user's token, is in the user's way.
         assert http.get(url + PATH, headers=theirs).status_code == 404
         assert http.get(url + PATH).status_code == 401
-    assert desk.balance() == 1000 * 10**18
+    assert scenario.balance() == 1000 * 10**18
 
 
 def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_there(stack: DevStack) -> None:
@@ -92,9 +92,9 @@ def test_the_address_is_the_clients_behind_a_proxy_that_is_trusted_and_only_ther
         assert [ask(url, f"203.0.113.{n}") for n in range(3)] == [401, 401, 429]
 
 
-def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, desk: Desk) -> None:
+def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, scenario: Scenario) -> None:
     with another(stack, max_body_bytes=1000, max_header_bytes=8192) as url:
-        headers = dict(desk.client.headers) | {"Content-Type": "application/json"}
+        headers = dict(scenario.client.headers) | {"Content-Type": "application/json"}
         answer = http.post(url + BATCH, content=b" " * 999 + b"{}", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
         assert http.post(url + BATCH, content=b" " * 998 + b"{}", headers=headers).status_code == 422
@@ -124,9 +124,9 @@ def test_connections_are_bounded(stack: DevStack) -> None:
 # --- What browsers obey ---
 
 
-def test_answers_are_not_sniffed_framed_or_kept(stack: DevStack, desk: Desk) -> None:
-    booked = desk.book(slot("09:00"))
-    answers = [booked, desk.client.get(PATH), stack.client().get(PATH)]
+def test_answers_are_not_sniffed_framed_or_kept(stack: DevStack, scenario: Scenario) -> None:
+    booked = scenario.book(slot("09:00"))
+    answers = [booked, scenario.client.get(PATH), stack.client().get(PATH)]
     assert [answer.status_code for answer in answers] == [200, 404, 401]
     for answer in answers:
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -190,10 +190,10 @@ def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:
 
 @pytest.mark.parametrize("path", ["/fails", "/bad"])
 def test_a_fault_of_the_program_is_a_problem_too(
-    path: str, desk: Desk, capsys: pytest.CaptureFixture[str], traffic: Any
+    path: str, scenario: Scenario, capsys: pytest.CaptureFixture[str], traffic: Any
 ) -> None:
     app = create_app()
-    settings = desk.stack.settings
+    settings = scenario.stack.settings
     security.install(app, settings, security.Limits(settings))
 
     @app.get("/fails")

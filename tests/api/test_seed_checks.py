@@ -3,7 +3,7 @@
 import re
 
 import httpx
-from desk import EDU, Desk, log_lines, slot, watching
+from scenario import EDU, Scenario, log_lines, slot, watching
 from waiting import until
 
 from tools.dev_stack import DevStack
@@ -11,8 +11,8 @@ from tools.dev_stack import DevStack
 TAG = "[CREATE_BATCH_BOOKING]"
 
 
-def test_1_two_consecutive_slots_can_be_selected(desk: Desk) -> None:
-    answer = desk.book(slot("09:00"), slot("10:00"))
+def test_1_two_consecutive_slots_can_be_selected(scenario: Scenario) -> None:
+    answer = scenario.book(slot("09:00"), slot("10:00"))
     assert answer.status_code == 200
     assert answer.json()["success"] is True
     assert [(b["time"], b["duration"]) for b in answer.json()["data"]["bookings"]] == [
@@ -21,38 +21,38 @@ def test_1_two_consecutive_slots_can_be_selected(desk: Desk) -> None:
     ]
 
 
-def test_2_the_request_is_sent_once_instead_of_twice(stack: DevStack, desk: Desk) -> None:
+def test_2_the_request_is_sent_once_instead_of_twice(stack: DevStack, scenario: Scenario) -> None:
     with watching(stack) as seen:
-        desk.book(slot("09:00"), slot("10:00"), headers={"X-Request-ID": "seed-2"})
+        scenario.book(slot("09:00"), slot("10:00"), headers={"X-Request-ID": "seed-2"})
     until(lambda: bool(log_lines(stack, event="request", request_id="seed-2")))  # After the answer.
     assert len(log_lines(stack, event="request", request_id="seed-2")) == 1
     assert len(seen.transactions) == 1
 
 
-def test_3_both_bookings_are_created(desk: Desk) -> None:
-    data = desk.book(slot("09:00"), slot("10:00")).json()["data"]
+def test_3_both_bookings_are_created(scenario: Scenario) -> None:
+    data = scenario.book(slot("09:00"), slot("10:00")).json()["data"]
     assert (data["count"], data["failedCount"], data["failures"]) == (2, 0, None)
     assert len({booking["id"] for booking in data["bookings"]}) == 2
-    read_again = desk.client.get(f"/api/blockchain/booking/batch/{data['batchId']}").json()["data"]
+    read_again = scenario.client.get(f"/api/blockchain/booking/batch/{data['batchId']}").json()["data"]
     assert [b["blockchainStatus"] for b in read_again["bookings"]] == ["CONFIRMED", "CONFIRMED"]
 
 
-def test_4_the_balance_is_debited_by_the_total(stack: DevStack, desk: Desk) -> None:
-    before = desk.balance()
+def test_4_the_balance_is_debited_by_the_total(stack: DevStack, scenario: Scenario) -> None:
+    before = scenario.balance()
     with watching(stack) as seen:
-        data = desk.book(slot("09:00"), slot("10:00")).json()["data"]
-    assert before - desk.balance() == 70 * EDU
-    assert seen.sent_by(desk.student.wallet) == [70 * EDU]
+        data = scenario.book(slot("09:00"), slot("10:00")).json()["data"]
+    assert before - scenario.balance() == 70 * EDU
+    assert seen.sent_by(scenario.student.wallet) == [70 * EDU]
     assert (data["totalAmount"], data["totalAmountWei"]) == (70, str(70 * EDU))
 
 
-def test_5_three_and_more_slots(stack: DevStack, desk: Desk) -> None:
-    assert desk.book(slot("07:00"), slot("08:00"), slot("09:00")).json()["data"]["count"] == 3
+def test_5_three_and_more_slots(stack: DevStack, scenario: Scenario) -> None:
+    assert scenario.book(slot("07:00"), slot("08:00"), slot("09:00")).json()["data"]["count"] == 3
     with watching(stack) as seen:
-        ten = desk.book(*(slot(f"{hour}:00") for hour in range(10, 20)))
+        ten = scenario.book(*(slot(f"{hour}:00") for hour in range(10, 20)))
     assert ten.json()["data"]["count"] == 10
     assert len(seen.transactions) == 1
-    assert seen.sent_by(desk.student.wallet) == [350 * EDU]
+    assert seen.sent_by(scenario.student.wallet) == [350 * EDU]
 
 
 def test_6_the_log_shows_the_batch_loop(stack: DevStack, seeded: httpx.Client) -> None:

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import ape
 import httpx
 import pytest
-from desk import BATCH, DAY, EDU, Desk, failures, paused, slot, watching
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -21,6 +20,7 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scenario import BATCH, DAY, EDU, Scenario, failures, paused, slot, watching
 from sqlalchemy import func, select, update
 from waiting import until
 
@@ -44,7 +44,7 @@ PARIS = ZoneInfo("Europe/Paris")
 
 
 @dataclass
-class Wallet(Desk):
+class Wallet(Scenario):
     """A student with a wallet of their own."""
 
     key: LocalAccount = field(default_factory=Account.create)
@@ -214,11 +214,11 @@ def test_a_wallet_that_is_not_deployed_is_told_so(wallet: Wallet) -> None:
     assert wallet.submit(data["batchId"], **good).status_code == 200
 
 
-def test_each_kind_of_account_has_its_own_way(wallet: Wallet, desk: Desk) -> None:
+def test_each_kind_of_account_has_its_own_way(wallet: Wallet, scenario: Scenario) -> None:
     refused = wallet.book(slot("09:00"))
     assert (refused.status_code, refused.json()["code"]) == (409, "signature_required")
     assert PREPARE in refused.json()["message"]
-    refused = desk.post(desk.body(slot("09:00")), path=PREPARE)
+    refused = scenario.post(scenario.body(slot("09:00")), path=PREPARE)
     assert (refused.status_code, refused.json()["code"]) == (409, "custodial_account")
     assert BATCH in refused.json()["message"]
 
@@ -257,7 +257,7 @@ def test_a_key_is_one_prepared_batch(wallet: Wallet) -> None:
     assert again.json()["batchId"] == booked.json()["data"]["batchId"]
 
 
-def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, desk: Desk) -> None:
+def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, scenario: Scenario) -> None:
     """A prepared batch has neither a call nor a signature, and is where the relayer never looks."""
     assert not {"call", "publish", "signature", "state"} & set(prepared_batches.c.keys())
     with stack.directory._store.read() as db:
@@ -265,7 +265,7 @@ def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, desk: Desk
     with watching(stack) as seen:
         for hour in range(8, 12):
             assert wallet.prepare(slot(f"{hour}:00")).status_code == 200
-        assert desk.book(slot("09:00")).status_code == 200  # The relayer has been at work.
+        assert scenario.book(slot("09:00")).status_code == 200  # The relayer has been at work.
     with stack.directory._store.read() as db:
         after = [db.scalar(select(func.count()).select_from(table)) for table in (transactions, batches)]
     assert [late - early for early, late in zip(before, after, strict=True)] == [1, 1]
@@ -359,7 +359,7 @@ def test_slots_that_were_taken_meanwhile(stack: DevStack, wallet: Wallet) -> Non
     partial = wallet.prepare(slot("09:00"), slot("10:00"))
     whole = wallet.prepare(slot("10:00"), slot("11:00"), allowPartial=False)
     gone = wallet.prepare(slot("10:00"))
-    rival = Desk(stack, stack.create_user("student", balance=100), wallet.tutor, wallet.annonce)
+    rival = Scenario(stack, stack.create_user("student", balance=100), wallet.tutor, wallet.annonce)
     assert rival.book(slot("10:00")).status_code == 200
     for prepared_one, expected in ((whole, [(1, "taken")]), (gone, [(1, "taken")])):
         refused = wallet.sign_and_submit(prepared_one)

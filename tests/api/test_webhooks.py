@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk, log_lines, paused, slot, wait_for
 from forked import Stack
 from postgres import PostgreSQL
 from pydantic import ValidationError
+from scenario import Scenario, log_lines, paused, slot, wait_for
 from sqlalchemy import func, insert, select
 from standardwebhooks import Webhook
 from waiting import PATIENCE, until
@@ -259,18 +259,18 @@ def types(receiver: Receiver, batch_id: str) -> list[str]:
 def test_a_batch_is_told_from_submitted_to_final_without_what_is_private(
     hooked: DevStack, receiver: Receiver
 ) -> None:
-    desk = Desk.of(hooked)
+    scenario = Scenario.of(hooked)
     note = "a private note"
-    data = desk.book(slot("09:00"), slot("10:00"), studentNotes=note, description=note).json()["data"]
+    data = scenario.book(slot("09:00"), slot("10:00"), studentNotes=note, description=note).json()["data"]
     hooked.rpc("anvil_mine", hex(5))
     until(lambda: types(receiver, data["batchId"]) == ["submitted", "mined", "final"])
     last = told(receiver, data["batchId"])[-1]
     assert last["data"] == {
         "batchId": data["batchId"],
         "state": "final",
-        "studentId": desk.student.id,
-        "tutorId": desk.tutor.id,
-        "annonceId": desk.annonce.id,
+        "studentId": scenario.student.id,
+        "tutorId": scenario.tutor.id,
+        "annonceId": scenario.annonce.id,
         "bookingIds": [booking["id"] for booking in data["bookings"]],
         "count": 2,
         "totalAmountWei": str(70 * 10**18),
@@ -287,7 +287,7 @@ def test_a_batch_is_told_from_submitted_to_final_without_what_is_private(
 def test_a_reorganisation_and_a_batch_that_comes_to_nothing_are_told(
     hooked: DevStack, receiver: Receiver
 ) -> None:
-    winner, loser = Desk.of(hooked), Desk.of(hooked)
+    winner, loser = Scenario.of(hooked), Scenario.of(hooked)
     loser.tutor, loser.annonce = winner.tutor, winner.annonce
     batch_id = winner.book(slot("09:00")).json()["data"]["batchId"]
     with paused(hooked):
@@ -314,14 +314,14 @@ def test_a_reorganisation_and_a_batch_that_comes_to_nothing_are_told(
 def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack, receiver: Receiver) -> None:
     hooked.stop_shim()
     hooked.start_shim(webhook_timeout_seconds=1)  # The next process waits four times that before it tries.
-    desk, release, held = Desk.of(hooked), threading.Event(), threading.Event()
+    scenario, release, held = Scenario.of(hooked), threading.Event(), threading.Event()
 
     def hold(_: str) -> int:
         held.set()
         return 204 if release.wait(PATIENCE) else 500
 
     receiver.answers["/shim"] = hold
-    batch_id = desk.book(slot("09:00")).json()["data"]["batchId"]
+    batch_id = scenario.book(slot("09:00")).json()["data"]["batchId"]
     assert held.wait(20)
     hooked.stop_shim(kill=True)
     receiver.answers["/shim"] = lambda _: 500  # Nor does a second try in the next process help.

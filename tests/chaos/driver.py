@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from desk import EDU, Desk
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from ledger import ACTS, Ledger, LessonAct, Request
 from outside import statuses
 from proxy import TRANSIENT, Fault, Proxy
+from scenario import EDU, Scenario
 from stacks import ChaosStack
 from waiting import PATIENCE, until
 
@@ -40,11 +40,11 @@ class WalletRequest(Request):
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
         """Prepares and submits once; None if nobody answers."""
-        client = self.desk.stack.client(self.desk.student.id, url=url)
+        client = self.scenario.stack.client(self.scenario.student.id, url=url)
         given = {"Idempotency-Key": self.key, **{k.title(): v for k, v in headers.items()}}
         path = "/api/blockchain/booking/batch"
         try:
-            made = client.post(f"{path}/prepare", json=self.desk.body(*self.lessons), headers=given)
+            made = client.post(f"{path}/prepare", json=self.scenario.body(*self.lessons), headers=given)
             if made.status_code == 200:
                 data = made.json()["data"]
                 batch_id, signed = data["batchId"], {"signature": self._sign(data["order"])}
@@ -71,7 +71,7 @@ class Driver:
     def __init__(self, stack: ChaosStack, proxy: Proxy, seed: int, *, block_seconds: float) -> None:
         self.stack, self.proxy, self.chosen = stack, proxy, random.Random(seed)
         self.ledger = Ledger(stack)
-        self.desks = self.ledger.desks(4)
+        self.scenarios = self.ledger.scenarios(4)
         self.wallets = [self._wallet() for _ in range(2)]
         self.acts: list[LessonAct] = []
         self.happened: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Driver:
     def urls(self) -> list[str]:
         return [self.stack.url, self._url]
 
-    def _wallet(self) -> tuple[Desk, LocalAccount]:
+    def _wallet(self) -> tuple[Scenario, LocalAccount]:
         key: LocalAccount = Account.create()
         student = self.stack.create_user("student", wallet=key.address, balance=100_000)
         # Exact permits of parallel batches would clash on their nonce, and a wallet signs once.
@@ -94,7 +94,7 @@ class Driver:
         self.stack.rpc("anvil_impersonateAccount", key.address)
         self.stack.send(key.address, self.stack.edu, abi.approve_data(self.stack.escrow, 2**256 - 1))
         tutor = self.stack.create_user("tutor")
-        return Desk(self.stack, student, tutor, self.stack.create_annonce(tutor)), key
+        return Scenario(self.stack, student, tutor, self.stack.create_annonce(tutor)), key
 
     def run(self, steps: int) -> None:
         """Takes so many steps, heals everything, and waits until all is at its end."""
@@ -130,13 +130,13 @@ class Driver:
         asked: list[Any] = []
         for _ in range(chosen.randint(0, 2)):
             if chosen.random() < 0.2:
-                desk, key = chosen.choice(self.wallets)
-                request = self.ledger.request(desk)
-                wallet = WalletRequest(desk, request.key, request.lessons, wallet=key)
+                scenario, key = chosen.choice(self.wallets)
+                request = self.ledger.request(scenario)
+                wallet = WalletRequest(scenario, request.key, request.lessons, wallet=key)
                 self.ledger.requests[-1] = wallet
                 asked.append(wallet)
             else:
-                asked.append(self.ledger.request(chosen.choice(self.desks), chosen.randint(1, 3)))
+                asked.append(self.ledger.request(chosen.choice(self.scenarios), chosen.randint(1, 3)))
         asked += self._new_acts()
         waiting = [each for each in self.ledger.requests if not each.answers or each.answers[-1].is_error]
         waiting += [each for each in self.ledger.requests[-10:] if each.answers[-1:] and each not in waiting]

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from desk import DAY, EDU, Desk
 from outside import Following, statuses
+from scenario import DAY, EDU, Scenario
 from waiting import PATIENCE
 
 from api.__main__ import rebuild
@@ -54,7 +54,7 @@ class Refused(AssertionError):
 class Request:
     """One key: asked for again and again, it must stay one batch."""
 
-    desk: Desk
+    scenario: Scenario
     key: str
     lessons: list[dict[str, Any]]
     answers: list[httpx.Response] = field(default_factory=list)
@@ -71,11 +71,11 @@ class Request:
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
         """Asks once; None if nobody answers."""
-        client = self.desk.stack.client(self.desk.student.id, url=url)
+        client = self.scenario.stack.client(self.scenario.student.id, url=url)
         given = {"Idempotency-Key": self.key, **{k.title(): v for k, v in headers.items()}}
         try:
             answer = client.post(
-                "/api/blockchain/booking/batch", json=self.desk.body(*self.lessons), headers=given
+                "/api/blockchain/booking/batch", json=self.scenario.body(*self.lessons), headers=given
             )
         except httpx.HTTPError:
             return None
@@ -115,10 +115,10 @@ class LessonAct:
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
         """Asks once; None if nobody answers."""
-        desk = self.request.desk
-        who = desk.tutor if ACTS[self.name][0] == "tutor" else desk.student
+        scenario = self.request.scenario
+        who = scenario.tutor if ACTS[self.name][0] == "tutor" else scenario.student
         try:
-            answer = desk.stack.client(who.id, url=url).patch(
+            answer = scenario.stack.client(who.id, url=url).patch(
                 f"/api/blockchain/booking/{self.booking}/{self.name}", headers=headers
             )
         except httpx.HTTPError:
@@ -150,19 +150,19 @@ class Ledger:
         self._first = int(stack.rpc("eth_blockNumber"), 16) + 1
         self._at: Counter[str] = Counter()
 
-    def desks(self, count: int, *, balance: int = 100_000) -> list[Desk]:
+    def scenarios(self, count: int, *, balance: int = 100_000) -> list[Scenario]:
         """New students, each at a new tutor's."""
-        return [Desk.of(self.stack, balance=balance) for _ in range(count)]
+        return [Scenario.of(self.stack, balance=balance) for _ in range(count)]
 
-    def request(self, desk: Desk, count: int = 1) -> Request:
-        """A new key, for the next free lessons at this desk."""
+    def request(self, scenario: Scenario, count: int = 1) -> Request:
+        """A new key, for the next lessons that are free there."""
         lessons = []
         for _ in range(count):
-            day, place = divmod(self._at[desk.annonce.id], len(TIMES))
-            self._at[desk.annonce.id] += 1
+            day, place = divmod(self._at[scenario.annonce.id], len(TIMES))
+            self._at[scenario.annonce.id] += 1
             date = (date_type.fromisoformat(DAY) + timedelta(days=day)).isoformat()
             lessons.append({"date": date, "time": TIMES[place], "amount": 35, "duration": 60})
-        made = Request(desk, uuid.uuid4().hex, lessons)
+        made = Request(scenario, uuid.uuid4().hex, lessons)
         self.requests.append(made)
         return made
 
@@ -209,12 +209,14 @@ class Ledger:
             assert len(events) == 1, f"{request.key}: {len(events)} batches on the chain"
             self._compare(request, data, *events[0])
         assert len(batches) == len(wanted), "two keys are one batch"
-        known = {request.desk.student.wallet for request in self.requests}
+        known = {request.scenario.student.wallet for request in self.requests}
         ours = [batch for batch, events in created.items() if events[0][0].student in known]
         assert len(ours) == len(self.requests), f"{len(ours)} batches, {len(self.requests)} keys"
-        for desk in {request.desk.student.id: request.desk for request in wanted}.values():
-            mine = [request for request in self.requests if request.desk.student.id == desk.student.id]
-            debits = sorted(paid[desk.student.wallet])
+        for scenario in {request.scenario.student.id: request.scenario for request in wanted}.values():
+            mine = [
+                request for request in self.requests if request.scenario.student.id == scenario.student.id
+            ]
+            debits = sorted(paid[scenario.student.wallet])
             assert debits == sorted(request.total for request in mine), f"debited {debits}"
         assert sorted(self._acted) == sorted(acts)
         # No other transaction of a relayer's moves anything: it creates one batch, or it failed, or is empty.
@@ -286,8 +288,8 @@ class Ledger:
         assert [b["blockchainTransactionId"] for b in data["bookings"]] == [to_hex(i) for i in ids]
         assert [b["id"] for b in data["bookings"]] == [frontend_id(to_hex(i), i[31]) for i in ids]
         assert {b["blockchainStatus"] for b in data["bookings"]} == {"CONFIRMED"}
-        assert event.student == request.desk.student.wallet
-        assert event.tutor == request.desk.tutor.wallet
+        assert event.student == request.scenario.student.wallet
+        assert event.tutor == request.scenario.tutor.wallet
         call = {"to": stack.escrow, "data": to_hex(abi.batches_data(event.batch))}
         record = abi.decode_batch(bytes.fromhex(stack.rpc("eth_call", call, "latest")[2:]))
         assert record.created_at is not None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from desk import Desk, rows_of, slot
+from scenario import Scenario, rows_of, slot
 from sqlalchemy import select, update
 from waiting import until
 
@@ -32,11 +32,11 @@ class Rounds:
         own |= {"lease_seconds": 600, "follow_seconds": 1e-6}
         self.shim = Services.build(stack.settings.model_copy(update=own | settings), stack.directory)
 
-    def place(self, desk: Desk, *times: str, key: str | None = None) -> str:
+    def place(self, scenario: Scenario, *times: str, key: str | None = None) -> str:
         """Accepts a batch; its id."""
         self.read()
-        request = CreateBatchBookingData.model_validate(desk.body(*map(slot, times)))
-        return self.shim.bookings.create(desk.student.id, request, key, "test")
+        request = CreateBatchBookingData.model_validate(scenario.body(*map(slot, times)))
+        return self.shim.bookings.create(scenario.student.id, request, key, "test")
 
     def act(self, user: str, action: Action, batch_id: str) -> str:
         """Accepts an act on all lessons of a batch; its id."""

@@ -5,11 +5,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from desk import EDU, log_lines, paused
-from desk import wait_for as at
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 from ledger import Ledger, Request
+from scenario import EDU, log_lines, paused
+from scenario import wait_for as at
 from stacks import SETTINGS, ChaosStack, StackMaker
 from waiting import until
 
@@ -37,7 +37,7 @@ def submitted(request: Request) -> str:
 
 def wait_for(request: Request, *states: str) -> dict[str, Any]:
     """Waits until the batch is in one of these states; its answer."""
-    return at(request.desk, f"/api/blockchain/booking/batch/{batch_id(request)}", *states)
+    return at(request.scenario, f"/api/blockchain/booking/batch/{batch_id(request)}", *states)
 
 
 def batch_id(request: Request) -> str:
@@ -70,7 +70,7 @@ def offers(stack: ChaosStack) -> list[int]:
 
 def test_a_base_fee_that_jumps_is_followed(stack: ChaosStack, ledger: Ledger) -> None:
     """The transaction offers too little for the next block; its replacement does not."""
-    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(3)]
     with paused(stack):
         first = [submitted(request) for request in requests]
         offered = {int(sent["maxFeePerGas"], 16) for sent in pool(stack)}
@@ -85,7 +85,7 @@ def test_a_base_fee_that_jumps_is_followed(stack: ChaosStack, ledger: Ledger) ->
 
 def test_nothing_is_offered_above_the_cap(stack: ChaosStack, ledger: Ledger) -> None:
     """Above the cap it waits, and goes on when the price has come down."""
-    request, *more = (ledger.request(desk) for desk in ledger.desks(4))
+    request, *more = (ledger.request(scenario) for scenario in ledger.scenarios(4))
     dear = "gas costs more than the caps allow"
     with paused(stack):
         submitted(request)
@@ -105,7 +105,7 @@ def test_nothing_is_offered_above_the_cap(stack: ChaosStack, ledger: Ledger) -> 
 
 
 def test_transactions_that_the_node_forgets(stack: ChaosStack, ledger: Ledger) -> None:
-    requests = [ledger.request(desk) for desk in ledger.desks(4)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(4)]
     with paused(stack):
         sent = [submitted(request) for request in requests]
         for one in sent[::2]:
@@ -118,9 +118,9 @@ def test_transactions_that_the_node_forgets(stack: ChaosStack, ledger: Ledger) -
 def test_an_outsider_uses_the_relayers_nonce(stack: ChaosStack, ledger: Ledger) -> None:
     """With the same key elsewhere: the batch gets another nonce only when that transaction is final."""
     relayer = stack.account(1).address
-    [desk] = ledger.desks(1)
-    ledger.request(desk).settle()
-    requests = [ledger.request(desk) for _ in range(2)]
+    [scenario] = ledger.scenarios(1)
+    ledger.request(scenario).settle()
+    requests = [ledger.request(scenario) for _ in range(2)]
     with paused(stack):
         for request in requests:
             sent = submitted(request)
@@ -141,9 +141,9 @@ def test_an_outsider_uses_the_relayers_nonce(stack: ChaosStack, ledger: Ledger) 
 @pytest.mark.parametrize("survives", [True, False], ids=["kept", "dropped"])
 def test_reorganisations(stack: ChaosStack, ledger: Ledger, depth: int, survives: bool) -> None:
     """The blocks go; the transactions are in the new ones, or nowhere."""
-    desks = ledger.desks(2)
+    scenarios = ledger.scenarios(2)
     stack.rpc("anvil_mine", hex(FINALITY + 2))
-    requests = [ledger.request(desk) for desk in desks for _ in range(2)]
+    requests = [ledger.request(scenario) for scenario in scenarios for _ in range(2)]
     for request in requests:
         request.settle()
     before = [request.settle()["transactionHash"] for request in requests]
@@ -158,13 +158,13 @@ def test_reorganisations(stack: ChaosStack, ledger: Ledger, depth: int, survives
 
     until(are_final)
     ledger.prove(relayers=stack.relayers)
-    assert all(request.desk.balance() == 100_000 * EDU - 2 * 35 * EDU for request in requests)
+    assert all(request.scenario.balance() == 100_000 * EDU - 2 * 35 * EDU for request in requests)
 
 
 def test_it_says_so_within_two_looks(stack: ChaosStack, ledger: Ledger) -> None:
     """A block that is gone: what is told of the batch follows, without anybody asking for it."""
-    [desk] = ledger.desks(1)
-    request = ledger.request(desk)
+    [scenario] = ledger.scenarios(1)
+    request = ledger.request(scenario)
     request.settle()
     stack.rpc("evm_setAutomine", False)
     stack.rpc("anvil_reorg", 1, [])

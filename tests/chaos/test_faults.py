@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from desk import Desk, paused
 from ledger import Ledger, Request, seed
 from proxy import TRANSIENT, Fault, Proxy
+from scenario import Scenario, paused
 from stacks import LONG, RUNS, SETTINGS, ChaosStack, StackMaker
 from waiting import until
 
@@ -40,8 +40,8 @@ def ask(requests: list[Request]) -> None:
 def test_a_node_without_the_contract_is_no_answer(stack: ChaosStack, proxy: Proxy) -> None:
     """One that is far behind, or that lost the block of the deployment: its calls return nothing."""
     ledger = Ledger(stack)
-    [desk] = ledger.desks(1)
-    request = ledger.request(desk)
+    [scenario] = ledger.scenarios(1)
+    request = ledger.request(scenario)
     proxy.rewrite = lambda call, result: "0x" if call["method"] == "eth_call" else result
     answer = request.ask()
     assert answer is not None
@@ -62,10 +62,10 @@ COMBINATIONS = [(database, method) for database in BOTH for method in (SENDS, LO
 def test_each_fault_once(stack: ChaosStack, proxy: Proxy, method: str) -> None:
     """While transactions are sent, and while their receipts are looked for."""
     ledger = Ledger(stack)
-    [desk] = ledger.desks(1)
-    ledger.request(desk).settle()
+    [scenario] = ledger.scenarios(1)
+    ledger.request(scenario).settle()
     for fault in TRANSIENT:
-        request = ledger.request(desk)
+        request = ledger.request(scenario)
         proxy.next(fault, method=method)
         ask([request])
         request.settle()
@@ -78,10 +78,10 @@ def test_each_fault_once(stack: ChaosStack, proxy: Proxy, method: str) -> None:
 def test_an_answer_that_never_comes(stack: ChaosStack, proxy: Proxy) -> None:
     """The node took the transaction; nobody waits for ever to hear so."""
     ledger = Ledger(stack)
-    [desk] = ledger.desks(1)
-    ledger.request(desk).settle()
+    [scenario] = ledger.scenarios(1)
+    ledger.request(scenario).settle()
     proxy.next(Fault.HANG)
-    request = ledger.request(desk)
+    request = ledger.request(scenario)
     ask([request])
     request.settle()
     assert proxy.seen[Fault.HANG] == 1
@@ -92,13 +92,13 @@ def test_an_answer_that_never_comes(stack: ChaosStack, proxy: Proxy) -> None:
 def test_what_a_batch_relies_on_is_reorganised_away(stack: ChaosStack, proxy: Proxy, ground: str) -> None:
     """The first batch publishes or permits; the second is accepted on top, and sent when that is gone."""
     ledger = Ledger(stack)
-    one, other = ledger.desks(2)
+    one, other = ledger.scenarios(2)
     # One's student permits, or other's annonce is published: both are final, and only the ground is missing.
     ledger.request(one if ground == "publication" else other).settle()
     stack.rpc("anvil_mine", hex(int(str(SETTINGS["confirmations"])) + 2))
-    desk = Desk(stack, one.student, other.tutor, other.annonce)
-    ledger.request(desk).settle()
-    second = ledger.request(desk)
+    scenario = Scenario(stack, one.student, other.tutor, other.annonce)
+    ledger.request(scenario).settle()
+    second = ledger.request(scenario)
     stack.rpc("evm_setAutomine", False)
     proxy.hold(lambda call: call["method"] == LOOKS_FIRST)
     ask([second])
@@ -117,12 +117,13 @@ def test_anything_at_any_time(stack: ChaosStack, proxy: Proxy) -> None:
     """Faults at random rates, on top of a chain that jumps, forgets and reorganises."""
     chosen = random.Random(seed())
     ledger = Ledger(stack)
-    desks = ledger.desks(4)
+    scenarios = ledger.scenarios(4)
     # Their money is final; nothing else is.
     stack.rpc("anvil_mine", hex(int(str(SETTINGS["confirmations"])) + 2))
     for _ in range(RUNS):
         some = [
-            ledger.request(chosen.choice(desks), chosen.randint(1, 3)) for _ in range(chosen.randint(2, 8))
+            ledger.request(chosen.choice(scenarios), chosen.randint(1, 3))
+            for _ in range(chosen.randint(2, 8))
         ]
         kinds = chosen.sample(TRANSIENT, chosen.randint(1, len(TRANSIENT)))
         proxy.misbehave(chosen.uniform(0.1, 0.6), kinds)

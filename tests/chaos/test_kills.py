@@ -17,9 +17,9 @@ from waiting import PATIENCE, until
 def test_killed_at_each_point(make_stack: StackMaker, database_url: str) -> None:
     stack = make_stack(database_url=database_url)
     ledger = Ledger(stack)
-    [desk] = ledger.desks(1)
+    [scenario] = ledger.scenarios(1)
     for point in POINTS:
-        request = ledger.request(desk, 2)
+        request = ledger.request(scenario, 2)
         stack.arm(point)
         assert request.ask() is None, f"it answered, and was not killed {point}"
         assert stack.was_killed(), point
@@ -35,7 +35,7 @@ def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
     wanted = -(-KILLS // 2)  # Half of them on each database.
     stack = make_stack(database_url=database_url, relayer_mnemonic_index="1,2")
     ledger = Ledger(stack)
-    desks = ledger.desks(4)
+    scenarios = ledger.scenarios(4)
     kills: Counter[str] = Counter()
     acts: list[LessonAct] = []
     while kills.total() < wanted:
@@ -47,7 +47,8 @@ def test_killed_at_random(make_stack: StackMaker, database_url: str) -> None:
         ]
         acts += new
         requests = [
-            ledger.request(chosen.choice(desks), chosen.randint(1, 3)) for _ in range(chosen.randint(1, 6))
+            ledger.request(chosen.choice(scenarios), chosen.randint(1, 3))
+            for _ in range(chosen.randint(1, 6))
         ]
         some = [*requests, *new]
         ask_at_once(some)
@@ -74,7 +75,7 @@ def test_terminated_under_load(make_stack: StackMaker, database_url: str) -> Non
     """SIGTERM ends it by itself and soon; what it had accepted goes on with the next one."""
     stack = make_stack(database_url=database_url)
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(12)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(12)]
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(request.ask) for request in requests]
         time.sleep(0.1)

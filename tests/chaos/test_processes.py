@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from desk import watching
 from killable import BROADCAST, CLAIM, COMMIT, SIGN
 from ledger import Ledger, Request, seed
 from postgres import PostgreSQL
+from scenario import watching
 from stacks import LONG, RUNS, ChaosStack, StackMaker
 from waiting import http, until
 
@@ -38,7 +38,7 @@ def test_fifty_racing_retries_of_forty_keys(stack: ChaosStack) -> None:
     chosen = random.Random(seed())
     urls = [stack.url, stack.start_another()[1], stack.start_another()[1]]
     ledger = Ledger(stack)
-    requests = [ledger.request(desk, 2) for desk in ledger.desks(8) for _ in range(5)]
+    requests = [ledger.request(scenario, 2) for scenario in ledger.scenarios(8) for _ in range(5)]
     asked = [(request, url) for request in requests for url in (urls * 17)[:retries]]
     chosen.shuffle(asked)
     with watching(stack) as seen:
@@ -70,17 +70,17 @@ def test_keys_are_shared_out(stack: ChaosStack) -> None:
     keys = {url: held(url) for url in processes if held(url)}
     assert sorted(key for [key] in keys.values()) == sorted(stack.relayers[:3])
     ledger = Ledger(stack)
-    [desk] = ledger.desks(1)
-    ledger.request(desk).settle()  # Publishes.
+    [scenario] = ledger.scenarios(1)
+    ledger.request(scenario).settle()  # Publishes.
     for url, [key] in keys.items():
         for other in processes.keys() - {url}:
             os.killpg(processes[other].pid, signal.SIGSTOP)
-        data = ledger.request(desk).settle(url)
+        data = ledger.request(scenario).settle(url)
         for other in processes.keys() - {url}:
             os.killpg(processes[other].pid, signal.SIGCONT)
         assert stack.rpc("eth_getTransactionByHash", data["transactionHash"])["from"] == key.lower()
     [keyless] = processes.keys() - keys.keys()
-    ledger.request(desk).settle(keyless)
+    ledger.request(scenario).settle(keyless)
     ledger.prove(relayers=stack.relayers)
 
 
@@ -88,7 +88,7 @@ def test_keys_are_shared_out(stack: ChaosStack) -> None:
 def test_a_dead_process_is_replaced(stack: ChaosStack, point: str) -> None:
     """Signed transactions are taken over with the key; nobody starts the process again."""
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(3) for _ in range(2)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(3) for _ in range(2)]
     stack.arm(point)
     assert requests[0].ask() is None
     assert stack.was_killed()
@@ -103,7 +103,7 @@ def test_a_dead_process_is_replaced(stack: ChaosStack, point: str) -> None:
 def test_a_frozen_process_is_replaced(stack: ChaosStack) -> None:
     """In the middle of signing, with the locks in its hands. When it thaws, its key is another one's."""
     ledger = Ledger(stack)
-    first, *more = (ledger.request(desk) for desk in ledger.desks(3))
+    first, *more = (ledger.request(scenario) for scenario in ledger.scenarios(3))
     frozen = stack.shim
     stack.arm(CLAIM, sent="SIGSTOP")
     _, url = stack.start_another(relayer_mnemonic_index="1")
@@ -123,7 +123,7 @@ def test_clocks_that_disagree(stack: ChaosStack, ahead: int) -> None:
     _, wrong = stack.start_another()
     stack.set_clock(ahead, wrong)
     ledger = Ledger(stack)
-    requests = [ledger.request(desk, 2) for desk in ledger.desks(4) for _ in range(4)]
+    requests = [ledger.request(scenario, 2) for scenario in ledger.scenarios(4) for _ in range(4)]
     ask_all(requests, [stack.url, wrong])
     ledger.settle(urls=[stack.url, wrong])
     ledger.prove(relayers=stack.relayers)
@@ -133,10 +133,10 @@ def test_processes_come_and_go(stack: ChaosStack) -> None:
     """Killed and started in any order while they are asked; the keys go from one to the next."""
     chosen = random.Random(seed())
     ledger = Ledger(stack)
-    desks = ledger.desks(4)
+    scenarios = ledger.scenarios(4)
     others = [stack.start_another()]
     for _ in range(RUNS):
-        fresh = [ledger.request(chosen.choice(desks)) for _ in range(8)]
+        fresh = [ledger.request(chosen.choice(scenarios)) for _ in range(8)]
         with ThreadPoolExecutor(1) as background:
             asked = background.submit(ask_all, fresh, [stack.url, *(url for _, url in others)])
             time.sleep(chosen.random() / 2)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import EDU, Desk, paused, slot
 from eth_account import Account
 from nodes import CLIENTS, ESTIMATE, RECEIPT
 from proxy import Proxy
 from pydantic import SecretStr
 from rounds import Rounds
+from scenario import EDU, Scenario, paused, slot
 from sqlalchemy import select
 from stacks import LONG, SETTINGS, ChaosStack, Shims
 from structlog.testing import capture_logs
@@ -82,19 +82,19 @@ def rounds(make: Maker) -> Rounds:
 
 
 @pytest.fixture
-def desk(stack: ChaosStack) -> Desk:
-    return Desk.of(stack)
+def scenario(stack: ChaosStack) -> Scenario:
+    return Scenario.of(stack)
 
 
 def mine(stack: ChaosStack, count: int = 1) -> None:
     stack.rpc("anvil_mine", hex(count))
 
 
-def booked(rounds: Rounds, batch_id: str, desk: Desk, lessons: int = 1) -> Any:
+def booked(rounds: Rounds, batch_id: str, scenario: Scenario, lessons: int = 1) -> Any:
     """The batch in its block, and the student has paid once for all batches so far."""
     row = rounds.work(batch_id, State.MINED, State.FINAL)
     assert (row.booked, row.code) == (1, None)
-    assert desk.balance() == (1000 - 35 * lessons) * EDU
+    assert scenario.balance() == (1000 - 35 * lessons) * EDU
     return row
 
 
@@ -103,22 +103,22 @@ def booked(rounds: Rounds, batch_id: str, desk: Desk, lessons: int = 1) -> Any:
 
 @pytest.mark.parametrize("code", ["not_published", "insufficient_balance"])
 def test_a_preflight_by_a_node_that_is_behind(
-    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, code: str
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario, code: str
 ) -> None:
     """The node does not know yet what acceptance saw: it is asked again, until it does."""
     if code == "not_published":
-        rounds.work(rounds.place(desk, "08:00"), State.MINED)
+        rounds.work(rounds.place(scenario, "08:00"), State.MINED)
     else:
-        desk = Desk(stack, stack.create_user("student"), desk.tutor, desk.annonce)
-        stack.mint(desk.student.wallet, 1000 * EDU)
-    batch_id = rounds.place(desk, "09:00")
+        scenario = Scenario(stack, stack.create_user("student"), scenario.tutor, scenario.annonce)
+        stack.mint(scenario.student.wallet, 1000 * EDU)
+    batch_id = rounds.place(scenario, "09:00")
     proxy.pool.ages = [1]
     for _ in range(5):
         rounds.round()
         assert rounds.row(batch_id).state == State.ACCEPTED
     assert proxy.pool.met
     proxy.pool.ages = [0]
-    booked(rounds, batch_id, desk, 2 if code == "not_published" else 1)
+    booked(rounds, batch_id, scenario, 2 if code == "not_published" else 1)
 
 
 def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Proxy, make: Maker) -> None:
@@ -126,10 +126,10 @@ def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Pr
     rounds = make(
         webhook_urls=f"http://127.0.0.1:{free_port()}", webhook_secret=SecretStr("whsec_" + "A" * 44)
     )
-    desks = [Desk.of(stack) for _ in range(40 if LONG else 4)]
+    scenarios = [Scenario.of(stack) for _ in range(40 if LONG else 4)]
     proxy.pool.ages = [0, 1, 2]
     with capture_logs() as logs:
-        ids = [rounds.place(desk, f"{hour:02}:00") for hour in range(8, 13) for desk in desks]
+        ids = [rounds.place(scenario, f"{hour:02}:00") for hour in range(8, 13) for scenario in scenarios]
         for batch_id in ids:
             rounds.work(batch_id, State.MINED, State.FINAL, meanwhile=lambda: mine(stack))
         for _ in range(3 * FINALITY):
@@ -140,14 +140,14 @@ def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Pr
     with rounds.shim.store.read() as db:
         told = Counter(db.scalars(select(webhooks.c.event)))
     assert told == dict.fromkeys(("batch.submitted", "batch.mined", "batch.final"), len(ids))
-    assert [desk.balance() for desk in desks] == [(1000 - 5 * 35) * EDU] * len(desks)
+    assert [scenario.balance() for scenario in scenarios] == [(1000 - 5 * 35) * EDU] * len(scenarios)
 
 
 def test_a_node_that_is_behind_is_not_shorter(
-    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
 ) -> None:
     """A block that a node does not have yet is not orphaned; one that is no more the chain's is."""
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     rounds.work(batch_id, State.MINED)
     proxy.pool.ages = [2]
     for _ in range(4):
@@ -159,19 +159,19 @@ def test_a_node_that_is_behind_is_not_shorter(
         stack.rpc("anvil_reorg", 1, [])
         rounds.round()
         assert rounds.row(batch_id).state == State.SUBMITTED
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
 # --- Reverts, and the ground that a batch stands on ---
 
 
 def test_the_bytes_of_one_process_before_the_publication_of_another(
-    stack: ChaosStack, make: Maker, desk: Desk
+    stack: ChaosStack, make: Maker, scenario: Scenario
 ) -> None:
     """Reverted, and reorganised once more: nobody is told that nothing was booked, and it is booked once."""
     one, two = make("301,302"), make("301,302")
     mine(stack, FINALITY + 2)
-    first, second = one.place(desk, "09:00"), two.place(desk, "10:00")
+    first, second = one.place(scenario, "09:00"), two.place(scenario, "10:00")
     one.shim.sender.leases.renew()
     two.shim.sender.leases.renew()
     one.work(first, State.MINED)
@@ -183,26 +183,26 @@ def test_the_bytes_of_one_process_before_the_publication_of_another(
         two.work(second, State.REVERTING)
         stack.rpc("anvil_reorg", 2, [[one.raw(first), 0], [two.raw(second), 1]])
         two.work(second, State.MINED)
-    assert booked(two, second, desk, 2).transaction_hash == two.attempts(second)[0].hash
+    assert booked(two, second, scenario, 2).transaction_hash == two.attempts(second)[0].hash
     with paused(stack):
         stack.rpc("anvil_reorg", 3, [[two.raw(second), 0]])
         two.work(second, State.REVERTING)
     mine(stack, FINALITY + 1)
     one.work(first, State.MINED, State.FINAL)
-    row = booked(two, second, desk, 2)
+    row = booked(two, second, scenario, 2)
     assert row.transaction_hash != two.attempts(second)[0].hash
 
 
-def test_a_confirmation_before_its_creation(stack: ChaosStack, make: Maker, desk: Desk) -> None:
+def test_a_confirmation_before_its_creation(stack: ChaosStack, make: Maker, scenario: Scenario) -> None:
     """A batch that reverts after a reorganisation is sent again when the revert is final."""
     one, two = make("303,304"), make("303,304")
     mine(stack, FINALITY + 2)
-    batch_id = one.place(desk, "09:00")
+    batch_id = one.place(scenario, "09:00")
     one.work(batch_id, State.MINED)
     one.read()
     two.read()
     two.shim.sender.leases.renew()
-    act = two.act(desk.tutor.id, Action.CONFIRM, batch_id)
+    act = two.act(scenario.tutor.id, Action.CONFIRM, batch_id)
     two.work(act, State.MINED)
     with paused(stack):
         stack.rpc("anvil_reorg", 2, [[two.raw(act), 0]])
@@ -220,11 +220,13 @@ def status(rounds: Rounds, batch_id: str) -> str:
     return str(rounds.shim.lessons.states(batch_id)[0].status.name)
 
 
-def test_an_act_whose_receipt_is_late(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_an_act_whose_receipt_is_late(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
     """With the nonce used in a final block, and no receipt there, the view knows that the act was done."""
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     rounds.work(batch_id, State.MINED)
-    act = rounds.act(desk.tutor.id, Action.CONFIRM, batch_id)
+    act = rounds.act(scenario.tutor.id, Action.CONFIRM, batch_id)
     proxy.rewrite = lambda call, result: None if call["method"] == RECEIPT else result
     rounds.work(act, State.SUBMITTED)
     for _ in range(FINALITY + 3):
@@ -237,11 +239,11 @@ def test_an_act_whose_receipt_is_late(stack: ChaosStack, proxy: Proxy, rounds: R
 
 
 def test_a_gas_limit_that_is_too_low_in_the_block(
-    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
 ) -> None:
     """The parent chain's part of gas rose: it is sent again with more."""
     proxy.pool.gas_part = 0.2
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     rounds.work(batch_id, State.REVERTING)
     row = rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
     assert row.booked == 1
@@ -253,9 +255,9 @@ def test_a_gas_limit_that_is_too_low_in_the_block(
 # --- Finality ---
 
 
-def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds, desk: Desk) -> None:
+def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds, scenario: Scenario) -> None:
     """An alarm is logged; the same bytes are sent again, and the key goes on."""
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     first = rounds.work(batch_id, State.MINED)
     mine(stack, FINALITY + 2)
     rounds.work(batch_id, State.FINAL)
@@ -263,20 +265,20 @@ def test_a_reorganisation_deeper_than_finality(stack: ChaosStack, rounds: Rounds
         stack.rpc("anvil_reorg", FINALITY + 3, [])
         rounds.work(batch_id, State.SUBMITTED)
     assert [line["log_level"] for line in logs if "beyond finality" in line["event"]][:1] == ["error"]
-    row = booked(rounds, batch_id, desk)
+    row = booked(rounds, batch_id, scenario)
     assert row.transaction_hash == first.transaction_hash
-    booked(rounds, rounds.place(desk, "10:00"), desk, 2)
+    booked(rounds, rounds.place(scenario, "10:00"), scenario, 2)
     assert status(rounds, batch_id) == "PENDING"
 
 
 @pytest.mark.parametrize("seen_by", ["its block", "its nonce"])
 def test_what_a_slow_process_called_final_is_looked_at_again(
-    stack: ChaosStack, rounds: Rounds, desk: Desk, monkeypatch: pytest.MonkeyPatch, seen_by: str
+    stack: ChaosStack, rounds: Rounds, scenario: Scenario, monkeypatch: pytest.MonkeyPatch, seen_by: str
 ) -> None:
     """A later final block is the chain's, and an earlier one is not: what was in that is sent again."""
-    first = rounds.place(desk, "09:00")
+    first = rounds.place(scenario, "09:00")
     rounds.work(first, State.MINED)
-    later = rounds.place(desk, "10:00")
+    later = rounds.place(scenario, "10:00")
     rounds.work(later, State.MINED)
     mine(stack, FINALITY + 2)
     rounds.work(first, State.FINAL)
@@ -288,7 +290,7 @@ def test_what_a_slow_process_called_final_is_looked_at_again(
         stack.rpc("anvil_reorg", FINALITY + 4, [])
         head = stack.rpc("eth_getBlockByNumber", "latest", False)
         rounds.change(later, block_number=int(head["number"], 16), block_hash=head["hash"])
-        behind = [later, rounds.place(desk, "11:00")] if by_nonce else []
+        behind = [later, rounds.place(scenario, "11:00")] if by_nonce else []
     with capture_logs() as logs:
         for each in (first, *behind):
             rounds.work(each, State.MINED, State.FINAL, meanwhile=lambda: mine(stack))
@@ -298,11 +300,11 @@ def test_what_a_slow_process_called_final_is_looked_at_again(
 
 
 def test_only_the_tags_own_answer_makes_final(
-    stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
+    stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
 ) -> None:
     """An error is no answer, however many blocks are on top."""
     rounds = make(finality="finalized")
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     rounds.work(batch_id, State.MINED)
     mine(stack, 100)
     node, real = rounds.shim.chain.node, rounds.shim.chain.node.call_many
@@ -322,11 +324,11 @@ def test_only_the_tags_own_answer_makes_final(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_floor_of_the_tip(proxy: Proxy, rounds: Rounds, desk: Desk, client: str) -> None:
+def test_a_floor_of_the_tip(proxy: Proxy, rounds: Rounds, scenario: Scenario, client: str) -> None:
     """In the words of each client: the transaction offers more until it is taken."""
     proxy.pool.tip_floor, proxy.pool.words = 25 * GWEI, CLIENTS[client]
-    batch_id = rounds.place(desk, "09:00")
-    booked(rounds, batch_id, desk)
+    batch_id = rounds.place(scenario, "09:00")
+    booked(rounds, batch_id, scenario)
     newest = rounds.attempts(batch_id)[-1]
     assert 25 * GWEI <= newest.priority_fee < 60 * GWEI
 
@@ -334,58 +336,60 @@ def test_a_floor_of_the_tip(proxy: Proxy, rounds: Rounds, desk: Desk, client: st
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_refusal_in_the_words_of_each_client(
-    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, client: str
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario, client: str
 ) -> None:
     """The reason is known, and a transaction that the node has already counts as sent."""
-    rounds.work(rounds.place(desk, "08:00"), State.MINED)
-    batch_id = rounds.place(desk, "09:00")
-    give_away(stack, rounds.shim.chain.token, desk)
+    rounds.work(rounds.place(scenario, "08:00"), State.MINED)
+    batch_id = rounds.place(scenario, "09:00")
+    give_away(stack, rounds.shim.chain.token, scenario)
     proxy.pool.words = CLIENTS[client]
     row = rounds.work(batch_id, State.REJECTED, meanwhile=lambda: mine(stack))
     assert (row.code, row.nonce) == ("insufficient_balance", None)
 
 
-def give_away(stack: ChaosStack, token: str, desk: Desk) -> None:
+def give_away(stack: ChaosStack, token: str, scenario: Scenario) -> None:
     """The student's money goes elsewhere."""
-    stack.rpc("anvil_setBalance", desk.student.wallet, hex(EDU))
-    stack.rpc("anvil_impersonateAccount", desk.student.wallet)
+    stack.rpc("anvil_setBalance", scenario.student.wallet, hex(EDU))
+    stack.rpc("anvil_impersonateAccount", scenario.student.wallet)
     stack.send(
-        desk.student.wallet, token, abi.call_data("EduToken", "transfer", stack.owner.address, desk.balance())
+        scenario.student.wallet,
+        token,
+        abi.call_data("EduToken", "transfer", stack.owner.address, scenario.balance()),
     )
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_what_a_node_has_already_counts_as_sent(
-    stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk, client: str
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario, client: str
 ) -> None:
     proxy.pool.words = CLIENTS[client]
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     with paused(stack):
         rounds.work(batch_id, State.SUBMITTED)
         rounds.change(batch_id, state=State.SIGNED)
         rounds.again()
         rounds.round()
         assert rounds.row(batch_id).state == State.SUBMITTED
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
 def test_an_estimate_that_fails_is_not_asked_for_again_and_again(
-    proxy: Proxy, rounds: Rounds, desk: Desk
+    proxy: Proxy, rounds: Rounds, scenario: Scenario
 ) -> None:
     """Such a preflight decides nothing, and the pauses between its repeats get longer."""
     proxy.pool.wrong[ESTIMATE] = {"error": {"code": -32000, "message": "gas required exceeds allowance (0)"}}
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     before = proxy.answered[ESTIMATE]
     for _ in range(100):
         rounds.round()
     assert rounds.row(batch_id).state == State.ACCEPTED
     assert proxy.answered[ESTIMATE] - before < 15
     proxy.pool.wrong.clear()
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
-def test_no_kind_starves_another(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_no_kind_starves_another(proxy: Proxy, rounds: Rounds, scenario: Scenario) -> None:
     """A hundred and two acts whose estimate fails, and a batch after them."""
     for number in range(102):
         act = Submission(
@@ -397,7 +401,7 @@ def test_no_kind_starves_another(proxy: Proxy, rounds: Rounds, desk: Desk) -> No
         )
         with rounds.shim.store.write() as db:
             repository.add(db, act)
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     proxy.rewrite = None
     rounds.round()
     assert rounds.row(batch_id).state != State.ACCEPTED
@@ -411,10 +415,10 @@ def test_batches_that_are_too_large_for_the_provider(
     proxy.pool.most_calls = most
     with capture_logs() as logs:
         rounds = make()
-        desks = [Desk.of(stack) for _ in range(6)]
-        ids = [rounds.place(desk, "09:00") for desk in desks]
-        for batch_id, desk in zip(ids, desks, strict=True):
-            booked(rounds, batch_id, desk)
+        scenarios = [Scenario.of(stack) for _ in range(6)]
+        ids = [rounds.place(scenario, "09:00") for scenario in scenarios]
+        for batch_id, scenario in zip(ids, scenarios, strict=True):
+            booked(rounds, batch_id, scenario)
     told = {line["reason"] for line in logs if line["event"] == "the node refuses so many calls at once"}
     assert told == {f"batch too large: at most {most}, see …"}
 
@@ -445,8 +449,8 @@ def test_a_provider_that_takes_less_and_more_again(proxy: Proxy, rounds: Rounds)
     assert sizes() == [100]
 
 
-def test_a_pause_that_the_provider_wants_is_kept(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
-    batch_id = rounds.place(desk, "09:00")
+def test_a_pause_that_the_provider_wants_is_kept(proxy: Proxy, rounds: Rounds, scenario: Scenario) -> None:
+    batch_id = rounds.place(scenario, "09:00")
     proxy.pool.pauses = [1]
     with pytest.raises(NodeUnavailable, match="status 429"):
         rounds.shim.chain.node.head()
@@ -455,57 +459,61 @@ def test_a_pause_that_the_provider_wants_is_kept(proxy: Proxy, rounds: Rounds, d
         with pytest.raises(NodeUnavailable, match="wants a pause"):
             rounds.shim.sender.tick()
     assert proxy.requests == asked
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
-def test_a_receipt_without_a_price(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_a_receipt_without_a_price(proxy: Proxy, rounds: Rounds, scenario: Scenario) -> None:
     proxy.pool.left_out = {"effectiveGasPrice"}
-    row = booked(rounds, rounds.place(desk, "09:00"), desk)
+    row = booked(rounds, rounds.place(scenario, "09:00"), scenario)
     assert (row.fee, row.gas_used > 0) == (None, True)
 
 
-def test_a_block_without_a_base_fee(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_a_block_without_a_base_fee(proxy: Proxy, rounds: Rounds, scenario: Scenario) -> None:
     """No decision rests on it."""
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     proxy.pool.left_out = {"baseFeePerGas"}
     with pytest.raises(NodeUnavailable, match="a block without 'baseFeePerGas'"):
         rounds.shim.sender.tick()
     proxy.pool.left_out = ()
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
-def test_a_node_without_old_states(stack: ChaosStack, proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_a_node_without_old_states(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
     """Old states are needed for nothing."""
     proxy.pool.archive = 2
-    batch_id = rounds.place(desk, "09:00")
-    booked(rounds, batch_id, desk)
+    batch_id = rounds.place(scenario, "09:00")
+    booked(rounds, batch_id, scenario)
     mine(stack, FINALITY + 1)
     rounds.work(batch_id, State.FINAL)
 
 
-def test_a_call_that_the_node_fails_is_no_reason_to_refuse(proxy: Proxy, rounds: Rounds, desk: Desk) -> None:
+def test_a_call_that_the_node_fails_is_no_reason_to_refuse(
+    proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
     """An error of the node says nothing of the token, so the request can be repeated."""
-    permits = to_hex(abi.nonces_data(desk.student.wallet))
+    permits = to_hex(abi.nonces_data(scenario.student.wallet))
     proxy.pool.wrong[permits] = {"error": {"code": -32005, "message": "limit exceeded"}}
     with pytest.raises(NodeUnavailable, match="limit exceeded"):
-        rounds.place(desk, "09:00")
+        rounds.place(scenario, "09:00")
     proxy.pool.wrong.clear()
-    booked(rounds, rounds.place(desk, "09:00"), desk)
+    booked(rounds, rounds.place(scenario, "09:00"), scenario)
 
 
 def test_a_base_fee_above_the_cap_while_the_ground_is_reorganised(
-    stack: ChaosStack, make: Maker, desk: Desk
+    stack: ChaosStack, make: Maker, scenario: Scenario
 ) -> None:
     """Batches wait until blocks are cheap again: none is given up, and no fee is beyond the cap."""
     cap = 20 * GWEI
     rounds = make(max_fee_wei=cap)
-    first = rounds.place(desk, "09:00")
+    first = rounds.place(scenario, "09:00")
     rounds.work(first, State.MINED)
     with paused(stack):
         stack.rpc("anvil_reorg", 1, [])
         stack.rpc("anvil_setNextBlockBaseFeePerGas", hex(5 * cap))
         mine(stack)
-        second = rounds.place(desk, "10:00")
+        second = rounds.place(scenario, "10:00")
         for _ in range(5):
             rounds.again()
             rounds.round()
@@ -515,16 +523,18 @@ def test_a_base_fee_above_the_cap_while_the_ground_is_reorganised(
     for each in (first, second):
         assert rounds.work(each, State.MINED, State.FINAL, meanwhile=lambda: mine(stack)).booked == 1
         assert max(attempt.max_fee for attempt in rounds.attempts(each)) <= cap
-    assert desk.balance() == (1000 - 2 * 35) * EDU
+    assert scenario.balance() == (1000 - 2 * 35) * EDU
 
 
 # --- Nonces ---
 
 
-def test_a_count_that_is_too_high_once(stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk) -> None:
+def test_a_count_that_is_too_high_once(
+    stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
+) -> None:
     """The nonces before are used within two bump periods, and nothing behind them is bumped meanwhile."""
     rounds = make(bump_seconds=0.2)
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     proxy.rewrite = lambda call, result: hex(int(result, 16) + 2) if call["method"] == COUNT else result
     rounds.round()
     proxy.rewrite = None
@@ -534,10 +544,12 @@ def test_a_count_that_is_too_high_once(stack: ChaosStack, proxy: Proxy, make: Ma
     assert len(rounds.attempts(batch_id)) == 1
 
 
-def test_a_transfer_that_needs_more_gas(stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk) -> None:
+def test_a_transfer_that_needs_more_gas(
+    stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
+) -> None:
     """On some chains a transfer of nothing takes more than 50,000: it is estimated."""
     rounds = make(bump_seconds=0.1)
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     proxy.pool.transfer_gas = 60_000
     proxy.rewrite = lambda call, result: hex(int(result, 16) + 1) if call["method"] == COUNT else result
     rounds.round()
@@ -553,45 +565,45 @@ def test_a_transfer_that_needs_more_gas(stack: ChaosStack, proxy: Proxy, make: M
 
 @pytest.mark.parametrize("what", ["left out", "cancelled", "in flight"])
 def test_an_older_copy_of_the_database(
-    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, what: str
+    stack: ChaosStack, make: Maker, scenario: Scenario, tmp_path: Path, what: str
 ) -> None:
     """The copy does not know the key: the retry finds its batch, and the student pays once."""
     key = str(next(_COPIES))
     lost = make(key)
-    rival = Desk(stack, stack.create_user("student", balance=1000), desk.tutor, desk.annonce)
+    rival = Scenario(stack, stack.create_user("student", balance=1000), scenario.tutor, scenario.annonce)
     lost.work(lost.place(rival, "10:00"), State.MINED)
-    batch_id = lost.place(desk, "09:00", "11:00", key="same")
+    batch_id = lost.place(scenario, "09:00", "11:00", key="same")
     copy = {"database_url": f"sqlite:///{tmp_path / 'copy.db'}"}
     if what == "in flight":
         with paused(stack):
             lost.work(batch_id, State.SUBMITTED)
             restored = make(key, **copy)
             with pytest.raises(NodeUnavailable, match="not all is read"):
-                restored.place(desk, "09:00", "11:00", key="same")
+                restored.place(scenario, "09:00", "11:00", key="same")
     else:
         lost.work(batch_id, State.MINED)
         if what == "cancelled":
-            lost.work(lost.act(desk.student.id, Action.CANCEL, batch_id), State.MINED)
+            lost.work(lost.act(scenario.student.id, Action.CANCEL, batch_id), State.MINED)
         restored = make(key, **copy)
-    before = desk.balance()
-    assert restored.place(desk, "09:00", "11:00", key="same") == batch_id
+    before = scenario.balance()
+    assert restored.place(scenario, "09:00", "11:00", key="same") == batch_id
     row = restored.work(batch_id, State.MINED, State.FINAL)
-    assert (row.booked, row.nonce, desk.balance()) == (3, None, before)
+    assert (row.booked, row.nonce, scenario.balance()) == (3, None, before)
 
 
 @pytest.mark.parametrize("is_read", [True, False])
 def test_an_older_copy_whose_view_is_behind(
-    make: Maker, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_read: bool
+    make: Maker, scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_read: bool
 ) -> None:
     """A lesson is called taken once the block is read: it may be the key's own batch that took it."""
     key = str(next(_COPIES))
     lost = make(key)
     restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
     assert restored.shim.view.is_complete()
-    batch_id = lost.place(desk, "09:00", key="same")
+    batch_id = lost.place(scenario, "09:00", key="same")
     lost.work(batch_id, State.MINED)
-    request = CreateBatchBookingData.model_validate(desk.body(slot("09:00")))
-    again = partial(restored.shim.bookings.create, desk.student.id, request, "same", "test")
+    request = CreateBatchBookingData.model_validate(scenario.body(slot("09:00")))
+    again = partial(restored.shim.bookings.create, scenario.student.id, request, "same", "test")
     if not is_read:
         monkeypatch.setattr("api.booking.view._PATIENCE_SECONDS", 0.05)
         with pytest.raises(NodeUnavailable, match=r"the block [0-9]+ is not read yet"):
@@ -602,17 +614,17 @@ def test_an_older_copy_whose_view_is_behind(
         until(lambda: restored.shim.indexer._woken or answer.done())
         restored.read()
         assert answer.result() == batch_id
-    assert booked(restored, batch_id, desk).nonce is None
+    assert booked(restored, batch_id, scenario).nonce is None
 
 
 @pytest.mark.parametrize("copy_has", ["nothing", "the prepared batch"])
 def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
-    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, copy_has: str
+    stack: ChaosStack, make: Maker, scenario: Scenario, tmp_path: Path, copy_has: str
 ) -> None:
     """To ask for it again finds it; if its block is orphaned then, its own signed call is sent again."""
     key, owner = str(next(_COPIES)), Account.create()
     student = stack.create_user("student", wallet=owner.address, balance=1000)
-    wallet = Desk(stack, student, desk.tutor, desk.annonce)
+    wallet = Scenario(stack, student, scenario.tutor, scenario.annonce)
     lost = make(key)
 
     def prepare(rounds: Rounds) -> Any:
@@ -650,16 +662,16 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
 
 @pytest.mark.parametrize("done", [Action.CONFIRM, Action.CANCEL])
 def test_an_older_copy_is_asked_for_an_act_that_is_done(
-    stack: ChaosStack, make: Maker, desk: Desk, tmp_path: Path, done: Action
+    stack: ChaosStack, make: Maker, scenario: Scenario, tmp_path: Path, done: Action
 ) -> None:
     """Once the view has the transaction that did it, the act ends as done; another act refuses it."""
     key = str(next(_COPIES))
     lost = make(key)
-    batch_id = lost.place(desk, "09:00", "11:00")
+    batch_id = lost.place(scenario, "09:00", "11:00")
     lost.work(batch_id, State.MINED)
     restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
-    act = restored.act(desk.tutor.id, Action.CONFIRM, batch_id)
-    by = lost.work(lost.act(desk.tutor.id, done, batch_id), State.MINED).transaction_hash
+    act = restored.act(scenario.tutor.id, Action.CONFIRM, batch_id)
+    by = lost.work(lost.act(scenario.tutor.id, done, batch_id), State.MINED).transaction_hash
     if done == Action.CANCEL:
         row = restored.work(act, State.REJECTED)
         assert (row.code, row.transaction_hash) == (Code.WRONG_STATUS, None)
@@ -682,11 +694,11 @@ _COPIES = itertools.count(400)  # Keys that no other test has.
 
 
 def test_another_chain_under_the_same_database(
-    stack: ChaosStack, proxy: Proxy, make: Maker, desk: Desk
+    stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
 ) -> None:
     """With a contract at the same address: a process that runs sends nothing; one that starts refuses to."""
     rounds = make()
-    batch_id = rounds.place(desk, "09:00")
+    batch_id = rounds.place(scenario, "09:00")
     deployed = hex(stack.settings.deployment_block)
 
     def other(call: dict[str, Any], result: Any) -> Any:
@@ -702,7 +714,7 @@ def test_another_chain_under_the_same_database(
         make()
     proxy.rewrite = None
     make(deployment_block=0)  # The same chain, whatever the setting says of its first block.
-    booked(rounds, batch_id, desk)
+    booked(rounds, batch_id, scenario)
 
 
 def test_a_database_that_is_gone(make: Maker, tmp_path: Path) -> None:

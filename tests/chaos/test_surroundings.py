@@ -11,9 +11,9 @@ from contextlib import closing
 import httpx
 import psycopg
 import pytest
-from desk import paused, watching
 from ledger import Ledger, Refused
 from postgres import PostgreSQL
+from scenario import paused, watching
 from stacks import LONG, SETTINGS, ChaosStack, StackMaker
 from waiting import http, until
 
@@ -35,7 +35,7 @@ def test_a_locked_sqlite(make_stack: StackMaker) -> None:
     """No answer says that it is booked, and it goes on afterwards. In long for longer than anybody waits."""
     stack = make_stack()
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(3)]
     with closing(sqlite3.connect(stack.data_dir / "creneau.db", isolation_level=None)) as lock:
         lock.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(3) as pool:
@@ -53,7 +53,7 @@ def test_a_locked_postgresql(make_stack: StackMaker, postgres: PostgreSQL) -> No
     url = postgres.database()
     stack = make_stack(database_url=url)
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(3)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(3)]
     with psycopg.connect(url.replace("+psycopg", "")) as lock, ThreadPoolExecutor(3) as pool:
         lock.execute("LOCK TABLE batches IN ACCESS EXCLUSIVE MODE")
         asked = [pool.submit(request.ask) for request in requests]
@@ -70,7 +70,7 @@ def test_a_full_disk(make_stack: StackMaker, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CHAOS_DETACH_LOG", "1")
     stack = make_stack()
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(3) for _ in range(2)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(3) for _ in range(2)]
     with paused(stack):
         for request in requests[:2]:
             request.ask(prefer="respond-async")
@@ -94,7 +94,7 @@ def test_the_shims_clock_jumps(make_stack: StackMaker, jump: int) -> None:
     """While batches are under way: they neither expire nor are they forgotten."""
     stack = make_stack()
     ledger = Ledger(stack)
-    *requests, later = (ledger.request(desk) for desk in ledger.desks(4))
+    *requests, later = (ledger.request(scenario) for scenario in ledger.scenarios(4))
     with paused(stack):
         for request in requests:
             request.ask(prefer="respond-async")
@@ -102,7 +102,7 @@ def test_the_shims_clock_jumps(make_stack: StackMaker, jump: int) -> None:
         stack.set_clock(jump)
         later.ask(prefer="respond-async")
         until(lambda: waiting(stack) == len(requests) + 1)  # All were looked at by the new clock.
-    more = [ledger.request(request.desk) for request in requests]
+    more = [ledger.request(request.scenario) for request in requests]
     ledger.settle(more)
     stack.set_clock(0)
     ledger.settle()
@@ -113,7 +113,7 @@ def test_the_chains_clock_jumps(make_stack: StackMaker) -> None:
     """Past the deadline of what is signed: it fails, costs the student nothing, and is answered so."""
     stack = make_stack()
     ledger = Ledger(stack)
-    early, late = (ledger.request(desk) for desk in ledger.desks(2))
+    early, late = (ledger.request(scenario) for scenario in ledger.scenarios(2))
     with paused(stack):
         early.ask(prefer="respond-async")
         until(lambda: waiting(stack) == 1)
@@ -128,7 +128,7 @@ def test_the_chains_clock_jumps(make_stack: StackMaker) -> None:
     ledger.requests.remove(early)
     late.settle()
     ledger.prove(relayers=stack.relayers)
-    assert early.desk.balance() == 100_000 * 10**18
+    assert early.scenario.balance() == 100_000 * 10**18
 
 
 def test_many_in_each_block(make_stack: StackMaker) -> None:
@@ -136,7 +136,7 @@ def test_many_in_each_block(make_stack: StackMaker) -> None:
     each = 5 if LONG else 3
     stack = make_stack(wait_seconds=60)
     ledger = Ledger(stack)
-    requests = [ledger.request(desk) for desk in ledger.desks(20) for _ in range(each)]
+    requests = [ledger.request(scenario) for scenario in ledger.scenarios(20) for _ in range(each)]
     with watching(stack) as seen:
         with paused(stack):
             with ThreadPoolExecutor(16) as pool:

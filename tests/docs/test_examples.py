@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 from blocks import PAGES, ROOT, Block, Comparison, blocks_of
-from desk import paused
 from receiving import Receiver
+from scenario import paused
 from sqlalchemy import insert, select, text
 from waiting import PATIENCE, until
 

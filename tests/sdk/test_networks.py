@@ -6,8 +6,8 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ape
@@ -31,7 +31,8 @@ VARIABLE = {41923: "EDU_CHAIN_RPC_URL", 656476: "CODEX_RPC_URL", 11155111: "SEPO
 NAME = {network.chain_id: network.name for network in LIVE}
 
 
-class Place(SimpleNamespace):
+@dataclass(frozen=True)
+class Place:
     """A network, and a checkout from which it is deployed to."""
 
     web3: Web3

@@ -1,4 +1,4 @@
-"""Desks: a student at a tutor's annonce, and the chain's view of their requests."""
+"""Scenarios: a student at a tutor's annonce, and the chain's view of their requests."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ def clock_change(month: int) -> date:
 
 
 @dataclass
-class Desk:
+class Scenario:
     """One student at one tutor's annonce."""
 
     stack: DevStack
@@ -54,7 +54,7 @@ class Desk:
         self.client = self.stack.client(self.student.id)
 
     @classmethod
-    def of(cls, stack: DevStack, *, balance: Decimal | int = 1000, **annonce: Any) -> "Desk":
+    def of(cls, stack: DevStack, *, balance: Decimal | int = 1000, **annonce: Any) -> "Scenario":
         """New people and a new annonce, which is not on the chain yet."""
         tutor = stack.create_user("tutor")
         return cls(
@@ -150,12 +150,12 @@ def paused(stack: DevStack) -> Iterator[None]:
         stack.rpc("evm_setAutomine", True)
 
 
-def wait_for(desk: Desk, location: str, *states: str) -> dict[str, Any]:
+def wait_for(scenario: Scenario, location: str, *states: str) -> dict[str, Any]:
     """The batch once it is in one of these states."""
     data: dict[str, Any] = {}
 
     def is_so() -> bool:
-        data.update(desk.client.get(location).json()["data"])
+        data.update(scenario.client.get(location).json()["data"])
         return data["state"] in states
 
     until(is_so, f"it is in none of {states}")

@@ -1,4 +1,4 @@
-"""Lives of lessons: a desk on the chain's own clock, whose parties act over HTTP."""
+"""Lives of lessons: a scenario on the chain's own clock, whose parties act over HTTP."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from desk import SINGLE, Desk, slot
+from scenario import SINGLE, Scenario, slot
 
 from api.people.directory import User
 from api.schemas.responses import BookingData
@@ -33,21 +33,21 @@ def own(lesson: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass
-class Life:
+class LessonScenario:
     """A student and a tutor, and the lessons between them."""
 
-    desk: Desk
+    scenario: Scenario
 
     def __post_init__(self) -> None:
-        self.stack: DevStack = self.desk.stack
-        self.student = self.desk.client
-        self.tutor = self.stack.client(self.desk.tutor.id)
+        self.stack: DevStack = self.scenario.stack
+        self.student = self.scenario.client
+        self.tutor = self.stack.client(self.scenario.tutor.id)
         self.operator = self.stack.client(OPERATOR)
 
     @classmethod
-    def of(cls, stack: DevStack, *, rate: Decimal | int = 35, time_zone: str = "UTC") -> "Life":
+    def of(cls, stack: DevStack, *, rate: Decimal | int = 35, time_zone: str = "UTC") -> "LessonScenario":
         """New people, and an annonce of this rate."""
-        return cls(Desk.of(stack, hourly_rate=rate, time_zone=time_zone))
+        return cls(Scenario.of(stack, hourly_rate=rate, time_zone=time_zone))
 
     def client(self, who: str) -> httpx.Client:
         """Of the student, the tutor or the operator."""
@@ -71,12 +71,12 @@ class Life:
     def book(self, *minutes: int, days: int = 10, **more: Any) -> dict[str, Any]:
         """Books lessons from 9:00 UTC on, two hours apart, so many days after the chain's present."""
         day = (datetime.fromtimestamp(self.now(), UTC) + timedelta(days=days)).date().isoformat()
-        rate = self.desk.annonce.hourly_rate
+        rate = self.scenario.annonce.hourly_rate
         slots = [
             slot(f"{9 + 2 * place:02}:00", Decimal(lesson_amount(rate, each)) / 10**18, each, day)
             for place, each in enumerate(minutes or (60,))
         ]
-        answer = self.desk.book(*slots, **more)
+        answer = self.scenario.book(*slots, **more)
         assert answer.status_code == 200, answer.text
         data: dict[str, Any] = answer.json()["data"]
         return data
@@ -101,7 +101,7 @@ class Life:
 
     def money(self) -> tuple[int, int, int]:
         """The tokens of student, tutor and escrow, in base units."""
-        wallets = (self.desk.student.wallet, self.desk.tutor.wallet, self.stack.escrow)
+        wallets = (self.scenario.student.wallet, self.scenario.tutor.wallet, self.stack.escrow)
         student, tutor, escrow = (self.stack.balance(wallet) for wallet in wallets)
         return student, tutor, escrow
 
