@@ -108,10 +108,22 @@ class LessonAct:
     name: str
     answers: list[httpx.Response] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        booked = self.request.answers[-1].json()["data"]["bookings"][0]
-        self.booking: str = booked["id"]
-        self.chain_id: str = booked["blockchainTransactionId"]
+    @property
+    def booked(self) -> dict[str, Any]:
+        """The lesson by the newest answer: what both database and chain lost has another id when it is retried."""
+        answer = next(each for each in reversed(self.request.answers) if each.status_code == 200)
+        lesson: dict[str, Any] = answer.json()["data"]["bookings"][0]
+        return lesson
+
+    @property
+    def booking(self) -> str:
+        """Its id."""
+        return str(self.booked["id"])
+
+    @property
+    def chain_id(self) -> str:
+        """Its id on the chain."""
+        return str(self.booked["blockchainTransactionId"])
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
         """Asks once; None if nobody answers."""
