@@ -110,19 +110,19 @@ class LessonAct:
 
     @property
     def booked(self) -> dict[str, Any]:
-        """The lesson by the newest answer: what both database and chain lost has another id when it is retried."""
+        """The lesson by the newest answer: lost by database and chain, and retried, it has another id."""
         answer = next(each for each in reversed(self.request.answers) if each.status_code == 200)
         lesson: dict[str, Any] = answer.json()["data"]["bookings"][0]
         return lesson
 
     @property
     def booking(self) -> str:
-        """Its id."""
+        """The lesson's id."""
         return str(self.booked["id"])
 
     @property
     def chain_id(self) -> str:
-        """Its id on the chain."""
+        """The lesson's id on the chain."""
         return str(self.booked["blockchainTransactionId"])
 
     def ask(self, url: str | None = None, **headers: str) -> httpx.Response | None:
