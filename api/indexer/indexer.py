@@ -6,6 +6,7 @@ its hash, so that no answer can mix two chains. When the newest block that was r
 the projection goes back to the newest one that still is.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from creneau.types import to_hex
 
 log = structlog.get_logger()
 
+_LEAST_SECONDS = 0.1  # From the head to the next look: under load many blocks share one.
 _FIRST_BLOCKS = 64  # Asked for at once in the beginning; then more and more, or fewer.
 _MANY_EVENTS = 500  # With more in a range it gets shorter: for the memory, and for others who want to write.
 
@@ -49,6 +51,7 @@ class Indexer(Worker):
         self._span = min(_FIRST_BLOCKS, settings.follow_blocks)
         self._shorter = ""  # The chain's head when it was last seen to be shorter than the projection.
         self._woken = False
+        self._reached_at = 0.0  # When the head was reached last, by the monotonic clock.
 
     def wake(self) -> None:
         """End the sleep: a block has something, and may be newer than the head that was seen last."""
@@ -57,7 +60,11 @@ class Indexer(Worker):
 
     def run_once(self) -> float:
         """Run one pass. Return the seconds to sleep before the next."""
-        return 0 if self.tick() else self._settings.follow_seconds
+        time.sleep(max(self._reached_at + _LEAST_SECONDS - time.monotonic(), 0))
+        if self.tick():
+            return 0
+        self._reached_at = time.monotonic()
+        return self._settings.follow_seconds
 
     def tick(self) -> bool:
         """Read the next blocks, or take some back. Return True if there may be more to do at once."""
