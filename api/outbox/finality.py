@@ -24,13 +24,22 @@ class Finality:
     """Looks after submissions that are in blocks; remembers blocks that no node has yet, or any more."""
 
     def __init__(
-        self, store: Store, chain: Chain, moved: Callable[[Connection, Submission, State], None]
+        self,
+        store: Store,
+        chain: Chain,
+        seconds: float,
+        moved: Callable[[Connection, Submission, State], None],
     ) -> None:
-        """Take `moved`, which is called in the database transaction of each change of state."""
+        """Take the `seconds` after which the newest final blocks are compared again.
+
+        `moved` is called in the database transaction of each change of state.
+        """
         self._store = store
         self._chain = chain
         self._node = chain.node
+        self._seconds = seconds
         self._moved = moved
+        self._compared = 0.0  # When the newest final blocks were, by the monotonic clock.
         self.beyond: dict[str, float] = {}
         """The hashes of blocks that are later than the head, and since when, by the monotonic clock."""
 
@@ -41,10 +50,13 @@ class Finality:
 
         Those up to the number `finalized` are final. Only a node that has the head is believed.
         """
+        due = time.monotonic() - self._compared >= self._seconds
         with self._store.read() as db:
             blocks = repository.blocks(db, IN_BLOCK)
-            newest = repository.final_blocks(db, _NEWEST_FINAL)
+            newest = repository.final_blocks(db, _NEWEST_FINAL) if due else []
         orphaned, known = self._compare([*blocks, *newest], head)
+        if due:
+            self._compared = time.monotonic()
         if orphaned.intersection(hash_ for _, hash_ in newest):
             log.error("a reorganisation beyond finality: what was final is sent again", head=head.number)
             with self._store.read() as db:

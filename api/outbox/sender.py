@@ -124,7 +124,7 @@ class Sender(Worker):
         self._notify = notify
         # One that may send alone leaves nothing to others.
         left = round(_LEFT_SECONDS * 1_000_000) if len(signers) > 1 else 0
-        self._finality = Finality(store, chain, self._moved)
+        self._finality = Finality(store, chain, settings.follow_seconds, self._moved)
         self.preflight = Preflight(store, chain, handlers, kinds, left)
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
