@@ -113,6 +113,12 @@ class Driver:
             pairs = [(each, self.chosen.choice(self.urls)) for each in everything]
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda pair: pair[0].settle(pair[1], ORDER_SECONDS), pairs))
+        except AssertionError as error:
+            counts = {
+                key: self.stack.rpc("eth_getTransactionCount", key, "latest") for key in self.stack.relayers
+            }
+            error.add_note(f"nonces {counts}, pool {self.stack.rpc('txpool_inspect')}")
+            raise
         finally:
             self._ends.set()
             blocks.join()
@@ -122,7 +128,19 @@ class Driver:
         while not self._ends.wait(self._seconds):
             with self.chain:
                 self.stack.rpc("evm_mine")
+                self._drop_stuck()
             self._blocks += 1
+
+    def _drop_stuck(self) -> None:
+        """Has the node forget what it keeps waiting although its nonce is next, and takes when it comes anew.
+
+        Anvil queues what comes while `anvil_reorg` works, never looks at it again, and calls it known; a
+        real pool looks again at each new block.
+        """
+        for sender, by_nonce in self.stack.rpc("txpool_content")["queued"].items():
+            following = str(int(self.stack.rpc("eth_getTransactionCount", sender, "latest"), 16))
+            if following in by_nonce:
+                self.stack.rpc("anvil_dropTransaction", by_nonce[following]["hash"])
 
     def _step(self) -> None:
         """Some requests, some acts, and something that happens."""
