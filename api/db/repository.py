@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from api.booking.models import Batch, BatchResult
 from api.db.tables import attempts, batches, leases, now, transactions, webhooks
@@ -22,6 +23,7 @@ from api.outbox.models import (
     TransactionKind,
 )
 
+_INSERTS: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _FACTS = ("state", "transaction_hash", "block_number", "gas_used", "code", "detail", "updated_at")
 _BATCHES = select(batches, *(transactions.c[name] for name in _FACTS)).join(
     transactions, transactions.c.id == batches.c.id
@@ -196,10 +198,14 @@ def attempts_of(db: Connection, submission_ids: Collection[str]) -> list[Attempt
 
 
 def add_attempts(db: Connection, signed: Sequence[SignedAttempt]) -> None:
-    """Store attempts, all of them first ones or all replacements, each as the newest of its submission."""
+    """Store attempts, all of them first ones or all replacements, each as the newest of its submission.
+
+    One may be there already: signed anew with the nonce that it had lost, at the same price, it is the same.
+    """
     if not signed:
         return
-    db.execute(insert(attempts), [vars(each.attempt) for each in signed])
+    new = _INSERTS[db.dialect.name](attempts).on_conflict_do_nothing()
+    db.execute(new, [vars(each.attempt) for each in signed])
     this = update(transactions).where(transactions.c.id == bindparam("this"))
     db.execute(this, [_changes(each) for each in signed])
 

@@ -231,26 +231,32 @@ class Nonces:
                 self._leases.fence(db, signer)
             budget = Budget.of(db, self._settings, head.moment)
             for signer, nonce in nonces:
+                if nonce in repository.nonces_from(db, self._settings.chain_id, signer, nonce):
+                    continue  # Another process was quicker.
+                log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
                 gas = gas_of_noop[signer]
                 bid = None if gas is None else fees.first(self._settings, head.base_fee, gas, tip)
                 if gas is None or bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
+                    log.warning("a transfer that uses it costs more than the caps allow", relayer=signer)
                     return
-                log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
-                noop = Submission(
-                    id=f"{TransactionKind.NOOP}:{signer}:{nonce}",
-                    kind=TransactionKind.NOOP,
-                    call=b"",
-                    locks={},
-                    state=State.SIGNED,
-                    chain_id=self._settings.chain_id,
-                    signer=signer,
-                    nonce=nonce,
-                    expires=0,  # Its nonce used by another transaction, it has no purpose any more.
-                )
-                if repository.submission(db, noop.id) is None:
-                    repository.add(db, noop)
-                    signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
-                    repository.add_attempts(db, [signed])
+                noop = self._filler(db, signer, nonce)
+                terms = noop.id, signer, nonce, None, gas, bid, head.moment
+                signed = self.sign(*terms, cost=noop.cost or 0, first=Prepared(noop, {}, b""))
+                repository.add_attempts(db, [signed])
+
+    def _filler(self, db: Connection, signer: str, nonce: int) -> Submission:
+        """Return the submission of the transfer that uses a nonce.
+
+        There is one if it lost the nonce to a transaction that was reorganised away, or to a node's error.
+        """
+        chain_id = self._settings.chain_id
+        id_ = f"{TransactionKind.NOOP}:{chain_id:x}:{signer[2:]}:{nonce:x}"
+        if (earlier := repository.submission(db, id_)) is not None:
+            return earlier
+        # Its nonce used by another transaction, it has no purpose any more: it is late from the beginning.
+        noop = Submission(id=id_, kind=TransactionKind.NOOP, call=b"", locks={}, expires=0, chain_id=chain_id)
+        repository.add(db, noop)
+        return noop
 
 
 def _calldata(raw: bytes) -> bytes:

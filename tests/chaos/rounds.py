@@ -11,7 +11,7 @@ from waiting import until
 
 from api.chain.rpc import NodeBehind, NodeUnavailable, RpcError
 from api.db.tables import attempts, transactions
-from api.outbox.models import State
+from api.outbox.models import State, TransactionKind
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from creneau.lifecycle import Action
@@ -85,6 +85,12 @@ class Rounds:
         query = select(attempts).where(attempts.c.transaction_id == submission_id)
         with self.shim.store.read() as db:
             return [*db.execute(query.order_by(attempts.c.created_at))]
+
+    def fillers(self) -> list[str]:
+        """The ids of the transfers that only use a nonce."""
+        query = select(transactions.c.id).where(transactions.c.kind == TransactionKind.NOOP)
+        with self.shim.store.read() as db:
+            return [*db.scalars(query)]
 
     def change(self, submission_id: str, **values: Any) -> None:
         """Changes the row, as time would."""

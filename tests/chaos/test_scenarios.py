@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 from nodes import CLIENTS, ESTIMATE, RECEIPT
-from proxy import Proxy
+from proxy import Fault, Proxy
 from pydantic import SecretStr
 from rounds import Rounds
 from scenario import EDU, Scenario, paused, slot
@@ -88,6 +88,10 @@ def scenario(stack: ChaosStack) -> Scenario:
 
 def mine(stack: ChaosStack, count: int = 1) -> None:
     stack.rpc("anvil_mine", hex(count))
+
+
+def add_to_count(more: int, call: dict[str, Any], result: Any) -> Any:
+    return hex(int(result, 16) + more) if call["method"] == COUNT else result
 
 
 def booked(rounds: Rounds, batch_id: str, scenario: Scenario, lessons: int = 1) -> Any:
@@ -535,13 +539,51 @@ def test_a_count_that_is_too_high_once(
     """The nonces before are used within two bump periods, and nothing behind them is bumped meanwhile."""
     rounds = make(bump_seconds=0.2)
     batch_id = rounds.place(scenario, "09:00")
-    proxy.rewrite = lambda call, result: hex(int(result, 16) + 2) if call["method"] == COUNT else result
+    proxy.rewrite = partial(add_to_count, 2)
     rounds.round()
     proxy.rewrite = None
     assert rounds.row(batch_id).nonce == 2
     booked_row = rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
     assert booked_row.booked == 1
     assert len(rounds.attempts(batch_id)) == 1
+
+
+def test_a_nonce_that_was_called_used(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
+    """A node forgets the transaction, and errs about the count: signed anew, it may be the same again."""
+    batch_id = rounds.place(scenario, "09:00")
+    with paused(stack):
+        proxy.misbehave(1, [Fault.FORGET])
+        for _ in range(4):
+            rounds.work(batch_id, State.SUBMITTED)
+            proxy.rewrite = partial(add_to_count, 1)
+            rounds.work(batch_id, State.ACCEPTED)
+            proxy.rewrite = None
+        proxy.heal()
+    assert booked(rounds, batch_id, scenario).nonce == 0
+    first, *_, last = signed = [attempt.gas for attempt in rounds.attempts(batch_id)]
+    # Signed five times: the fourth was the third again, and the fifth has another block's base fee.
+    assert (len(signed), last) == (4, 4 * first)
+
+
+def test_a_filler_that_was_given_back(
+    stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
+) -> None:
+    """A node errs about the count, forgets the filler, and says that another used its nonce: filled again."""
+    rounds = make(bump_seconds=0.1)
+    batch_id = rounds.place(scenario, "09:00")
+    proxy.misbehave(1, [Fault.FORGET])
+    proxy.rewrite = partial(add_to_count, 1)
+    rounds.round()
+    proxy.rewrite = None
+    until(lambda: rounds.round() or rounds.fillers(), "nobody fills the nonce")
+    [noop] = rounds.fillers()
+    proxy.rewrite = partial(add_to_count, 1)
+    rounds.work(noop, State.ACCEPTED, State.EXPIRED, meanwhile=lambda: mine(stack))
+    proxy.rewrite = None
+    proxy.heal()
+    assert rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack)).booked == 1
 
 
 def test_a_transfer_that_needs_more_gas(
@@ -551,12 +593,12 @@ def test_a_transfer_that_needs_more_gas(
     rounds = make(bump_seconds=0.1)
     batch_id = rounds.place(scenario, "09:00")
     proxy.pool.transfer_gas = 60_000
-    proxy.rewrite = lambda call, result: hex(int(result, 16) + 1) if call["method"] == COUNT else result
+    proxy.rewrite = partial(add_to_count, 1)
     rounds.round()
     proxy.rewrite = None
     rounds.work(batch_id, State.MINED, meanwhile=lambda: mine(stack))
-    signer = rounds.row(batch_id).signer
-    [noop] = rounds.attempts(f"noop:{signer}:0")
+    [filler] = rounds.fillers()
+    [noop] = rounds.attempts(filler)
     assert (noop.gas, noop.is_noop) == (75_000, True)
 
 
