@@ -148,12 +148,15 @@ class Nonces:
         due: list[InFlight] = []
         for each in in_flight:
             timing = self.timings[each.transaction_hash]
+            if self._waits_for_a_nonce(each):
+                timing.since, timing.block = clock, head.number  # Its own turn has not come.
+                continue
             waits = clock - timing.since >= self._settings.bump_seconds
             # More money helps if a node had it and a block went by without it, not if there are no blocks.
             passed_over = each.state == State.SUBMITTED and head.number > timing.block
             needed = head.base_fee > each.max_fee or timing.underpriced
             needed = needed or (waits and (passed_over or each.id in late))
-            if needed and clock >= timing.bump_after and not self._waits_for_a_nonce(each):
+            if needed and clock >= timing.bump_after:
                 timing.bump_after = clock + self._settings.resend_seconds
                 due.append(each)
         if not due or not self._replace(due, late, head):

@@ -556,7 +556,7 @@ def test_a_count_that_is_too_high_once(
     stack: ChaosStack, proxy: Proxy, make: Maker, scenario: Scenario
 ) -> None:
     """The nonces before are used within two bump periods, and nothing behind them is bumped meanwhile."""
-    rounds = make(bump_seconds=0.2)
+    rounds = make(bump_seconds=2)
     batch_id = rounds.place(scenario, "09:00")
     proxy.rewrite = partial(add_to_count, 2)
     rounds.round()
