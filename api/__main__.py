@@ -54,6 +54,7 @@ def serve(settings: Settings) -> None:
         create_app(services),
         host=settings.host,
         port=settings.port,
+        ws="none",
         http="h11",  # The other parser takes headers of any length.
         h11_max_incomplete_event_size=settings.max_header_bytes,
         limit_concurrency=settings.max_connections,

@@ -29,7 +29,11 @@ def user_of(token: str, settings: Settings, key: jwt.PyJWK | None = None) -> str
             audience=settings.jwt_audience,
             issuer=settings.jwt_issuer,
             leeway=_CLOCK_SKEW,
-            options={"require": ["exp"], "verify_aud": settings.jwt_audience is not None},
+            options={
+                "require": ["exp"],
+                "verify_aud": settings.jwt_audience is not None,
+                "verify_sub": False,  # The user may be a number: see below.
+            },
         )
     except jwt.ExpiredSignatureError:
         raise Problem(Code.TOKEN_EXPIRED) from None

@@ -416,9 +416,11 @@ def placeholders(template: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(template) if name}
 
 
-_SIGN_IN = {"WWW-Authenticate": "Bearer"}
 _LATER = {"Retry-After": "5"}
-_HEADERS: dict[Code, dict[str, str]] = {code: _SIGN_IN for code in Code if code.status == 401}
+_HEADERS: dict[Code, dict[str, str]] = {
+    code: {"WWW-Authenticate": 'Bearer error="invalid_token"'} for code in Code if code.status == 401
+}
+_HEADERS[Code.TOKEN_MISSING] = {"WWW-Authenticate": "Bearer"}  # RFC 6750, 3.1: no error where no token is.
 _HEADERS |= {code: _LATER for code in Code if code.status == 503}
 _HEADERS[Code.NOT_BOOKED_YET] = {"Retry-After": "2"}
 

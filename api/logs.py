@@ -23,6 +23,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {
     name: name for name in ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 }  # Clients invent others.
+_KNOWN = frozenset({"code", "user"})  # Of a refusal; of a valid token.
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
@@ -126,6 +127,7 @@ class RequestLog:
                 REQUESTS.labels(_METHODS.get(scope["method"], "other"), route, status).observe(seconds)
                 if scope["path"] not in _QUIET:
                     took = round(seconds * 1000)
-                    code = {name: value for name, value in scope["state"].items() if name == "code"}
+                    known = {name: value for name, value in scope["state"].items() if name in _KNOWN}
                     line = log.bind(method=scope["method"], path=scope["path"], status=status, ms=took)
-                    line.info("request", **code)
+                    address = (scope.get("client") or ("unknown",))[0]
+                    line.info("request", address=address, **known)

@@ -119,16 +119,38 @@ class Guard:
             await response(unexpected(error), scope)(scope, receive, guarded)
 
 
+class Heads:
+    """ASGI middleware: answers HEAD as GET. The server leaves out the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            scope["route"] = asked.get("route")  # For the metrics.
+
+
 def install(app: FastAPI, settings: Settings, limits: Limits) -> None:
     """Add the middleware. A later one is further out."""
+    app.add_middleware(Heads)
     app.add_middleware(Guard, limits=limits, settings=settings)
     if origins := settings.cors_origins.split():
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-ID"],
-            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["*"],  # Tracing adds its own. No cookie counts, so no header gives a page rights.
+            expose_headers=[
+                *("ETag", "Idempotent-Replayed", "Location", "Retry-After", "WWW-Authenticate"),
+                "X-Request-ID",
+            ],
         )
 
 

@@ -104,7 +104,9 @@ _PARAMETERS = {
 }
 _LATER = {"Retry-After": ("integer", "In how many seconds to come again")}
 _HEADERS = {
-    "401": {"WWW-Authenticate": ("string", "Bearer")},
+    "401": {
+        "WWW-Authenticate": ("string", 'Bearer; of a token that is not valid, with error="invalid_token"')
+    },
     "429": _LATER,
     "503": _LATER,
 }
@@ -128,7 +130,7 @@ _BOOKING = {
     "blockchainTransactionId": _BATCH,
     "description": None,
     "studentNotes": "Réseaux de neurones, chapitre 3",
-    "cancellableUntil": "9999-12-31T23:59:59Z",
+    "cancellableUntil": None,
     "may": [],
     "payments": [],
     "createdAt": "2035-02-01T10:00:00.123Z",

@@ -51,6 +51,7 @@ async def _current_user(
     keys, token = services.keys, credentials.credentials
     key = None if keys is None else await key_of(token, keys)
     user = user_of(token, services.settings, key)
+    request.state.user = user  # For the log.
     services.limits.user(request.scope, user)
     if services.settings.directory_forwards_token:
         caller_token.set(token)

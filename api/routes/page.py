@@ -23,7 +23,8 @@ from creneau import abi
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
 
-_PAGES = ("/", "/review", "/bookings", "/bookings/batch/{batch_id}", "/assets/{path:path}")
+_SCREENS = ("/review", "/bookings", "/bookings/batch/{batch_id}")
+_PAGES = ("/", *_SCREENS, *(f"{path}/" for path in _SCREENS), "/assets/{path:path}")
 _FOREVER = "public, max-age=31536000, immutable"  # Their names change with what is in them.
 
 router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=ExactRoute)

@@ -165,7 +165,8 @@ class BookingData(Response):
     created_at: str
     updated_at: str
     cancellable_until: str | None = Field(
-        description="The last second at which the student may cancel it: the end of 9999 while it is pending."
+        description="The last second at which the student may cancel it. Null: as long as it is PENDING; "
+        "of a lesson of another status, not at all."
     )
     may: list[Possible]
     payments: list[Payment] = Field(description="What became of its price, once it left the escrow.")
@@ -199,7 +200,7 @@ class BookingData(Response):
                 "student_notes": batch.student_notes,
                 "created_at": rfc3339(batch.created_at),
                 "updated_at": rfc3339(max(batch.created_at, batch.updated_at, state.updated_at * 1_000_000)),
-                "cancellable_until": cancellable and utc(cancellable),
+                "cancellable_until": None if cancellable in {None, FOREVER} else utc(cancellable),
                 "may": [Possible.from_window(window) for window in may if booked],
                 "payments": Payment.of_lessons([lesson]),
             }

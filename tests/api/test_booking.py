@@ -84,7 +84,7 @@ def test_the_answer_has_every_field_of_the_contract_with_the_frontend(scenario: 
         "blockchainTransactionId": data["batchId"],
         "description": "",
         "studentNotes": "Chapitre 3",
-        "cancellableUntil": "9999-12-31T23:59:59Z",
+        "cancellableUntil": None,
         "may": [
             {"act": "confirm", "by": "tutor", "from": None, "until": before(starts_at)},
             {"act": "cancel", "by": "student", "from": None, "until": None},

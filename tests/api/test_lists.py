@@ -210,6 +210,7 @@ def test_lists_are_by_status_and_time(lesson_scenario: LessonScenario) -> None:
     ]
     for query in (
         {"status": "finished"},
+        {"status": "PENDING,finished"},
         {"from": "today"},
         {"to": "2035-01-01"},
         {"limit": 0},
@@ -217,10 +218,11 @@ def test_lists_are_by_status_and_time(lesson_scenario: LessonScenario) -> None:
         {"limit": "x"},
         {"order": "up"},
     ):
-        assert refused(lesson_scenario.student.get(f"{SINGLE}/{path}", params=query)) == (
-            422,
-            "invalid_request",
-        )
+        answer = lesson_scenario.student.get(f"{SINGLE}/{path}", params=query)
+        assert refused(answer) == (422, "invalid_request")
+        [(name, _)] = query.items()
+        assert [(each["field"], each["slot"]) for each in answer.json()["errors"]] == [(name, None)]
+        assert answer.json()["message"].startswith(f"{name}: ")
     for edge in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         assert get(lesson_scenario.student, path, **{"from": edge})["data"] == (
             [] if edge > "9" else get(lesson_scenario.student, path)["data"]

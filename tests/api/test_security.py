@@ -149,17 +149,20 @@ def test_other_origins_are_those_of_the_settings_exactly(stack: DevStack) -> Non
         asked = {
             "Origin": ORIGIN,
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,prefer",
+            "Access-Control-Request-Headers": "authorization,content-type,sentry-trace,baggage",
         }
         allowed = httpx.options(url + BATCH, headers=asked)
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-origin"] == ORIGIN
+        assert allowed.headers["access-control-allow-headers"] == asked["Access-Control-Request-Headers"]
         assert "access-control-allow-credentials" not in allowed.headers
         refused = http.get(url + PATH, headers={"Origin": ORIGIN})
         assert refused.status_code == 401  # A refusal, too, can be read by the page.
         assert refused.headers["access-control-allow-origin"] == ORIGIN
         exposed = set(refused.headers["access-control-expose-headers"].split(", "))
-        assert exposed == {"Location", "Retry-After", "X-Request-ID"}
+        assert exposed == {
+            *("ETag", "Idempotent-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+        }
         assert refused.headers["strict-transport-security"] == "max-age=86400"
         for origin in ("https://app.example.org.evil.example", "http://app.example.org", "null"):
             assert httpx.options(url + BATCH, headers=asked | {"Origin": origin}).status_code == 400
@@ -178,6 +181,17 @@ def test_an_origin_is_exact(origin: str) -> None:
 def test_a_limit_that_cant_be_read_is_refused() -> None:
     with pytest.raises(ValidationError, match="couldn't parse rate limit string 'often'"):
         Settings(_env_file=None, user_limit="often")
+
+
+def test_a_requests_address_and_user_are_in_the_log(stack: DevStack, scenario: Scenario) -> None:
+    client = {"X-Forwarded-For": "203.0.113.7"}
+    scenario.client.get(PATH, headers=client | {"X-Request-ID": "whose-1"})
+    stack.client().head(PATH, headers={"X-Request-ID": "whose-2"})
+    until(lambda: bool(log_lines(stack, request_id="whose-2", event="request")))  # After the answer.
+    [line] = log_lines(stack, request_id="whose-1", event="request")
+    assert (line["address"], line["user"]) == ("203.0.113.7", scenario.student.id)
+    [line] = log_lines(stack, request_id="whose-2", event="request")
+    assert (line["address"], line["method"], line.get("user")) == ("127.0.0.1", "HEAD", None)
 
 
 def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:

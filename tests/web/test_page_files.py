@@ -14,11 +14,12 @@ from api.settings import Settings
 from tools.dev_stack import ROOT, DevStack
 
 DIST = ROOT / "web" / "dist"
+SCREENS = ("/review", "/bookings", f"/bookings/batch/0x{'00' * 32}")
 MOST_BYTES = 90_000
 """Of all that the first screen loads, compressed."""
 
 
-@pytest.mark.parametrize("path", ["/", "/review", "/bookings", f"/bookings/batch/0x{'00' * 32}"])
+@pytest.mark.parametrize("path", ["/", *(f"{path}{end}" for path in SCREENS for end in ("", "/"))])
 def test_every_address_of_the_page_is_its_document_which_is_asked_for_each_time(
     stack: DevStack, path: str
 ) -> None:

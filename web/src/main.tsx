@@ -70,7 +70,8 @@ function Signed(props: { about: About; language: Language; setLanguage: (languag
   const [account, setAccount] = useState<Account | null>(null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [asked, setAsked] = useState(0);
-  const [path, setPath] = useState(location.pathname);
+  const [pathname, setPath] = useState(location.pathname);
+  const path = pathname.replace(/(?<=.)\/$/, "");
   const service = useMemo(() => serviceFor(token), [token]);
 
   useWork(

@@ -1679,7 +1679,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -2251,7 +2251,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -2427,7 +2427,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -2614,7 +2614,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -4203,7 +4203,7 @@ export interface components {
         /** @description `token_missing` `token_expired` `invalid_token` */
         Unauthorized: {
             headers: {
-                /** @description Bearer */
+                /** @description Bearer; of a token that is not valid, with error="invalid_token" */
                 "WWW-Authenticate"?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
