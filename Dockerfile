@@ -1,6 +1,6 @@
 # The shim with its page. Build: docker build -t creneau . Run it with PostgreSQL: compose.yaml.
 
-FROM node:20-slim AS page
+FROM node:24-slim AS page
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
@@ -10,8 +10,8 @@ RUN npm run build
 FROM python:3.11-slim AS packages
 WORKDIR /app
 RUN python -m venv /venv
-COPY requirements.lock ./
-RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY requirements-shim.lock ./
+RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements-shim.lock
 
 FROM python:3.11-slim
 WORKDIR /app

@@ -101,7 +101,9 @@ gas: ready ## Renews the committed gas table
 
 lock: ## Renews the lock files of Python packages (names, versions and hashes only)
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --all-extras --output-file requirements.lock pyproject.toml
+	  --no-header --no-annotate --all-extras --group shim --group dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --group shim --constraint requirements.lock --output-file requirements-shim.lock pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --output-file tools/audit/requirements.lock tools/audit/requirements.in
 

@@ -81,7 +81,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "BookingEscrow":
-        from creneau.ape.escrow import BookingEscrow
-
+        try:
+            from creneau.ape.escrow import BookingEscrow
+        except ModuleNotFoundError as error:
+            raise ImportError(f"BookingEscrow needs Ape: pip install 'creneau[ape]' ({error})") from error
         return BookingEscrow
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -57,9 +57,18 @@ def test_the_image_runs_as_nobody_in_particular_and_says_how_it_is() -> None:
 
 def test_packages_come_from_the_lock_files_with_their_hashes() -> None:
     installs = [rest for word, rest in instructions() if word == "RUN" and re.search(r"install|npm ci", rest)]
-    assert any("--require-hashes -r requirements.lock" in rest for rest in installs)
+    assert any("--require-hashes -r requirements-shim.lock" in rest for rest in installs)
     assert any(rest.startswith("npm ci ") for rest in installs)
     assert not re.search(r"apt-get|curl|wget|npm install|^ADD ", DOCKERFILE, re.MULTILINE)
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    of_the_image, all_of_them = (
+        set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements-shim.lock", "requirements.lock")
+    )
+    assert of_the_image <= all_of_them
+    assert not {each for each in of_the_image if re.match(r"eth-ape|web3|numpy|pandas|pytest", each)}
 
 
 def test_the_environment_of_the_image_is_settings() -> None:

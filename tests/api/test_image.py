@@ -5,18 +5,18 @@ the packages, but not this checkout. Nothing but the database may change: the co
 """
 
 import json
+import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sysconfig
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from environments import environment
 from eth_account import Account
 from postgres import PostgreSQL
 from scenario import Scenario, slot
@@ -48,17 +48,11 @@ def image(folder: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     for *stage, source, target in of_the_last_stage("COPY"):
         if source == "/venv":
-            environment(folder / "venv")
+            lock = (ROOT / "requirements-shim.lock").read_text()
+            environment(folder / "venv", re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
         else:
             path = source.removeprefix("/app/") if stage else source
             shutil.copytree(ROOT / path, folder / "app" / target, ignore=ignore)
-
-
-def environment(folder: Path) -> None:
-    """One with the packages of this one, which has the same lock file, without what its .pth files add."""
-    venv.create(folder, symlinks=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    (packages / "packages.pth").write_text(sysconfig.get_path("purelib"))
 
 
 def start(scenario: Scenario, folder: Path, port: int) -> subprocess.Popen[bytes]:

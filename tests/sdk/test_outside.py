@@ -8,6 +8,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from environments import environment, needed
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +36,32 @@ with ape.networks.parse_network_choice("ethereum:local:foundry"):
     batch = escrow.create_bookings(tutor, "piano", [lesson], sender=student)
     again = escrow.batch(batch.id)
 print(creneau.__file__, len(batch.bookings), batch.total, again.bookings == batch.bookings)
+"""
+
+ALONE = """
+from datetime import UTC, datetime, timedelta
+
+import creneau
+from creneau import Domain, Order, Slot, listing_id
+from creneau.abi import call_data
+from creneau.errors import decode_revert
+
+lesson = Slot(start=datetime(2030, 1, 7, 9, tzinfo=UTC), duration=timedelta(hours=2))
+order = Order(
+    student="0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    tutor="0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+    listing=listing_id("piano"),
+    hourly_rate="35",
+    deadline=datetime(2029, 1, 1, tzinfo=UTC),
+    salt=bytes(32),
+    slots=(lesson,),
+)
+print(order.total, len(order.digest(Domain(31337, "0x5FbDB2315678afecb367f032d93F642f64180aa3"))))
+print(len(call_data("EduToken", "mint", order.student, 10**21)), decode_revert(bytes(4)) is not None)
+try:
+    creneau.BookingEscrow
+except ImportError as error:
+    print(error)
 """
 
 
@@ -83,3 +110,22 @@ def test_it_books_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     installed = tmp_path / "site" / "creneau" / "__init__.py"
     assert f"{installed} 1 70 True" in told.stdout.splitlines()
+
+
+def test_without_ape_it_has_orders_hashes_codec_and_errors(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv", {name for name in needed("creneau") if name != "creneau"})
+    pip("install", "--no-index", "--no-deps", "--target", "site", str(wheel), cwd=tmp_path)
+
+    told = subprocess.run(
+        [python, "-c", ALONE],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.stderr == ""
+    *calculated, refusal = told.stdout.splitlines()
+    assert calculated == ["70 32", "68 True"]
+    assert refusal == "BookingEscrow needs Ape: pip install 'creneau[ape]' (No module named 'ape')"
