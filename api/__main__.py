@@ -22,6 +22,7 @@ from api.app import create_app
 from api.chain.escrow import WrongChain, connect
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.chain.signers import custodian, keyfiles
+from api.connections import Connections
 from api.db.store import Store
 from api.db.tables import bookings
 from api.indexer.indexer import Indexer
@@ -50,14 +51,15 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_format)
     services = Services.build(settings)
     structlog.get_logger().info("serving", host=settings.host, port=settings.port, chain_id=settings.chain_id)
+    connections = Connections(settings)
     config = uvicorn.Config(
         create_app(services),
         host=settings.host,
         port=settings.port,
         ws="none",
-        http="h11",  # The other parser takes headers of any length.
+        http=connections.protocol,  # Over h11: the other parser takes headers of any length.
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=connections.most + 1,
         timeout_keep_alive=settings.keep_alive_seconds,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         log_config=None,

@@ -46,7 +46,7 @@ class Limits:
     def address(self, scope: Scope) -> None:
         """Count a request of an address. Raises `Problem` (429) beyond the limit."""
         if scope["path"] not in UNLIMITED:
-            self._hit(self._address, "address", _network(scope))
+            self._hit(self._address, "address", network((scope.get("client") or ("", 0))[0]))
 
     def user(self, scope: Scope, user: str) -> None:
         """Count a request of a user whose token is valid; requests that change something, also apart."""
@@ -158,10 +158,10 @@ def _parsed(text: str) -> list[RateLimitItem]:
     return [] if text == "off" else parse_many(text)
 
 
-def _network(scope: Scope) -> str:
-    """Return the client's address; for IPv6 the /64 network, which one client has to itself."""
+def network(host: str) -> str:
+    """Return a client's address; for IPv6 the /64 network, which one client has to itself."""
     try:
-        address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address) and not address.ipv4_mapped:

@@ -103,7 +103,12 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=16 * 1024, gt=0)
     """Largest headers of a request."""
     max_connections: int = Field(default=2000, gt=0)
-    """Connections at once; further ones are answered 503."""
+    """Connections at once, as far as the limit of open files goes. A further one closes the one that waits for
+    its client longest; if all are being answered, it is answered 503."""
+    max_address_connections: int = Field(default=100, gt=0)
+    """Connections of an address at once; of a proxy in `CRENEAU_FORWARDED_ALLOW_IPS`, any number."""
+    receive_seconds: float = Field(default=10, gt=0)
+    """Seconds until a connection is closed whose client sends no request, or half of one, or does not read."""
     keep_alive_seconds: int = Field(default=5, gt=0)
     """Seconds until an idle connection is closed."""
     wait_seconds: float = Field(default=20, ge=0)

@@ -1,9 +1,11 @@
 """Guards before the routes: limits, headers, other origins, and refusals of a live network."""
 
 import itertools
+import resource
+import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +113,95 @@ def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, scenario: Scena
             assert sent < 50_000_000
 
 
-def test_connections_are_bounded(stack: DevStack) -> None:
-    with another(stack, max_connections=5) as url:
-        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
-        held = [socket.create_connection(address) for _ in range(6)]
-        until(lambda: http.get(url + "/livez").status_code == 503)  # They are counted a moment later.
+def connect(url: str, begin: bytes = b"") -> socket.socket:
+    """A connection on which this was sent."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=PATIENCE)
+    connection.sendall(begin)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """True once the service has closed the connection, now or before."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+HALF_A_HEADER = b"GET /livez HTTP/1.1\r\nHost: shi"
+HALF_A_BODY = f"POST {BATCH} HTTP/1.1\r\nHost: shim\r\nContent-Length: 100\r\n\r\n{{".encode()
+
+
+def test_beyond_the_number_of_connections_those_close_that_wait_longest(stack: DevStack) -> None:
+    with another(stack, max_connections=5, receive_seconds=PATIENCE) as url:
+        held = [connect(url, begin) for begin in [b"", HALF_A_HEADER, HALF_A_BODY] for _ in range(2)]
+        until(lambda: is_closed(held[0]))
+        assert http.get(url + "/livez").status_code == 200
+        until(lambda: is_closed(held[1]))
+        assert not any(map(is_closed, held[2:4]))
         for connection in held:
             connection.close()
-        until(lambda: http.get(url + "/livez").status_code == 200)
+
+
+def test_an_address_has_so_many_connections_and_a_proxy_more(stack: DevStack) -> None:
+    def bounded(**more: object) -> Any:
+        return another(stack, max_address_connections=5, receive_seconds=PATIENCE, **more)
+
+    with bounded() as url, ExitStack() as held:  # 127.0.0.1 is a proxy's address by default.
+        connections = [held.enter_context(connect(url)) for _ in range(10)]
+        assert http.get(url + "/livez").status_code == 200  # So all before were counted.
+        assert not any(map(is_closed, connections))
+    with bounded(forwarded_allow_ips="192.0.2.1") as url, ExitStack() as held:
+        connections = [held.enter_context(connect(url)) for _ in range(7)]
+        until(lambda: all(map(is_closed, connections[5:])))
+        assert not any(map(is_closed, connections[:5]))
+        connections[0].close()
+        until(lambda: answers(url))
+
+
+def answers(url: str) -> bool:
+    """True if the process is alive, and takes a connection."""
+    try:
+        return http.get(url + "/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_two_thousand_half_open_connections_keep_nobody_out_and_are_closed(
+    stack: DevStack, scenario: Scenario
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard - 500)
+    try:
+        with another(stack, receive_seconds=5) as url, ExitStack() as held:
+            client = scenario.stack.client(scenario.student.id, url=url)
+            assert client.post(BATCH, json=scenario.body(slot("09:00"))).status_code == 200
+            begins = itertools.cycle([b"", HALF_A_HEADER, HALF_A_BODY])
+            half_open = [held.enter_context(connect(url, next(begins))) for _ in range(count)]
+            while not all(map(is_closed, half_open)):
+                assert http.get(url + "/livez").json() == {"status": "ok"}
+            assert client.post(BATCH, json=scenario.body(slot("10:00"))).status_code == 200
+            assert http.get(url + "/livez").json() == {"status": "ok"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_does_not_read_a_response_is_not_waited_for(stack: DevStack) -> None:
+    with another(stack, receive_seconds=1) as url:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        held.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        held.settimeout(PATIENCE)
+        for _ in range(100):  # More than buffers hold.
+            held.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: shim\r\n\r\n")
+        events = select.poll()
+        events.register(held, select.POLLHUP | select.POLLERR)
+        assert events.poll(PATIENCE * 1000)
+        held.close()
 
 
 # --- What browsers obey ---
