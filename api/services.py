@@ -115,11 +115,10 @@ class Services:
         lessons = LessonQueries(settings, store, directory, custodian)
         signed_calls = SignedCalls(store, chain, directory, custodian, settings.act_seconds)
         actions = Actions(chain, lessons, signed_calls, senders)
-        jwks = settings.jwt_jwks_url
         return cls(
             settings=settings,
             limits=Limits(settings),
-            keys=Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None,
+            keys=_keys(settings),
             chain=chain,
             store=store,
             directory=directory,
@@ -167,6 +166,13 @@ class Services:
         if isinstance(self.directory, HttpDirectory):
             self.directory.close()
         self.store.close()
+
+
+def _keys(settings: Settings) -> Keys | None:
+    if settings.jwt_jwks_url is None:
+        return None
+    pauses = settings.jwks_seconds, settings.jwks_pause_seconds
+    return Keys(str(settings.jwt_jwks_url), settings.key_algorithms, *pauses)
 
 
 def _balances_and_lag(chain: Chain, sender: Sender, projection: Projection) -> tuple[dict[str, int], int]:

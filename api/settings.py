@@ -103,12 +103,12 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=16 * 1024, gt=0)
     """Largest headers of a request."""
     max_connections: int = Field(default=2000, gt=0)
-    """Connections at once, as far as the limit of open files goes. A further one closes the one that waits for
-    its client longest; if all are being answered, it is answered 503."""
+    """Connections at once, as far as the limit of open files goes. A further one closes the one that waits
+    for its client longest; if all are being answered, it is answered 503."""
     max_address_connections: int = Field(default=100, gt=0)
     """Connections of an address at once; of a proxy in `CRENEAU_FORWARDED_ALLOW_IPS`, any number."""
     receive_seconds: float = Field(default=10, gt=0)
-    """Seconds until a connection is closed whose client sends no request, or half of one, or does not read."""
+    """Seconds until a connection is closed whose client sends no request or half of one, or does not read."""
     keep_alive_seconds: int = Field(default=5, gt=0)
     """Seconds until an idle connection is closed."""
     wait_seconds: float = Field(default=20, ge=0)
@@ -333,6 +333,8 @@ class Settings(BaseSettings):
             raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_MNEMONIC")
         for local, advice in (
             (self.demo, "CRENEAU_DEMO gives away tokens"),
+            (_is_plain(self.jwt_jwks_url), "CRENEAU_JWT_JWKS_URL is https"),
+            (_is_plain(self.directory_url), "CRENEAU_DIRECTORY_URL is https"),
             (self.relayer_mnemonic_index is not None, "name the account in CRENEAU_RELAYER"),
             (self.arbiter_mnemonic_index is not None, "name the account in CRENEAU_ARBITER"),
         ):
@@ -359,6 +361,10 @@ def _secret(value: SecretStr | None, file: Path | None) -> str:
     if value is not None:
         return value.get_secret_value().strip()
     return file.read_text().strip() if file is not None else ""
+
+
+def _is_plain(url: HttpUrl | None) -> bool:
+    return url is not None and url.scheme != "https"
 
 
 def _list(text: str) -> list[str]:

@@ -67,7 +67,8 @@ def _id(value: str) -> str:
     return value
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
+    """Return a text that databases, and UTF-8, can hold. Raises `ValueError` for any other."""
     if _NO_TEXT.search(value):
         raise ValueError("a text has no zero bytes and no half characters")
     return value
@@ -107,8 +108,8 @@ Amount = Annotated[
     BeforeValidator(_amount),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_AMOUNT.pattern}$"}]}),
 ]
-Note = Annotated[str, Field(max_length=2_000), AfterValidator(_text)]
-Description = Annotated[str, Field(max_length=10_000), AfterValidator(_text)]
+Note = Annotated[str, Field(max_length=2_000), AfterValidator(text)]
+Description = Annotated[str, Field(max_length=10_000), AfterValidator(text)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
