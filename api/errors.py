@@ -210,6 +210,10 @@ class Code(StrEnum):
         "Des cours sont encore à venir sous votre compte actuel. Donnez-les ou annulez-les d'abord.")
     WALLET_TAKEN = ("wallet_taken", 409,
         "This wallet is another user's already.", "Ce portefeuille est déjà celui d'une autre personne.")
+    ACCOUNT_TAKEN = ("account_taken", 409,
+        "The account of a new user would be another user's. Only the operators can help. Nothing was done.",
+        "Le compte d'une nouvelle personne serait celui d'une autre. Seuls les opérateurs peuvent aider. "
+        "Rien n'a été fait.")
     NOT_BOOKED_YET = ("not_booked_yet", 409,
         "These lessons are not in a block yet. Please try again in a moment.",
         "Ces cours ne sont pas encore dans un bloc. Réessayez dans un instant.", "`Retry-After`.")

@@ -23,6 +23,7 @@ from api.settings import DEVELOPMENT_ACCOUNTS, Settings
 from creneau import typed_data
 
 _KEYFILE, _KEY = ".json", re.compile(r"0x[0-9a-fA-F]{64}")
+_STEP_BITS = 31  # Of a step of a path (BIP-32).
 _MOST_CHARACTERS = 64  # Of an account's reference.
 
 
@@ -81,12 +82,13 @@ class MnemonicCustodian:
         self._signers: dict[str, LocalSigner] = {}
 
     def account_of(self, user_id: str) -> str:
-        """Return the path of the user's account: 62 bits of the id's hash, the upper 31 as BIP-44's change.
+        """Return the path of the user's account: 93 bits of the id's hash, in account, change and index.
 
-        Of a million users no two have the same but for one chance in ten million; then the second is refused.
+        Ids whose paths are equal can't be found on purpose: even among a billion users that takes 2⁶³ hashes.
         """
-        index = int.from_bytes(keccak(text=user_id)[:8]) >> 2
-        return f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"
+        bits = int.from_bytes(keccak(text=user_id)) >> (256 - 3 * _STEP_BITS)
+        first, second, third = (bits >> by * _STEP_BITS & (1 << _STEP_BITS) - 1 for by in (2, 1, 0))
+        return f"m/44'/60'/{first}'/{second}/{third}"
 
     def signer(self, account: str) -> LocalSigner:
         """Return the signer of an account. Raises `ValueError` if that is no path."""

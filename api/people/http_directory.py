@@ -32,7 +32,7 @@ from api.db import decimal_json as exact
 from api.db import entries
 from api.db.store import Store
 from api.errors import Code, Problem
-from api.people.directory import Annonce, Name, TableDirectory, User
+from api.people.directory import AccountTaken, Annonce, Name, TableDirectory, User
 from api.people.schedule import Schedule
 from api.schemas.requests import ID_PATTERN, Description, Id, TimeZone, text
 from api.settings import Settings
@@ -243,7 +243,11 @@ class HttpDirectory:
         return found
 
     def _account(self, user_id: str, role: str, **known: Any) -> User:
-        account = self._accounts.user(user_id) or self._accounts.create_user(user_id, role)
+        try:
+            account = self._accounts.user(user_id) or self._accounts.create_user(user_id, role)
+        except AccountTaken as error:
+            log.error("a new user would have another user's account", reason=str(error))
+            raise Problem(Code.ACCOUNT_TAKEN) from None
         return User(**vars(account) | {"role": role, **known})
 
     def _get(self, path: str, entry: str, model: type[_Model], *, by: str | None = "id") -> _Model | None:

@@ -51,9 +51,9 @@ def test_after_the_database_is_lost_everybody_has_his_own_account_again(
 
 def test_an_account_is_where_any_bip_44_wallet_finds_it() -> None:
     Account.enable_unaudited_hdwallet_features()
-    index = int.from_bytes(keccak(text="ann")[:8]) >> 2
+    bits = f"{int.from_bytes(keccak(text='ann')):0256b}"
     path = CUSTODIAN.account_of("ann")
-    assert path == f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"
+    assert path == f"m/44'/60'/{int(bits[:31], 2)}'/{int(bits[31:62], 2)}/{int(bits[62:93], 2)}"
     found = Account.from_mnemonic(DEVELOPMENT_CUSTODY, account_path=path)
     assert CUSTODIAN.signer(path).address == found.address
 

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
+from api.chain import signers
 from api.chain.signers import MnemonicCustodian
 from api.db.store import Store
 from api.errors import Problem
@@ -194,6 +195,24 @@ def test_many_new_users_at_once_get_an_account_each(
     assert all(user and user.wallet == wallets[user.id] for user in found)
     directory.close()
     store.close()
+
+
+def test_an_account_of_anothers_is_refused_and_told(
+    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With paths of no bits all accounts are one."""
+    monkeypatch.setattr(signers, "_STEP_BITS", 0)
+    fund(stack, shim, people)
+    for _ in range(2):  # Of the tutor, who is asked for next; for as long as nobody helps.
+        answer = book(stack, shim, people, slot("09:00"))
+        assert (answer.status_code, answer.json()["code"]) == (409, "account_taken")
+        assert answer.json()["message"] == (
+            "The account of a new user would be another user's. Only the operators can help. "
+            "Nothing was done."
+        )
+    student = shim.directory.user(people.student)
+    assert student is not None
+    assert stack.balance(student.wallet) == 1000 * EDU
 
 
 def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: People) -> None:
