@@ -2,8 +2,8 @@
 
 A known key goes on working while the issuer is down, slow or wrong. An unknown key is asked for, but no more
 often than the settings allow, so that made-up key ids can't be turned against the issuer. Requests wait
-without a thread, and a fetch has one deadline for the whole answer. (PyJWT's client reads answers of any length
-for any time, forgets expired keys while the issuer is down, and asks again after each failure.)
+without a thread, and a fetch has one deadline for the whole answer. (PyJWT's client reads answers of any
+length for any time, forgets expired keys while the issuer is down, and asks again after each failure.)
 """
 
 import asyncio
