@@ -1,7 +1,7 @@
 """The commands of the service.
 
-`python -m api serve | migrate | rebuild | seed | accounts | import-keys | token`, and what is generated:
-`openapi | errors | settings | sentences`.
+`python -m api serve | migrate | rebuild | people | seed | accounts | import-keys | token`, and what is
+generated: `openapi | errors | settings | sentences`.
 """
 
 import argparse
@@ -27,10 +27,12 @@ from api.db.store import Store
 from api.db.tables import bookings
 from api.indexer.indexer import Indexer
 from api.indexer.projection import Projection
-from api.people.directory import TableDirectory, seed
+from api.people.directory import Annonce, Name, TableDirectory, seed
 from api.schemas.requests import ID_PATTERN
 from api.services import Services
-from api.settings import Settings
+from api.settings import TIME_ZONES, Settings
+from creneau.amounts import to_wei
+from creneau.types import to_address
 
 
 class _Server(uvicorn.Server):
@@ -99,6 +101,39 @@ def rebuild(settings: Settings) -> None:
     store.close()
 
 
+def people(settings: Settings, asked: argparse.Namespace) -> None:
+    """Add a person or an annonce to the service's own tables, and print them. Raises `ValueError`."""
+    if settings.directory_url:
+        raise ValueError("people are those of the user service at CRENEAU_DIRECTORY_URL: add them there")
+    store = Store(settings.database)
+    store.migrate()
+    directory = TableDirectory(store, custodian(settings))
+    if asked.what == "add":
+        first, _, last = asked.name.partition(" ")
+        name = Name(first, last, asked.email)
+        print(
+            directory.create_user(
+                _id(asked.id), asked.role, profile_id=asked.profile, wallet=asked.wallet, name=name
+            )
+        )
+    else:
+        tutor = directory.tutor(asked.tutor)
+        if tutor is None or tutor.role != "tutor":
+            raise ValueError(f"{asked.tutor} is no tutor of these tables: add them first")
+        if asked.time_zone not in {None, *TIME_ZONES}:
+            raise ValueError(f"{asked.time_zone} is not an IANA time zone, such as Europe/Paris")
+        annonce = Annonce(_id(asked.id), tutor.id, asked.title, to_wei(asked.rate), asked.time_zone)
+        directory.create_annonce(annonce)
+        print(directory.annonce(annonce.id))
+    store.close()
+
+
+def _id(given: str) -> str:
+    if not ID_PATTERN.fullmatch(given):
+        raise ValueError(f"{given!r} is no id: 1 to 64 of A-Z a-z 0-9 . _ : @ -")
+    return given
+
+
 def accounts(settings: Settings) -> None:
     """Print the custodial account of each user whose id stands on standard input."""
     keys = custodian(settings)
@@ -117,7 +152,24 @@ def import_keys(settings: Settings) -> None:
         print(user_id, keys.signer(keys.account_of(user_id)).address, flush=True)
 
 
-def main() -> None:
+def _people_arguments(parser: argparse.ArgumentParser) -> None:
+    whats = parser.add_subparsers(dest="what", required=True)
+    person = whats.add_parser("add", help="add a person; one who is known stays as they are")
+    person.add_argument("id", help="the id that the tokens name")
+    person.add_argument("--role", required=True, choices=["student", "tutor"])
+    person.add_argument("--profile", metavar="ID", help="the id of a tutor's profile")
+    person.add_argument("--wallet", type=to_address, help="their own; without it an account is kept here")
+    person.add_argument("--name", default="", help="first name, then last name")
+    person.add_argument("--email", default="")
+    annonce = whats.add_parser("add-annonce", help="add an annonce of a tutor")
+    annonce.add_argument("id")
+    annonce.add_argument("--tutor", required=True, metavar="ID", help="of the tutor's user, or profile")
+    annonce.add_argument("--title", required=True)
+    annonce.add_argument("--rate", required=True, help="EDU for 60 minutes, such as 35 or 35.50")
+    annonce.add_argument("--time-zone", metavar="NAME", help="IANA name; without it CRENEAU_TIME_ZONE")
+
+
+def main() -> None:  # noqa: PLR0912  # one case for each command
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -125,6 +177,8 @@ def main() -> None:
     commands.add_parser("migrate", help="bring the database to this version")
     commands.add_parser("rebuild", help="read all bookings from the chain again; a shim may be running")
     commands.add_parser("seed", help="create the people and the annonce of the demonstration")
+    added = commands.add_parser("people", help="add people and annonces to the service's own tables")
+    _people_arguments(added)
     commands.add_parser("accounts", help="print the custodial accounts of the user ids on standard input")
     commands.add_parser(
         "import-keys",
@@ -152,7 +206,13 @@ def main() -> None:
                 Store(settings.database).migrate()
             case "rebuild":
                 rebuild(settings)
+            case "people":
+                people(settings, args)
             case "seed":
+                if not settings.is_local:
+                    raise ValueError(
+                        f"chain {settings.chain_id} is live: python -m api people add … adds real people"
+                    )
                 store = Store(settings.database)
                 store.migrate()
                 for entry in seed(TableDirectory(store, custodian(settings))):

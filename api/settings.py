@@ -134,9 +134,9 @@ class Settings(BaseSettings):
     jwt_user_claim: str = "sub"
     """The claim that is the user's id."""
     jwt_audience: str | None = None
-    """Required `aud` of a token."""
+    """Required `aud` of a token; a live network needs one."""
     jwt_issuer: str | None = None
-    """Required `iss` of a token."""
+    """Required `iss` of a token; a live network needs one."""
     directory_url: HttpUrl | None = None
     """Address of the user service; without one, the service's own tables."""
     directory_token: SecretStr | None = None
@@ -242,7 +242,7 @@ class Settings(BaseSettings):
 
     # The page
     public_origin: HttpUrl | None = None
-    """Origin of the page that users see: wallets sign for it. Without one, host and port."""
+    """Origin of the page that users see: wallets sign for it. On the local network else host and port."""
     explorer_url: str = ""
     """Address to which the page links transactions: `/tx/<hash>` is added."""
     sign_in_url: str = ""
@@ -340,7 +340,14 @@ class Settings(BaseSettings):
         ):
             if local:
                 raise ValueError(f"chain {self.chain_id} is live: {advice}")
+        self._check_names()
         return self
+
+    def _check_names(self) -> None:
+        """Raise `ValueError` if wallets would sign for a host and a port, or any token of the secret did."""
+        for name in ("public_origin", "jwt_audience", "jwt_issuer"):
+            if getattr(self, name) is None:
+                raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_{name.upper()}")
 
     def _check_webhooks(self) -> None:
         """Raise `ValueError` unless webhooks can be sent. Operators may name private addresses."""

@@ -268,6 +268,7 @@ def test_algorithms_are_those_with_public_keys(wrong: str) -> None:
 
 def test_with_a_jwks_a_live_network_needs_no_secret() -> None:
     live: dict[str, Any] = {"_env_file": None, "chain_id": 41923, "mnemonic": "legal winner thank year wave"}
+    live |= {"public_origin": "https://book.example.org", "jwt_audience": "creneau", "jwt_issuer": "users"}
     assert Settings(**live, jwt_jwks_url="https://users.example/jwks").jwt_jwks_url
     with pytest.raises(ValidationError, match="CRENEAU_JWT_JWKS_URL"):
         Settings(**live)

@@ -20,10 +20,10 @@ from sqlalchemy import insert, select
 from waiting import PATIENCE, http, until
 
 from api.app import create_app
-from api.chain.signers import relayer_account
+from api.chain.signers import custodian, relayer_account
 from api.db.store import Store
 from api.db.tables import users
-from api.people.directory import Annonce, Directory, User
+from api.people.directory import Annonce, Directory, TableDirectory, User
 from api.schemas.requests import TUTOR
 from api.services import Services
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
@@ -164,6 +164,9 @@ LIVE = {
     "relayer": "relayer",
     "jwt_secret": "s" * 32,
     "mnemonic": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "public_origin": "https://book.example.org",
+    "jwt_audience": "creneau",
+    "jwt_issuer": "https://users.example.org",
 }
 
 
@@ -177,6 +180,9 @@ LIVE = {
         ({"mnemonic": DEVELOPMENT_CUSTODY}, "set CRENEAU_MNEMONIC"),
         ({"mnemonic": DEVELOPMENT_ACCOUNTS}, "set CRENEAU_MNEMONIC"),
         ({"relayer_mnemonic_index": 1}, "CRENEAU_RELAYER"),
+        ({"public_origin": None}, "chain 41923 is live: set CRENEAU_PUBLIC_ORIGIN"),
+        ({"jwt_audience": None}, "chain 41923 is live: set CRENEAU_JWT_AUDIENCE"),
+        ({"jwt_issuer": None}, "chain 41923 is live: set CRENEAU_JWT_ISSUER"),
         ({"time_zone": "Mars/Base"}, "IANA"),
     ],
 )
@@ -263,6 +269,53 @@ def test_a_token_is_minted_for_the_local_network_only(
     refused = run(tmp_path, "token", "--user", scenario.student.id, **live)
     assert refused.returncode == 1
     assert "local network only" in refused.stderr
+
+
+def test_real_people_are_added_by_a_command_and_those_of_the_demonstration_on_no_live_network(
+    tmp_path: Path,
+) -> None:
+    live = {name: value for name, value in LIVE.items() if name != "relayer"} | {"data_dir": tmp_path / "d"}
+    refused = run(tmp_path, "seed", **live)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "ValueError: chain 41923 is live: python -m api people add … adds real people\n"
+    )
+    wallet = "0x" + "5" * 40
+    student = ["people", "add", "4711", "--role", "student", "--name", "Camille Durand", "--email", "c@x.org"]
+    tutor = ["people", "add", "4712", "--role", "tutor", "--profile", "88", "--wallet", wallet]
+    title = "Deep Learning"
+    annonce = ["people", "add-annonce", "9001", "--tutor", "88", "--title", title, "--rate", "35.50"]
+    early = run(tmp_path, *annonce, **live)
+    assert (early.returncode, early.stderr) == (
+        1,
+        "ValueError: 88 is no tutor of these tables: add them first\n",
+    )
+    for _ in range(2):  # Who is known already stays as they are.
+        for command in (student, tutor, annonce):
+            added = run(tmp_path, *command, **live)
+            assert (added.returncode, added.stderr) == (0, "")
+    settings = Settings(_env_file=None, **live)  # type: ignore[arg-type]
+    store = Store(settings.database)
+    directory = TableDirectory(store, custodian(settings))
+    found = directory.user("4711")
+    assert found is not None
+    assert (found.role, found.name) == ("student", ("Camille", "Durand", "c@x.org"))
+    assert found.custodial_account is not None
+    teacher = directory.tutor("88")
+    assert teacher is not None
+    assert (teacher.id, teacher.wallet, teacher.custodial_account) == ("4712", wallet, None)
+    assert directory.annonce("9001") == Annonce("9001", "4712", title, 355 * 10**17, None)
+    store.close()
+    for wrong, reason in (
+        (["people", "add", "no id", "--role", "student"], "'no id' is no id"),
+        ([*annonce, "--time-zone", "Mars/Base"], "Mars/Base is not an IANA time zone"),
+        ([*annonce[:-1], "-1"], "an amount is not negative"),
+    ):
+        refused = run(tmp_path, *wrong, **live)
+        assert refused.returncode == 1
+        assert reason in refused.stderr
+    elsewhere = run(tmp_path, *student, **live, directory_url="https://users.example.org")
+    assert "add them there" in elsewhere.stderr
 
 
 def test_the_tables_are_made_by_migrations_and_seeded_once(tmp_path: Path) -> None:

@@ -330,7 +330,11 @@ RELAYERS = {
     1: "name the account in CRENEAU_RELAYER",
     "1,2": "name the account in CRENEAU_RELAYER",
 }
-HOW = ["values", "files", "environment"]
+IDENTITY = {
+    "public_origin": "https://book.example.org",
+    "jwt_audience": "creneau",
+    "jwt_issuer": "https://users.example.org",
+}
 
 
 @pytest.mark.parametrize("how", ["values", "files", "environment"])
@@ -341,7 +345,7 @@ def test_every_combination_of_development_secrets(
     monkeypatch.setenv("CRENEAU_CHAIN_ID", str(chain_id))
     started = 0
     for secret, mnemonic, index in itertools.product(SECRETS, MNEMONICS, RELAYERS):
-        values: dict[str, object] = {"relayer_mnemonic_index": index}
+        values: dict[str, object] = {"relayer_mnemonic_index": index, **IDENTITY}
         for name, value in (("jwt_secret", secret), ("mnemonic", mnemonic)):
             monkeypatch.delenv(f"CRENEAU_{name.upper()}", raising=False)
             if value is None:

@@ -345,6 +345,7 @@ def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack,
 # --- Settings ---
 
 LIVE = {"chain_id": 41923, "jwt_secret": "s" * 32, "mnemonic": "legal winner"}
+LIVE |= {"public_origin": "https://book.example.org", "jwt_audience": "creneau", "jwt_issuer": "users"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import gzip
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -99,7 +100,15 @@ def test_without_the_setting_nobody_gets_a_token(stack: DevStack) -> None:
 
 
 def test_on_a_live_network_the_setting_is_refused() -> None:
-    live = {"chain_id": 41923, "jwt_secret": "x" * 32, "mnemonic": "not the development one", "relayer": "r"}
+    live: dict[str, Any] = {
+        "chain_id": 41923,
+        "jwt_secret": "x" * 32,
+        "mnemonic": "not the development one",
+        "relayer": "r",
+        "public_origin": "https://book.example.org",
+        "jwt_audience": "creneau",
+        "jwt_issuer": "https://users.example.org",
+    }
     assert not Settings(_env_file=None, **live).demo
     with pytest.raises(ValidationError, match="chain 41923 is live: CRENEAU_DEMO gives away tokens"):
         Settings(_env_file=None, demo=True, **live)
