@@ -7,6 +7,8 @@ generated: `openapi | errors | settings | sentences`.
 import argparse
 import gc
 import json
+import math
+import signal
 import sys
 import time
 from types import FrameType
@@ -36,16 +38,29 @@ from creneau.types import to_address
 
 
 class _Server(uvicorn.Server):
-    """A server that answers the requests that wait for a block as soon as it is told to stop."""
+    """A server that is not ready once it is told to stop (SIGTERM), goes on for a while, and then drains.
+
+    Meanwhile whoever asks `/readyz` sends no more requests here. Ctrl-C, or a second signal, ends the while.
+    """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+        self._until = math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop waiting for blocks, and then stop."""
-        self._services.drain()
+        """Answer 503 at `/readyz` from now on, and stop later."""
+        seconds = 0.0 if sig == signal.SIGINT or self.should_exit else self._services.settings.drain_seconds
+        self._until = min(self._until, time.monotonic() + seconds)
+        self._services.leave()
         super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return True once it is time to stop; then no request waits for its block any longer."""
+        stops = await super().on_tick(counter) and time.monotonic() >= self._until
+        if stops:
+            self._services.drain()
+        return stops
 
 
 def serve(settings: Settings) -> None:

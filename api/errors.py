@@ -83,7 +83,7 @@ class Code(StrEnum):
     # fmt: off
     BAD_REQUEST = "bad_request", 400, "This request can't be read.", "Cette requête est illisible."
 
-    BOTH_GIVEN = ("both_given", 400,
+    BOTH_GIVEN = ("both_given", 422,
         "Give allowPartial or minLessons, not both: allowPartial false asks for all lessons, true for at "
         "least one, and minLessons for at least so many.",
         "Donnez allowPartial ou minLessons, pas les deux : allowPartial false demande tous les cours, true "

@@ -3,12 +3,16 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from api.booking.models import frontend_id
 from api.errors import Code, Parameters, placeholders
+from api.json_io import tagged
 from api.schemas import requests
 from creneau.lifecycle import Action, Role, Status
 
@@ -188,6 +192,15 @@ def install(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
+    async def document(request: Request) -> Response:
+        return tagged(JSONResponse(app.openapi()), request.headers.get("if-none-match"))
+
+    app.router.routes[:] = [Route(each.path, document) if _is_document(each) else each for each in app.routes]
+
+
+def _is_document(route: BaseRoute) -> TypeGuard[Route]:
+    return isinstance(route, Route) and route.path == "/openapi.json"
+
 
 def _complete(document: dict[str, Any]) -> None:
     """Describe fields, give each refusal the codes and examples of its status, and share what repeats."""
@@ -235,6 +248,8 @@ def _answer(status: str, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         },
         "X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"},
     }
+    if status == "304":
+        return "NotModified", {**answer, "headers": headers}
     content = answer.get("content", {})
     schema = content.get("application/json", {}).get("schema", {}).get("$ref", _PROBLEM)
     model = schema.rsplit("/", 1)[1]

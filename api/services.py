@@ -1,5 +1,6 @@
 """The composition root: the one place that knows every part of the service and puts them together."""
 
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -66,6 +67,7 @@ class Services:
     linking: WalletLinks
     view: View
     shared: metrics.Shared
+    leaving: threading.Event
     spare: anyio.CapacityLimiter
     """Threads for operators, who are answered while all others wait for the node."""
 
@@ -138,6 +140,7 @@ class Services:
             linking=WalletLinks(settings, store, chain, directory, users),
             view=view,
             shared=metrics.Shared(store, lambda: _balances_and_lag(chain, sender, projection)),
+            leaving=threading.Event(),
             spare=anyio.CapacityLimiter(4),
         )
 
@@ -152,6 +155,10 @@ class Services:
             sender.start()
         self.indexer.start()
         self.webhooks.start()
+
+    def leave(self) -> None:
+        """Let `/readyz` tell that the process is about to end."""
+        self.leaving.set()
 
     def drain(self) -> None:
         """Let no request wait any longer: the process is about to end."""

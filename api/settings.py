@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """Seconds until a connection is closed whose client sends no request or half of one, or does not read."""
     keep_alive_seconds: int = Field(default=5, gt=0)
     """Seconds until an idle connection is closed."""
+    drain_seconds: float = Field(default=3, ge=0)
+    """Seconds for which a process that is told to stop goes on, with 503 at `/readyz`."""
     wait_seconds: float = Field(default=20, ge=0)
     """Seconds for which a request waits for its block, before it is answered 202."""
     repeat_seconds: float = Field(default=900, ge=0)

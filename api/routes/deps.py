@@ -73,5 +73,7 @@ Operator = Annotated[str, Depends(_operator)]
 
 _KEY = "The same key and body are the same batch, however often they are sent."
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
+_TAG = "The `ETag` of the answer that the client has: 304 if it is still the same."
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description=_TAG)]
 _PREFER = "`respond-async`: do not wait for the block."
 Prefer = Annotated[str | None, Header(description=_PREFER)]

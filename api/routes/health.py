@@ -46,7 +46,10 @@ async def livez() -> Response:
 )
 async def readyz(services: ServicesDep) -> Response:
     """Check database and node, and say of each what is right or wrong."""
-    checks = await anyio.to_thread.run_sync(readiness, services, limiter=services.spare)
+    if services.leaving.is_set():
+        checks = {"process": _check(False, "", "The process is about to end.")}
+    else:
+        checks = await anyio.to_thread.run_sync(readiness, services, limiter=services.spare)
     ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
     return ExactResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503

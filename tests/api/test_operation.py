@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -115,6 +116,26 @@ def test_a_process_that_is_told_to_stop_answers_and_hands_over(stack: DevStack, 
     location = asked.result().headers["location"]
     assert wait_for(scenario, location, "mined", "final")["count"] == 1
     assert scenario.balance() == 965 * EDU
+
+
+def test_a_process_that_is_told_to_stop_is_not_ready_and_goes_on_for_a_while(
+    stack: DevStack, scenario: Scenario
+) -> None:
+    port = free_port()
+    process = stack.start_process(port=port, drain_seconds=10 * PATIENCE)  # Only a second signal ends it.
+    url = f"http://127.0.0.1:{port}"
+    stack.wait_until_ready(process, url)
+    process.send_signal(signal.SIGTERM)
+    until(lambda: http.get(f"{url}/readyz").status_code == 503)
+    checks = {"process": {"ok": False, "message": "The process is about to end."}}
+    assert http.get(f"{url}/readyz").json() == {"status": "unavailable", "checks": checks}
+    assert http.get(f"{url}/livez").status_code == 200
+    body = scenario.body(slot("09:00"))
+    booked = http.post(f"{url}{BATCH}", json=body, headers=scenario.client.headers)
+    assert (booked.status_code, booked.json()["data"]["count"]) == (200, 1)
+    assert process.poll() is None
+    stack.stop_process(process)
+    assert process.poll() == -signal.SIGTERM  # Ended in order, and then by the signal, as uvicorn does.
 
 
 def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path: Path) -> None:

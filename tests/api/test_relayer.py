@@ -178,7 +178,7 @@ def place(shim: Services, scenario: Scenario, *slots: dict[str, Any], **more: An
     while shim.indexer.tick():
         pass  # What others did on the chain meanwhile.
     request = CreateBatchBookingData.model_validate(scenario.body(*slots, **more))
-    return shim.bookings.create(scenario.student.id, request, None, "test")
+    return shim.bookings.create(scenario.student.id, request, None, "test").batch_id
 
 
 def settle(shim: Services, *batch_ids: str) -> list[Any]:

@@ -138,6 +138,24 @@ def test_head_is_answered_as_get_without_a_body(stack: DevStack, poor: Scenario)
             assert head.headers["content-length"] == get.headers["content-length"], path
 
 
+def test_what_has_not_changed_is_not_sent_again(stack: DevStack, scenario: Scenario) -> None:
+    span = {"from": f"{DAY}T00:00:00Z", "to": f"{DAY}T23:00:00Z"}
+    calendar = f"/api/blockchain/tutor/{scenario.tutor.id}/calendar"
+    annonce = f"/api/blockchain/annonce/{scenario.annonce.id}"
+    client = stack.client()
+    for path in ("/openapi.json", annonce, calendar):
+        first = client.get(path, params=span)
+        tag = first.headers["etag"]
+        assert first.headers["cache-control"] == "no-cache", path
+        for known in (tag, f'"other", W/{tag}'):
+            again = client.get(path, params=span, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag), path
+        assert client.get(path, params=span, headers={"If-None-Match": '"other"'}).content == first.content
+    assert scenario.book(slot("09:00")).status_code == 200
+    changed = client.get(calendar, params=span, headers={"If-None-Match": tag})
+    assert (changed.status_code, len(changed.json()["data"]["taken"])) == (200, 1)
+
+
 def test_no_connection_becomes_a_web_socket(stack: DevStack) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}

@@ -680,7 +680,7 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
     made = prepare(lost)
     given = {"signature": sign(made.order), "permitSignature": sign(made.permit)}
     signed = SubmitData.model_validate(given)
-    batch_id = lost.shim.prepared.submit(student.id, made.prepared.batch.id, signed, "test")
+    batch_id = lost.shim.prepared.submit(student.id, made.prepared.batch.id, signed, "test").batch_id
     lost.work(batch_id, State.MINED)
     restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
     if copy_has == "nothing":
@@ -691,7 +691,7 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
         with restored.shim.store.write() as db:
             prepared.add(db, made.prepared)
         assert prepare(restored) == made
-        assert restored.shim.prepared.submit(student.id, batch_id, signed, "test") == batch_id
+        assert restored.shim.prepared.submit(student.id, batch_id, signed, "test") == (batch_id, True)
     row = restored.work(batch_id, State.MINED)
     assert (row.booked, row.nonce, wallet.balance()) == (3, None, (1000 - 2 * 35) * EDU)
     with paused(stack):

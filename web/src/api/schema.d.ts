@@ -4179,6 +4179,8 @@ export interface components {
         /** @description In a block */
         BatchAnswer: {
             headers: {
+                /** @description Of a repeat only: the batch is that of an earlier request */
+                "Idempotent-Replayed"?: "true";
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4193,6 +4195,8 @@ export interface components {
                 Location?: string;
                 /** @description In how many seconds */
                 "Retry-After"?: number;
+                /** @description Of a repeat only: the batch is that of an earlier request */
+                "Idempotent-Replayed"?: "true";
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4252,7 +4256,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        /** @description `both_given` `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
         UnprocessableEntity: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4473,6 +4477,8 @@ export interface components {
         /** @description For anybody */
         CalendarAnswer: {
             headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4480,9 +4486,21 @@ export interface components {
                 "application/json": components["schemas"]["CalendarAnswer"];
             };
         };
+        /** @description As the client has it */
+        NotModified: {
+            headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
         /** @description For anybody */
         AnnonceAnswer: {
             headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -5693,7 +5711,10 @@ export interface operations {
                 /** @description At most 62 days later; else seven days later. */
                 to?: string | null;
             };
-            header?: never;
+            header?: {
+                /** @description The `ETag` of the answer that the client has: 304 if it is still the same. */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 tutorId: string;
             };
@@ -5702,6 +5723,7 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["CalendarAnswer"];
+            304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
@@ -5713,7 +5735,10 @@ export interface operations {
     getAnnonce: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` of the answer that the client has: 304 if it is still the same. */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 annonceId: string;
             };
@@ -5722,6 +5747,7 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["AnnonceAnswer"];
+            304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
