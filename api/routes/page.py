@@ -113,6 +113,7 @@ async def _about(request: Request) -> Response:
         "cancelSeconds": int(chain.periods.cancel_window.total_seconds()),
         "explorer": settings.explorer_url or None,
         "signIn": settings.sign_in_url or None,
+        "userClaim": settings.jwt_user_claim,
         "annonceId": requests.ANNONCE if settings.demo else None,
         "demo": [{"id": user, "role": role, "token": mint(user, settings)} for user, role in people],
     }
