@@ -374,16 +374,16 @@ class Alive(Response):
 
 
 class Check(BaseModel):
-    """One thing that has to be right, in words; some have figures of their own beside them."""
+    """One thing that has to be right. Who may read the metrics sees words, and for some figures."""
 
     model_config = ConfigDict(extra="allow")
 
     ok: bool
-    message: str = Field(examples=["The database can be written."])
+    message: str | None = Field(default=None, exclude_if=is_none, examples=["The database can be written."])
 
 
 class Readiness(Response):
-    """`ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable."""
+    """`ok`, or `unavailable`, a second ago. `pending` is an alarm only, and makes nothing unavailable."""
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, Check]

@@ -788,7 +788,7 @@ export interface paths {
         };
         /**
          * Requests can be served
-         * @description Check database and node, and say of each what is right or wrong.
+         * @description Check database and node, once a second at most. Who may read the metrics is told what is wrong.
          */
         get: operations["readyz"];
         put?: never;
@@ -828,7 +828,7 @@ export interface paths {
         };
         /**
          * A person's lessons, on both sides
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 each at most.
          */
         get: operations["getAllBookings"];
         put?: never;
@@ -848,7 +848,7 @@ export interface paths {
         };
         /**
          * A student's confirmed and completed lessons
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 each at most.
          */
         get: operations["getStudentCourses"];
         put?: never;
@@ -1880,7 +1880,7 @@ export interface components {
         };
         /**
          * Check
-         * @description One thing that has to be right, in words; some have figures of their own beside them.
+         * @description One thing that has to be right. Who may read the metrics sees words, and for some figures.
          */
         Check: {
             /**
@@ -1893,7 +1893,7 @@ export interface components {
              * @description For people: what happened and, if nothing did, why.
              * @example The database can be written.
              */
-            message: string;
+            message?: string | null;
         } & {
             [key: string]: unknown;
         };
@@ -3604,7 +3604,7 @@ export interface components {
         };
         /**
          * Readiness
-         * @description `ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable.
+         * @description `ok`, or `unavailable`, a second ago. `pending` is an alarm only, and makes nothing unavailable.
          */
         Readiness: {
             /**
