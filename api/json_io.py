@@ -34,6 +34,18 @@ def tagged(response: Response, if_none_match: str | None) -> Response:
     return response
 
 
+MOST_PAGE_BYTES = 256 * 1024
+
+
+def page_of(count: int, build: Callable[[int], BaseModel]) -> ExactResponse:
+    """Return the response with so many entries of a list or, if that is too large, with as many as fit."""
+    response = ExactResponse(build(count))
+    while len(response.body) > MOST_PAGE_BYTES and count > 1:
+        count = min(count - 1, max(1, count * MOST_PAGE_BYTES // len(response.body)))
+        response = ExactResponse(build(count))
+    return response
+
+
 _NO_OBJECT: list[Any] = []
 """A value that no model takes. Of an object, a `Decimal` even, a model would read the attributes."""
 

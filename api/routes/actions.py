@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from api.booking.actions import Beside, LessonAction
 from api.errors import Code, Problem
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.outbox.models import UNSETTLED, Submission
 from api.routes.bookings import LATER
-from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import ActId, BatchId, BookingId
@@ -21,7 +21,7 @@ from api.services import Services
 from api.words import DONE
 from creneau.lifecycle import Action
 
-router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=BearerRoute)
 
 _Subject = TypeVar("_Subject")
 

@@ -8,15 +8,15 @@ from starlette.responses import Response
 
 from api.booking.create import Accepted
 from api.booking.plan import not_created
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.outbox.models import UNSETTLED
-from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
 from api.schemas.examples import BATCH_EXAMPLES, BOOKING_EXAMPLES
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
 from api.services import Services
 
-router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=BearerRoute)
 
 LATER = {
     "Location": {"schema": {"type": "string"}, "description": "Where to ask for the outcome"},

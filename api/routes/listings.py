@@ -6,16 +6,16 @@ from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
 from api.booking.listings import Publication
-from api.json_io import ExactResponse, ExactRoute, tagged
+from api.json_io import ExactResponse, tagged
 from api.outbox.models import Submission
 from api.routes.actions import settled
 from api.routes.bookings import LATER
-from api.routes.deps import CurrentUser, IfNoneMatch, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, IfNoneMatch, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import ANNONCE, TUTOR, Id, Moment, PublishData
 
-router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=BearerRoute)
 
 AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[ANNONCE])]
 _TAGGED = {"ETag": {"schema": {"type": "string"}, "description": "For `If-None-Match`"}}
