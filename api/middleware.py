@@ -7,6 +7,7 @@ one client from crowding out the others; an exact limit of the whole belongs in 
 import ipaddress
 import math
 import time
+from contextlib import suppress
 
 from fastapi import FastAPI
 from limits import RateLimitItem, parse_many
@@ -24,6 +25,7 @@ from api.settings import Settings
 
 UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
 
+_MOST_COUNTERS = 10_000
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
@@ -34,11 +36,23 @@ _PAGE = (
 _VIEWER = "/docs"  # On the local network only; its scripts come from elsewhere.
 
 
+class _Counters(MemoryStorage):
+    """Counters of a bounded number: beyond it the oldest are forgotten, which lets somebody ask more."""
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count, and return how many there were."""
+        count = super().incr(key, expiry, amount)
+        while len(self.storage) > _MOST_COUNTERS:
+            with suppress(RuntimeError, StopIteration):  # The storage's own thread forgets, too.
+                self.clear(next(iter(self.storage)))
+        return count
+
+
 class Limits:
     """The rate limits of addresses and of users."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._limiter = FixedWindowRateLimiter(_Counters())
         self._address = _parsed(settings.address_limit)
         self._user = _parsed(settings.user_limit)
         self._writes = _parsed(settings.user_write_limit)

@@ -1,6 +1,7 @@
 """Guards before the routes: limits, headers, other origins, and refusals of a live network."""
 
 import itertools
+import json
 import resource
 import select
 import socket
@@ -11,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx
+import jwt
 import pytest
 from pydantic import ValidationError
 from scenario import BATCH, Scenario, log_lines, slot
@@ -19,6 +21,7 @@ from waiting import PATIENCE, http, until
 
 from api import middleware as security
 from api.app import create_app
+from api.errors import Problem
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 from tools.dev_stack import DevStack, free_port
 
@@ -202,6 +205,34 @@ def test_who_does_not_read_a_response_is_not_waited_for(stack: DevStack) -> None
         events.register(held, select.POLLHUP | select.POLLERR)
         assert events.poll(PATIENCE * 1000)
         held.close()
+
+
+def test_a_large_body_is_neither_awaited_nor_parsed_for_who_shows_no_token(stack: DevStack) -> None:
+    forged = jwt.encode({"sub": "somebody", "exp": 2**40}, "x" * 32, "HS256")
+    for token, code in (("", "token_missing"), (f"Authorization: Bearer {forged}\r\n", "invalid_token")):
+        opening = f"POST {BATCH} HTTP/1.1\r\nHost: shim\r\n{token}Content-Length: 262144\r\n\r\n["
+        with connect(stack.url, opening.encode()) as connection:  # The rest never comes.
+            answer = b""
+            while b"}" not in answer and (part := connection.recv(65536)):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert json.loads(answer.split(b"\r\n\r\n")[1])["code"] == code
+
+
+def test_counters_of_addresses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "_MOST_COUNTERS", 100)
+    limits = security.Limits(Settings(_env_file=None, address_limit="2/hour"))
+
+    def ask(host: str) -> None:
+        limits.address({"type": "http", "path": "/", "client": (host, 1)})
+
+    for number in range(1000):
+        ask(f"2001:db8:{number:x}::1")
+        for kept in (limits._limiter.storage.storage, limits._limiter.storage.expirations):
+            assert len(kept) <= 100
+    ask("2001:db8:3e7::2")
+    with pytest.raises(Problem):  # Who asked last is counted on.
+        ask("2001:db8:3e7::3")
 
 
 # --- What browsers obey ---
