@@ -104,7 +104,6 @@ FIELDS = {
 
 _PARAMETERS = {
     "limit": "How many at most on a page.",
-    "course_held": "Whether the lesson took place, as who asks says.",
 }
 _LATER = {"Retry-After": ("integer", "In how many seconds to come again")}
 _HEADERS = {

@@ -4,7 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from api.booking.actions import Beside, LessonAction
@@ -167,6 +168,25 @@ async def resolve_booking(
     return await perform(services, user, request_id, action, ActData(), prefer)
 
 
+_HELD = "Whether the lesson took place, as who asks says."
+
+
+async def _held(
+    course_held: Annotated[bool | None, Query(alias="courseHeld", description=_HELD)] = None,
+    older: Annotated[
+        bool | None,
+        Query(
+            alias="course_held", deprecated=True, description="`courseHeld`, as the earlier frontend has it."
+        ),
+    ] = None,
+) -> bool:
+    held = older if course_held is None else course_held
+    if held is None or None not in {course_held, older}:
+        error = {"type": "missing", "loc": ("query", "courseHeld"), "msg": "Field required", "input": None}
+        raise RequestValidationError([error])
+    return held
+
+
 @router.post(
     "/booking/{id}/confirm-outcome",
     operation_id="confirmOutcome",
@@ -178,7 +198,7 @@ async def confirm_outcome(
     user: CurrentUser,
     request_id: RequestId,
     booking_id: BookingId,
-    course_held: Annotated[bool, Query()],
+    course_held: Annotated[bool, Depends(_held)],
     data: OneBody,
     prefer: Prefer = None,
 ) -> Response:

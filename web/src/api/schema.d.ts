@@ -5381,9 +5381,14 @@ export interface operations {
     };
     confirmOutcome: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Whether the lesson took place, as who asks says. */
-                course_held: boolean;
+                courseHeld?: boolean | null;
+                /**
+                 * @deprecated
+                 * @description `courseHeld`, as the earlier frontend has it.
+                 */
+                course_held?: boolean | null;
             };
             header?: {
                 /** @description `respond-async`: do not wait for the block. */
