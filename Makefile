@@ -10,7 +10,7 @@ export PATH := $(VENV)/bin:$(PATH)
 # Files and output are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help setup ready demo serve token test test-quick contract-test chaos fuzz broken mutate bench audit audit-broken lint format abi openapi gas lock clean
+.PHONY: help setup ready demo serve token test test-quick contract-test chaos fuzz broken mutate bench audit audit-broken scan lint format abi openapi gas lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,13 @@ audit: ready ## slither, and the proofs of tests/proofs, in an environment of th
 audit-broken: audit ## Breaks the escrow in one place after another, and expects the proofs to notice
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" python tools/audit/broken.py
 
+scan: ready ## Lists the packages of the image in .build/sbom.json, and asks for their known vulnerabilities; needs the internet
+	@[ -x .venv-scan/bin/python ] || $(VENV)/bin/python -m venv .venv-scan
+	@.venv-scan/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tools/scan/requirements.lock
+	@.venv-scan/bin/cyclonedx-py requirements --output-file .build/sbom.json requirements-shim.lock
+	@.venv-scan/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-shim.lock
+	@npm audit --omit=dev --audit-level=high
+
 lint: ready ## ruff, mypy, the layers, the words, forge fmt and the TypeScript compiler
 	ruff check .
 	ruff format --check .
@@ -106,6 +113,8 @@ lock: ## Renews the lock files of Python packages (names, versions and hashes on
 	  --no-header --no-annotate --group shim --constraint requirements.lock --output-file requirements-shim.lock pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate --output-file tools/audit/requirements.lock tools/audit/requirements.in
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --output-file tools/scan/requirements.lock tools/scan/requirements.in
 
 clean: ## Removes what was installed and built, not your data
-	rm -rf .venv .venv-audit node_modules web/dist .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-audit .venv-scan node_modules web/dist .build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
