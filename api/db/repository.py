@@ -267,6 +267,10 @@ def settle(db: Connection, settlement: Settlement) -> bool:
     }
     if receipt is not None:
         values |= _in_block(receipt) | {"succeeded": True}
+        # It may be an earlier attempt, of another key even: the nonce of the newest is not used by it.
+        for name in ("signer", "nonce"):
+            used = select(attempts.c[name]).where(attempts.c.hash == receipt.transaction_hash)
+            values[name] = func.coalesce(used.scalar_subquery(), transactions.c[name])
     booked = vars(result) if isinstance(result, BatchResult) else None
     return _move(db, settlement.submission.id, settlement.state, values, booked)
 
@@ -291,7 +295,8 @@ def unmine(db: Connection, submission: Submission, state: State) -> bool:
     """Take a submission out of its block: `submitted` again by its own newest attempt, or only `accepted`."""
     if state is State.ACCEPTED:
         return unsign(db, submission.id)
-    own = [attempt.hash for attempt in attempts_of(db, [submission.id])]
+    nonce = submission.signer, submission.nonce
+    own = [each.hash for each in attempts_of(db, [submission.id]) if (each.signer, each.nonce) == nonce]
     sent = submission.transaction_hash if submission.transaction_hash in own else own[-1]
     values = _UNMINED | {"transaction_hash": sent}
     return _move(db, submission.id, State.SUBMITTED, values, _NOT_BOOKED)

@@ -297,12 +297,15 @@ class Sender(Worker):
             for part in (answers[: len(signers)], answers[len(signers) : 2 * len(signers)])
         )
         receipts: dict[str, tuple[Receipt, bool]] = {}
+        newest = {each.id: (each.signer, each.nonce) for each in in_flight}
         for attempt, answer in zip(attempts, answers[2 * len(signers) :], strict=True):
             if isinstance(answer, RpcError):
                 raise NodeUnavailable("no receipts")
             if answer:
                 receipt = Receipt.from_rpc(answer)
-                if attempt.transaction_id not in receipts or receipt.succeeded:
+                # What came to nothing with an earlier nonce was answered by signing anew.
+                is_newest = (attempt.signer, attempt.nonce) == newest[attempt.transaction_id]
+                if receipt.succeeded or (is_newest and attempt.transaction_id not in receipts):
                     receipts[attempt.transaction_id] = receipt, attempt.is_noop
         self._in_blocks(receipts, head)
         waiting = [each for each in in_flight if each.id not in receipts]

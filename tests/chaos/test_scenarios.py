@@ -256,6 +256,25 @@ def test_a_gas_limit_that_is_too_low_in_the_block(
     assert gas[-1] >= 2 * gas[0]
 
 
+def test_a_transaction_that_reverted_is_final_once(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
+    """Sent again, it waits for its block: the receipt of the one before tells nothing of it."""
+    proxy.pool.gas_part = 0.2
+    batch_id = rounds.place(scenario, "09:00")
+    rounds.work(batch_id, State.REVERTING)
+    proxy.pool.gas_part = 1.0
+    mine(stack, FINALITY)
+    with paused(stack):
+        rounds.work(batch_id, State.SUBMITTED)
+        for _ in range(5):
+            rounds.again()
+            rounds.round()
+        assert rounds.row(batch_id).state == State.SUBMITTED
+    assert booked(rounds, batch_id, scenario).nonce == 1
+    assert [attempt.nonce for attempt in rounds.attempts(batch_id)] == [0, 1]
+
+
 # --- Finality ---
 
 
@@ -565,6 +584,30 @@ def test_a_nonce_that_was_called_used(
     first, *_, last = signed = [attempt.gas for attempt in rounds.attempts(batch_id)]
     # Signed five times: the fourth was the third again, and the fifth has another block's base fee.
     assert (len(signed), last) == (4, 4 * first)
+
+
+def test_a_block_has_the_transaction_with_the_earlier_nonce(
+    stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
+) -> None:
+    """It is the one that counts: the later nonce is for whatever comes next."""
+    batch_id = rounds.place(scenario, "09:00")
+    with paused(stack):
+        proxy.misbehave(1, [Fault.FORGET])
+        rounds.work(batch_id, State.SUBMITTED)
+        earlier = rounds.raw(batch_id)
+        proxy.rewrite = partial(add_to_count, 1)
+        rounds.work(batch_id, State.ACCEPTED)
+        rounds.work(batch_id, State.SUBMITTED)
+        proxy.rewrite = None
+        assert rounds.row(batch_id).nonce == 1
+        stack.rpc("eth_sendRawTransaction", earlier)
+    assert booked(rounds, batch_id, scenario).nonce == 0
+    proxy.heal()
+    mine(stack, FINALITY)
+    rounds.work(batch_id, State.FINAL)
+    following = rounds.place(scenario, "10:00")
+    assert booked(rounds, following, scenario, 2).nonce == 1
+    assert rounds.row(batch_id).state == State.FINAL
 
 
 def test_a_filler_that_was_given_back(
