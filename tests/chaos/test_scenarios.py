@@ -698,7 +698,7 @@ def test_an_older_copy_whose_view_is_behind(
         answer = pool.submit(again)
         until(lambda: restored.shim.indexer._woken or answer.done())
         restored.read()
-        assert answer.result() == batch_id
+        assert answer.result().batch_id == batch_id
     assert booked(restored, batch_id, scenario).nonce is None
 
 
@@ -734,7 +734,8 @@ def test_an_older_copy_knows_a_wallets_batch_by_the_chain(
         with restored.shim.store.write() as db:
             prepared.add(db, made.prepared)
         assert prepare(restored) == made
-        assert restored.shim.prepared.submit(student.id, batch_id, signed, "test") == (batch_id, True)
+        again = restored.shim.prepared.submit(student.id, batch_id, signed, "test")
+        assert again == (batch_id, False)  # Only the chain knew it.
     row = restored.work(batch_id, State.MINED)
     assert (row.booked, row.nonce, wallet.balance()) == (3, None, (1000 - 2 * 35) * EDU)
     with paused(stack):
