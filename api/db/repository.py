@@ -197,6 +197,11 @@ def attempts_of(db: Connection, submission_ids: Collection[str]) -> list[Attempt
     return [Attempt(**row._mapping) for row in db.execute(these.order_by(attempts.c.max_fee))]
 
 
+def is_attempt(db: Connection, hash_: str) -> bool:
+    """Return True if a transaction with this hash was signed."""
+    return db.scalar(select(attempts.c.hash).where(attempts.c.hash == hash_)) is not None
+
+
 def add_attempts(db: Connection, signed: Sequence[SignedAttempt]) -> None:
     """Store attempts, all of them first ones or all replacements, each as the newest of its submission.
 

@@ -39,7 +39,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.REVERTING: frozenset({State.SUBMITTED, State.ACCEPTED}),
     State.MINED: frozenset({State.FINAL, State.SUBMITTED, State.ACCEPTED}),
     State.FINAL: frozenset({State.SUBMITTED, State.ACCEPTED}),
-    State.EXPIRED: frozenset({State.SIGNED}),
 }
 
 

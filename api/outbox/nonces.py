@@ -6,6 +6,7 @@ is missing is told by the nonce, whatever becomes of the transactions behind it.
 """
 
 import time
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -239,24 +240,24 @@ class Nonces:
                 if gas is None or bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
                     log.warning("a transfer that uses it costs more than the caps allow", relayer=signer)
                     return
-                noop = self._filler(db, signer, nonce)
-                terms = noop.id, signer, nonce, None, gas, bid, head.moment
-                signed = self.sign(*terms, cost=noop.cost or 0, first=Prepared(noop, {}, b""))
+                noop = Submission(
+                    id=f"{TransactionKind.NOOP}:{uuid.uuid4().hex}",
+                    kind=TransactionKind.NOOP,
+                    call=b"",
+                    locks={},
+                    state=State.SIGNED,
+                    chain_id=self._settings.chain_id,
+                    signer=signer,
+                    nonce=nonce,
+                    expires=0,  # Its nonce used by another transaction, it has no purpose any more.
+                )
+                repository.add(db, noop)
+                signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
+                while repository.is_attempt(db, signed.attempt.hash):
+                    # An earlier filler lost the nonce, to a block that is gone or to a node's error.
+                    gas += 1
+                    signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
                 repository.add_attempts(db, [signed])
-
-    def _filler(self, db: Connection, signer: str, nonce: int) -> Submission:
-        """Return the submission of the transfer that uses a nonce.
-
-        There is one if it lost the nonce to a transaction that was reorganised away, or to a node's error.
-        """
-        chain_id = self._settings.chain_id
-        id_ = f"{TransactionKind.NOOP}:{chain_id:x}:{signer[2:]}:{nonce:x}"
-        if (earlier := repository.submission(db, id_)) is not None:
-            return earlier
-        # Its nonce used by another transaction, it has no purpose any more: it is late from the beginning.
-        noop = Submission(id=id_, kind=TransactionKind.NOOP, call=b"", locks={}, expires=0, chain_id=chain_id)
-        repository.add(db, noop)
-        return noop
 
 
 def _calldata(raw: bytes) -> bytes:

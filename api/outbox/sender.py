@@ -18,7 +18,6 @@
     mined     ──> accepted   the block was orphaned, and it was somebody else's transaction
     final     ──> submitted  the block was orphaned, although it was final, or its nonce is not used
     final     ──> accepted   the same, and it was somebody else's transaction
-    expired   ──> signed     it only uses a nonce, and nobody uses that one again
 
 Decisions that end something, and the block that each rests on:
 

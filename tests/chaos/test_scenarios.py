@@ -589,7 +589,7 @@ def test_a_nonce_that_was_called_used(
 def test_a_block_has_the_transaction_with_the_earlier_nonce(
     stack: ChaosStack, proxy: Proxy, rounds: Rounds, scenario: Scenario
 ) -> None:
-    """It is the one that counts: the later nonce is for whatever comes next."""
+    """The earlier one counts, and the later nonce is for whatever comes next."""
     batch_id = rounds.place(scenario, "09:00")
     with paused(stack):
         proxy.misbehave(1, [Fault.FORGET])
