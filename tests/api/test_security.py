@@ -124,10 +124,12 @@ def connect(url: str, begin: bytes = b"") -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """True once the service has closed the connection, now or before."""
+    """True once the service has closed the connection, now or before; what it answered is read over."""
     connection.setblocking(False)
     try:
-        return connection.recv(1) == b""
+        while connection.recv(65_536):
+            pass
+        return True
     except BlockingIOError:
         return False
     except ConnectionResetError:
