@@ -5,10 +5,12 @@ generated: `openapi | errors | settings | sentences`.
 """
 
 import argparse
+import errno
 import gc
 import json
 import math
 import signal
+import socket
 import sys
 import time
 from types import FrameType
@@ -16,8 +18,9 @@ from types import FrameType
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api import auth, logs, reference
 from api.app import create_app
@@ -65,7 +68,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Run the service until it is told to stop."""
-    logs.configure(settings.log_format)
+    listeners = _listeners(settings)
     services = Services.build(settings)
     structlog.get_logger().info("serving", host=settings.host, port=settings.port, chain_id=settings.chain_id)
     connections = Connections(settings)
@@ -85,7 +88,31 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=5,  # Who still waits for a block can ask again: the batch goes on.
     )
     gc.freeze()  # All that was imported stays: the collector need not look through it again and again.
-    _Server(config, services).run()
+    _Server(config, services).run(listeners)
+
+
+def _listeners(settings: Settings) -> list[socket.socket]:
+    """Return sockets at host and port that do not listen yet. Raises `ValueError` if they are in use."""
+    host, port = settings.host, settings.port
+    listeners = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+    except (OSError, OverflowError) as error:
+        for listener in listeners:
+            listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise ValueError(
+                f"port {port} of {host} is in use: end what listens there, or set CRENEAU_PORT"
+            ) from None
+        raise ValueError(f"CRENEAU_HOST {host} and CRENEAU_PORT {port} can't be had: {error}") from None
+    return listeners
 
 
 def rebuild(settings: Settings) -> None:
@@ -184,8 +211,30 @@ def _people_arguments(parser: argparse.ArgumentParser) -> None:
     annonce.add_argument("--time-zone", metavar="NAME", help="IANA name; without it CRENEAU_TIME_ZONE")
 
 
-def main() -> None:  # noqa: PLR0912  # one case for each command
+def main() -> None:
     """Run one command."""
+    args = _parser().parse_args()
+    settings: Settings | None = None
+    try:
+        if args.command == "openapi":
+            print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+        elif args.command in {"errors", "settings", "sentences"}:
+            print(getattr(reference, args.command)(), end="")
+        else:
+            settings = Settings()
+            logs.configure(settings.log_format, settings.hidden)
+            _run(args, settings)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  # whatever it is, its text may have a secret in it
+        told = logs.Harmless(settings.hidden if settings else ()).text(reason(error))
+        if settings and args.command == "serve" and settings.log_format == "json":
+            structlog.get_logger().error(told)
+            sys.exit(1)
+        sys.exit(told)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the shim")
@@ -205,45 +254,73 @@ def main() -> None:  # noqa: PLR0912  # one case for each command
     commands.add_parser("openapi", help="print the documentation of the routes")
     token = commands.add_parser("token", help="print a bearer token (local network only)")
     token.add_argument("--user", required=True, metavar="ID")
-    args = parser.parse_args()
-    try:
-        if args.command == "openapi":
-            print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
-            return
-        if args.command in {"errors", "settings", "sentences"}:
-            print(getattr(reference, args.command)(), end="")
-            return
-        settings = Settings()
-        match args.command:
-            case "serve":
-                serve(settings)
-            case "migrate":
-                Store(settings.database).migrate()
-            case "rebuild":
-                rebuild(settings)
-            case "people":
-                people(settings, args)
-            case "seed":
-                if not settings.is_local:
-                    raise ValueError(
-                        f"chain {settings.chain_id} is live: python -m api people add … adds real people"
-                    )
-                store = Store(settings.database)
-                store.migrate()
-                for entry in seed(TableDirectory(store, custodian(settings))):
-                    print(entry)
-            case "accounts":
-                accounts(settings)
-            case "import-keys":
-                import_keys(settings)
-            case "token":
-                print(auth.mint(args.user, settings))
-    except ValidationError as error:
-        sys.exit(
-            "\n".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        )
-    except (WrongChain, NodeUnavailable, ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    return parser
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> None:
+    match args.command:
+        case "serve":
+            serve(settings)
+        case "migrate":
+            Store(settings.database).migrate()
+        case "rebuild":
+            rebuild(settings)
+        case "people":
+            people(settings, args)
+        case "seed":
+            if not settings.is_local:
+                raise ValueError(
+                    f"chain {settings.chain_id} is live: python -m api people add … adds real people"
+                )
+            store = Store(settings.database)
+            store.migrate()
+            for entry in seed(TableDirectory(store, custodian(settings))):
+                print(entry)
+        case "accounts":
+            accounts(settings)
+        case "import-keys":
+            import_keys(settings)
+        case "token":
+            print(auth.mint(args.user, settings))
+
+
+_DATABASE_SAYS = (
+    *("Connection refused", "No such file or directory", "Name or service not known", "timeout expired"),
+    *("password authentication failed", "no password supplied", "does not exist", "too many clients"),
+    *("unable to open database file", "readonly database", "database is locked", "disk is full"),
+)
+"""Parts of what databases say; the rest of it may have parts of the address, and a secret among them."""
+
+
+def reason(error: Exception) -> str:
+    """Return why a command ends, in one line that names the setting to mend, and shows no secret."""
+    match error:
+        case ValidationError():
+            return "; ".join(map(_of_setting, error.errors()))
+        case NodeUnavailable():
+            return f"the node does not answer ({error}): does it run, at the address in CRENEAU_RPC_URL?"
+        case WrongChain():
+            return (
+                f"{error}; see CRENEAU_RPC_URL, CRENEAU_CHAIN_ID, CRENEAU_ESCROW and CRENEAU_DEPLOYMENT_BLOCK"
+            )
+        case SQLAlchemyError():
+            said = ", ".join(part for part in _DATABASE_SAYS if part in str(error)) or type(error).__name__
+            return (
+                f"the database does not answer ({said}): does it run, at the address in CRENEAU_DATABASE_URL,"
+                " or is there a file in the folder CRENEAU_DATA_DIR?"
+            )
+        case ValueError() | OSError():
+            return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in line {trace.tb_lineno} of {trace.tb_frame.f_code.co_filename}" if trace else ""
+    return f"a fault of the program: {type(error).__name__}{place}"
+
+
+def _of_setting(error: ErrorDetails) -> str:
+    name = "".join(f"CRENEAU_{str(part).upper()}: " for part in error["loc"][:1])
+    return name + error["msg"].removeprefix("Value error, ")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_the_shim_waits_for_a_healthy_postgresql() -> None:
 def test_the_settings_of_the_compose_file_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "jwt": "s" * 32,
-        "mnemonic": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+        "mnemonic": "minute kitten easy timber wish error echo october ring taxi marriage gym",
     }
     for name, text in secrets.items():
         (tmp_path / name).write_text(text + "\n")

@@ -243,7 +243,8 @@ class Node:
             parsed = json.loads(content)
         except (urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
             # Not the error's text: it may name the URL, and that may hold an access key.
-            raise NodeUnavailable(type(error).__name__) from None
+            why = error.reason or error if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+            raise NodeUnavailable(type(why).__name__) from None
         answers = parsed if isinstance(parsed, list) else [parsed]
         if not answers or not all(isinstance(answer, dict) for answer in answers):
             raise NodeUnavailable("not JSON-RPC")

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api import metrics
-from api.chain.escrow import knows_finality
+from api.chain.escrow import OtherChain, knows_finality
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db import repository
 from api.db.tables import now
@@ -159,6 +159,7 @@ def _database(services: Services) -> dict[str, Check]:
 def _node(services: Services) -> dict[str, Check]:
     settings, relayer, escrow = services.settings, services.sender, services.chain.escrow
     try:
+        services.chain.head()
         chain_id, code, head, balance = services.chain.node.call_many(
             [
                 ("eth_chainId", []),
@@ -174,6 +175,9 @@ def _node(services: Services) -> dict[str, Check]:
         final = settings.finality == "confirmations" or knows_finality(services.chain.node)
     except SQLAlchemyError:
         return {}  # That is said already.
+    except OtherChain:
+        other = f"The node serves another chain {settings.chain_id} than the one that the database is of."
+        return {"node": _check(False, "", other)}
     except (NodeUnavailable, TypeError) as error:
         return {"node": _check(False, "", f"The node does not answer ({type(error).__name__}).")}
     # A local node mines on demand, so its head may be of any age.

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from pydantic import ValidationError
 from waiting import http
 
@@ -103,7 +105,7 @@ def test_on_a_live_network_the_setting_is_refused() -> None:
     live: dict[str, Any] = {
         "chain_id": 41923,
         "jwt_secret": "x" * 32,
-        "mnemonic": "not the development one",
+        "mnemonic": generate_mnemonic(12, Language.ENGLISH),
         "relayer": "r",
         "public_origin": "https://book.example.org",
         "jwt_audience": "creneau",
