@@ -47,7 +47,7 @@ KINDS = {
     "a part left out": lambda s: s[: 2 * len(s) // 3],
     "a terminal's escape": lambda s: _amid(s, "\x1b[31m"),
 }
-"""What can be wrong with a secret; and nothing."""
+"""Ways in which a secret can be wrong; and right."""
 
 OUTAGES = ["nothing", "node", "database", "identity provider", "user service", "everything"]
 
