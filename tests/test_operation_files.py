@@ -145,14 +145,15 @@ def test_the_workflow_runs_what_every_machine_runs() -> None:
     workflow: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert set(workflow[True]) == {"push", "pull_request"}
-    [job] = workflow["jobs"].values()
-    assert 0 < job["timeout-minutes"] <= 60
-    runs = [step["run"] for step in job["steps"] if "run" in step]
-    assert runs == [".ci/run"]
+    runs = {}
+    for name, job in workflow["jobs"].items():
+        assert 0 < job["timeout-minutes"] <= 60
+        runs[name] = [step["run"] for step in job["steps"] if "run" in step]
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+    assert runs == {"ci": [".ci/run"], "scan": ["make scan"]}
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
-    for step in job["steps"]:
-        if "uses" in step:
-            assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
     for files in re.findall(r"hashFiles\(([^)]*)\)", yaml.dump(workflow)):
         for file in re.findall(r"[\w./-]+", files):
             assert (ROOT / file).is_file(), file
