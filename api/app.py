@@ -49,6 +49,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     )
     if services is not None:
         deps.install(app, services)
+        health.install(app, services)
         middleware.install(app, services.settings, services.limits)
     app.add_middleware(RequestLog)
     rooms = (bookings, wallets, lessons, actions, settlements, listings, health)

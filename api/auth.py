@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio.to_thread
 import jwt
 
 from api.errors import Code, Problem
@@ -29,11 +28,15 @@ def user_of(token: str, settings: Settings, key: jwt.PyJWK | None = None) -> str
             audience=settings.jwt_audience,
             issuer=settings.jwt_issuer,
             leeway=_CLOCK_SKEW,
-            options={"require": ["exp"], "verify_aud": settings.jwt_audience is not None},
+            options={
+                "require": ["exp"],
+                "verify_aud": settings.jwt_audience is not None,
+                "verify_sub": False,  # The user may be a number: see below.
+            },
         )
     except jwt.ExpiredSignatureError:
         raise Problem(Code.TOKEN_EXPIRED) from None
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, RecursionError):
         raise Problem(Code.INVALID_TOKEN) from None
     user = claims.get(settings.jwt_user_claim)
     if isinstance(user, int) and not isinstance(user, bool):
@@ -59,11 +62,11 @@ async def key_of(token: str, keys: Keys) -> jwt.PyJWK:
     """Return the key that the token names. Raises `Problem` if there is none."""
     try:
         kid = jwt.get_unverified_header(token).get("kid")
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, RecursionError):
         raise Problem(Code.INVALID_TOKEN) from None
     if not isinstance(kid, str):
         raise Problem(Code.INVALID_TOKEN)
-    key = keys.known(kid) or await anyio.to_thread.run_sync(keys.get, kid, limiter=keys.threads)
+    key = await keys.get(kid)
     if key is None:
         raise Problem(Code.INVALID_TOKEN)
     return key

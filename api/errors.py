@@ -83,7 +83,7 @@ class Code(StrEnum):
     # fmt: off
     BAD_REQUEST = "bad_request", 400, "This request can't be read.", "Cette requête est illisible."
 
-    BOTH_GIVEN = ("both_given", 400,
+    BOTH_GIVEN = ("both_given", 422,
         "Give allowPartial or minLessons, not both: allowPartial false asks for all lessons, true for at "
         "least one, and minLessons for at least so many.",
         "Donnez allowPartial ou minLessons, pas les deux : allowPartial false demande tous les cours, true "
@@ -210,6 +210,10 @@ class Code(StrEnum):
         "Des cours sont encore à venir sous votre compte actuel. Donnez-les ou annulez-les d'abord.")
     WALLET_TAKEN = ("wallet_taken", 409,
         "This wallet is another user's already.", "Ce portefeuille est déjà celui d'une autre personne.")
+    ACCOUNT_TAKEN = ("account_taken", 409,
+        "The account of a new user would be another user's. Only the operators can help. Nothing was done.",
+        "Le compte d'une nouvelle personne serait celui d'une autre. Seuls les opérateurs peuvent aider. "
+        "Rien n'a été fait.")
     NOT_BOOKED_YET = ("not_booked_yet", 409,
         "These lessons are not in a block yet. Please try again in a moment.",
         "Ces cours ne sont pas encore dans un bloc. Réessayez dans un instant.", "`Retry-After`.")
@@ -416,9 +420,11 @@ def placeholders(template: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(template) if name}
 
 
-_SIGN_IN = {"WWW-Authenticate": "Bearer"}
 _LATER = {"Retry-After": "5"}
-_HEADERS: dict[Code, dict[str, str]] = {code: _SIGN_IN for code in Code if code.status == 401}
+_HEADERS: dict[Code, dict[str, str]] = {
+    code: {"WWW-Authenticate": 'Bearer error="invalid_token"'} for code in Code if code.status == 401
+}
+_HEADERS[Code.TOKEN_MISSING] = {"WWW-Authenticate": "Bearer"}  # RFC 6750, 3.1: no error where no token is.
 _HEADERS |= {code: _LATER for code in Code if code.status == 503}
 _HEADERS[Code.NOT_BOOKED_YET] = {"Retry-After": "2"}
 

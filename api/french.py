@@ -24,6 +24,7 @@ OWN_REASONS = {
     "a day looks like 2035-03-05": "un jour s'écrit 2035-03-05",
     "a time looks like 09:30": "une heure s'écrit 09:30",
     "a time looks like 2035-03-05T09:00:00Z": "un instant s'écrit 2035-03-05T09:00:00Z",
+    "an amount in a text looks like 35 or 35.50": "un montant en texte s'écrit 35 ou 35.50",
     "not an id": "identifiant inattendu",
     "a text has no zero bytes and no half characters": "caractère inattendu",
     "not an IANA time zone, such as Europe/Paris": "fuseau horaire inconnu ; Europe/Paris en est un",

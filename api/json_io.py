@@ -1,5 +1,6 @@
 """Requests and responses whose numbers are exact, from the first digit read to the last one written."""
 
+import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,6 +22,28 @@ class ExactResponse(Response):
         if isinstance(content, BaseModel):
             content = content.model_dump(by_alias=True)
         return dumps(content).encode()
+
+
+def tagged(response: Response, if_none_match: str | None) -> Response:
+    """Return the response with its entity tag, or 304 if the client has it already (RFC 9110, 13.1.2)."""
+    tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if tag in {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}:
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return response
+
+
+MOST_PAGE_BYTES = 256 * 1024
+
+
+def page_of(count: int, build: Callable[[int], BaseModel]) -> ExactResponse:
+    """Return the response with so many entries of a list or, if that is too large, with as many as fit."""
+    response = ExactResponse(build(count))
+    while len(response.body) > MOST_PAGE_BYTES and count > 1:
+        count = min(count - 1, max(1, count * MOST_PAGE_BYTES // len(response.body)))
+        response = ExactResponse(build(count))
+    return response
 
 
 _NO_OBJECT: list[Any] = []

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import uuid
-from typing import Literal
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,30 +25,83 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {
     name: name for name in ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 }  # Clients invent others.
+_KNOWN = frozenset({"code", "user"})  # Of a refusal; of a valid token.
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-def configure(style: Literal["console", "json"]) -> None:
-    """Configure lines for people or for programs, on standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+def configure(style: Literal["console", "json"], hidden: Sequence[str] = ()) -> None:
+    """Configure lines for people or for programs, on standard error, for this program and every library.
+
+    Warnings and exceptions that nobody caught are lines, too. None of the `hidden` texts is in any of them.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        Repeats(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        Harmless(hidden),
+    ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
     )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            Repeats(),
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name],
+            processors=[meta, *shared, renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # Of each attempt it says the path, which may be a key; of the outcome the caller says enough.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda raised: _uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
+    sys.unraisablehook = lambda raised: _uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    log.error("an exception that nobody caught", exc_info=(kind, error, trace))
+
+
+class Harmless:
+    """A processor that leaves out what may not be shown, and what a terminal would obey."""
+
+    _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+    _IN_TRACES = re.compile(f"(?!\n){_OBEYED.pattern}")
+
+    def __init__(self, hidden: Sequence[str]) -> None:
+        self._hidden = re.compile("|".join(map(re.escape, hidden))) if hidden else None
+
+    def __call__(self, _: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Return the line; of values that are no text nor number, the text."""
+        return {name: self._shown(name, value) for name, value in line.items()}
+
+    def _shown(self, name: str, value: Any) -> Any:
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, dict):
+            return {str(key): self._shown("", each) for key, each in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._shown("", each) for each in value]
+        return self.text(str(value), traces=name == "exception")
+
+    def text(self, text: str, *, traces: bool = False) -> str:
+        """Return a text with marks in place of what is hidden, and of what a terminal would obey."""
+        if self._hidden is not None:
+            text = self._hidden.sub("…", text)
+        obeyed = self._IN_TRACES if traces else self._OBEYED
+        return obeyed.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Repeats:
@@ -126,6 +181,7 @@ class RequestLog:
                 REQUESTS.labels(_METHODS.get(scope["method"], "other"), route, status).observe(seconds)
                 if scope["path"] not in _QUIET:
                     took = round(seconds * 1000)
-                    code = {name: value for name, value in scope["state"].items() if name == "code"}
+                    known = {name: value for name, value in scope["state"].items() if name in _KNOWN}
                     line = log.bind(method=scope["method"], path=scope["path"], status=status, ms=took)
-                    line.info("request", **code)
+                    address = (scope.get("client") or ("unknown",))[0]
+                    line.info("request", address=address, **known)

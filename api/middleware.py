@@ -7,6 +7,7 @@ one client from crowding out the others; an exact limit of the whole belongs in 
 import ipaddress
 import math
 import time
+from contextlib import suppress
 
 from fastapi import FastAPI
 from limits import RateLimitItem, parse_many
@@ -24,6 +25,7 @@ from api.settings import Settings
 
 UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
 
+_MOST_COUNTERS = 10_000
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
@@ -34,11 +36,23 @@ _PAGE = (
 _VIEWER = "/docs"  # On the local network only; its scripts come from elsewhere.
 
 
+class _Counters(MemoryStorage):
+    """Counters of a bounded number: beyond it the oldest are forgotten, which lets somebody ask more."""
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count, and return how many there were."""
+        count = super().incr(key, expiry, amount)
+        while len(self.storage) > _MOST_COUNTERS:
+            with suppress(RuntimeError, StopIteration):  # The storage's own thread forgets, too.
+                self.clear(next(iter(self.storage)))
+        return count
+
+
 class Limits:
     """The rate limits of addresses and of users."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._limiter = FixedWindowRateLimiter(_Counters())
         self._address = _parsed(settings.address_limit)
         self._user = _parsed(settings.user_limit)
         self._writes = _parsed(settings.user_write_limit)
@@ -46,7 +60,7 @@ class Limits:
     def address(self, scope: Scope) -> None:
         """Count a request of an address. Raises `Problem` (429) beyond the limit."""
         if scope["path"] not in UNLIMITED:
-            self._hit(self._address, "address", _network(scope))
+            self._hit(self._address, "address", network((scope.get("client") or ("", 0))[0]))
 
     def user(self, scope: Scope, user: str) -> None:
         """Count a request of a user whose token is valid; requests that change something, also apart."""
@@ -119,16 +133,38 @@ class Guard:
             await response(unexpected(error), scope)(scope, receive, guarded)
 
 
+class Heads:
+    """ASGI middleware: answers HEAD as GET. The server leaves out the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            scope["route"] = asked.get("route")  # For the metrics.
+
+
 def install(app: FastAPI, settings: Settings, limits: Limits) -> None:
     """Add the middleware. A later one is further out."""
+    app.add_middleware(Heads)
     app.add_middleware(Guard, limits=limits, settings=settings)
     if origins := settings.cors_origins.split():
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-ID"],
-            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["*"],  # Tracing adds its own. No cookie counts, so no header gives a page rights.
+            expose_headers=[
+                *("ETag", "Idempotent-Replayed", "Location", "Retry-After", "WWW-Authenticate"),
+                "X-Request-ID",
+            ],
         )
 
 
@@ -136,10 +172,10 @@ def _parsed(text: str) -> list[RateLimitItem]:
     return [] if text == "off" else parse_many(text)
 
 
-def _network(scope: Scope) -> str:
-    """Return the client's address; for IPv6 the /64 network, which one client has to itself."""
+def network(host: str) -> str:
+    """Return a client's address; for IPv6 the /64 network, which one client has to itself."""
     try:
-        address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address) and not address.ipv4_mapped:

@@ -3,12 +3,16 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from api.booking.models import frontend_id
 from api.errors import Code, Parameters, placeholders
+from api.json_io import tagged
 from api.schemas import requests
 from creneau.lifecycle import Action, Role, Status
 
@@ -100,11 +104,12 @@ FIELDS = {
 
 _PARAMETERS = {
     "limit": "How many at most on a page.",
-    "course_held": "Whether the lesson took place, as who asks says.",
 }
 _LATER = {"Retry-After": ("integer", "In how many seconds to come again")}
 _HEADERS = {
-    "401": {"WWW-Authenticate": ("string", "Bearer")},
+    "401": {
+        "WWW-Authenticate": ("string", 'Bearer; of a token that is not valid, with error="invalid_token"')
+    },
     "429": _LATER,
     "503": _LATER,
 }
@@ -128,7 +133,7 @@ _BOOKING = {
     "blockchainTransactionId": _BATCH,
     "description": None,
     "studentNotes": "Réseaux de neurones, chapitre 3",
-    "cancellableUntil": "9999-12-31T23:59:59Z",
+    "cancellableUntil": None,
     "may": [],
     "payments": [],
     "createdAt": "2035-02-01T10:00:00.123Z",
@@ -186,6 +191,15 @@ def install(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
+    async def document(request: Request) -> Response:
+        return tagged(JSONResponse(app.openapi()), request.headers.get("if-none-match"))
+
+    app.router.routes[:] = [Route(each.path, document) if _is_document(each) else each for each in app.routes]
+
+
+def _is_document(route: BaseRoute) -> TypeGuard[Route]:
+    return isinstance(route, Route) and route.path == "/openapi.json"
+
 
 def _complete(document: dict[str, Any]) -> None:
     """Describe fields, give each refusal the codes and examples of its status, and share what repeats."""
@@ -233,6 +247,8 @@ def _answer(status: str, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         },
         "X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"},
     }
+    if status == "304":
+        return "NotModified", {**answer, "headers": headers}
     content = answer.get("content", {})
     schema = content.get("application/json", {}).get("schema", {}).get("$ref", _PROBLEM)
     model = schema.rsplit("/", 1)[1]

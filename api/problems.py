@@ -47,8 +47,8 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return Pydantic's errors, each as a field, the number of its slot (from 1) and the reason."""
     named = []
     for error in errors[:MOST_ERRORS]:
-        path = [part for part in error["loc"] if part not in {"body", "header", "path", "query"}]
-        slot = next((part + 1 for part in path if isinstance(part, int)), None)
+        where, *path = error["loc"]
+        slot = next((part + 1 for part in path if isinstance(part, int)), None) if where == "body" else None
         names = [part for part in path if isinstance(part, str)]
         field = names[-1] if names else "body"
         said = str(error["msg"]).removeprefix("Value error, ")
@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> ExactResponse:
         errors = field_errors(error.errors())
-        if unreadable := getattr(request.state, "unreadable", None):
+        if any(each["loc"] == ("body",) and isinstance(each["input"], bytes) for each in error.errors()):
+            errors = [{"field": "Content-Type", "slot": None, "message": _say_json()}]
+        elif unreadable := getattr(request.state, "unreadable", None):
             errors = [{"field": "body", "slot": None, "message": unreadable}]
         return response(_invalid(errors), request.scope)
 
@@ -87,8 +89,9 @@ def install(app: FastAPI) -> None:
             # Where an address has a name of its own, `batch` say, it is nobody's id.
             named = [path for path in paths if compile_path(path)[0].match(asked)]
             here = [paths[path] for path in ([asked] if asked in paths else named)]
-            methods = sorted({method.upper() for item in here for method in item})
-            headers = {"Allow": ", ".join(methods)} if methods else headers
+            methods = {method.upper() for item in here for method in item}
+            methods |= {"HEAD"} if "GET" in methods else set()
+            headers = {"Allow": ", ".join(sorted(methods))} if methods else headers
         return response(Problem(code, headers=headers), request.scope)
 
     @app.exception_handler(NodeUnavailable)
@@ -100,6 +103,13 @@ def install(app: FastAPI) -> None:
     async def no_database(request: Request, error: SQLAlchemyError) -> ExactResponse:
         log.warning("the database does not answer", reason=type(error).__name__)
         return response(Problem(Code.DATABASE_UNAVAILABLE), request.scope)
+
+
+def _say_json() -> str:
+    return say(
+        "a body is JSON: send it with Content-Type: application/json",
+        "un corps est du JSON : envoyez-le avec Content-Type: application/json",
+    )
 
 
 def unexpected(error: Exception) -> Problem:

@@ -1,5 +1,6 @@
 """The composition root: the one place that knows every part of the service and puts them together."""
 
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -66,6 +67,7 @@ class Services:
     linking: WalletLinks
     view: View
     shared: metrics.Shared
+    leaving: threading.Event
     spare: anyio.CapacityLimiter
     """Threads for operators, who are answered while all others wait for the node."""
 
@@ -115,11 +117,10 @@ class Services:
         lessons = LessonQueries(settings, store, directory, custodian)
         signed_calls = SignedCalls(store, chain, directory, custodian, settings.act_seconds)
         actions = Actions(chain, lessons, signed_calls, senders)
-        jwks = settings.jwt_jwks_url
         return cls(
             settings=settings,
             limits=Limits(settings),
-            keys=Keys(str(jwks), settings.jwks_seconds, settings.jwks_pause_seconds) if jwks else None,
+            keys=_keys(settings),
             chain=chain,
             store=store,
             directory=directory,
@@ -139,6 +140,7 @@ class Services:
             linking=WalletLinks(settings, store, chain, directory, users),
             view=view,
             shared=metrics.Shared(store, lambda: _balances_and_lag(chain, sender, projection)),
+            leaving=threading.Event(),
             spare=anyio.CapacityLimiter(4),
         )
 
@@ -154,6 +156,10 @@ class Services:
         self.indexer.start()
         self.webhooks.start()
 
+    def leave(self) -> None:
+        """Let `/readyz` tell that the process is about to end."""
+        self.leaving.set()
+
     def drain(self) -> None:
         """Let no request wait any longer: the process is about to end."""
         self.waiting.drain()
@@ -167,6 +173,13 @@ class Services:
         if isinstance(self.directory, HttpDirectory):
             self.directory.close()
         self.store.close()
+
+
+def _keys(settings: Settings) -> Keys | None:
+    if settings.jwt_jwks_url is None:
+        return None
+    pauses = settings.jwks_seconds, settings.jwks_pause_seconds
+    return Keys(str(settings.jwt_jwks_url), settings.key_algorithms, *pauses)
 
 
 def _balances_and_lag(chain: Chain, sender: Sender, projection: Projection) -> tuple[dict[str, int], int]:

@@ -9,12 +9,18 @@ from base64 import b64decode
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+from eth_account.hdaccount import seed_from_mnemonic
+from eth_utils.exceptions import ValidationError as InvalidMnemonic
 from limits import parse_many
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
+from creneau import published
 from creneau.types import Address
 
 LOCAL_CHAINS = frozenset({31337, 1337})
@@ -25,11 +31,18 @@ KEY_ALGORITHMS = frozenset(
 )
 """Algorithms with a public key. With such a key a shared-secret algorithm would let everybody sign."""
 _ORIGIN = re.compile(r"https?://[^/*\s]+")
+_NODE = re.compile(r"https?://[^/\s\[\]\"']+(/\S*)?", re.IGNORECASE)
+_DRIVERS = frozenset({"sqlite", "postgresql+psycopg"})
 
 DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"  # noqa: S105  # it is public
 DEVELOPMENT_CUSTODY = "abandon " * 11 + "about"
 DEVELOPMENT_ACCOUNTS = "test " * 11 + "junk"  # What local nodes fund.
 
+
+_TOKENS = ("directory_token", "metrics_token")
+_SECRETS = ("jwt_secret", "mnemonic", "keyfile_passphrase", "webhook_secret", *_TOKENS)
+_LEAST_HIDDEN = 8
+"""Characters of what is hidden in logs: shorter parts of addresses are words such as `rpc`."""
 
 SECTIONS = {
     "rpc_url": "Chain",
@@ -55,11 +68,12 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         hide_input_in_errors=True,
+        str_strip_whitespace=True,
         use_attribute_docstrings=True,
     )
 
     # Chain
-    rpc_url: str = "http://127.0.0.1:8545"
+    rpc_url: str = Field(default="http://127.0.0.1:8545", repr=False)
     """Address of the node."""
     rpc_timeout_seconds: float = Field(default=10, gt=0)
     """Seconds until a call to the node has failed."""
@@ -76,7 +90,7 @@ class Settings(BaseSettings):
     """Blocks on top that make a block final."""
 
     # Database
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     """SQLAlchemy's URL, as `postgresql+psycopg://user@host/creneau`; without one, SQLite."""
     data_dir: Path = Path(".data")
     """Folder of SQLite's file."""
@@ -103,9 +117,16 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=16 * 1024, gt=0)
     """Largest headers of a request."""
     max_connections: int = Field(default=2000, gt=0)
-    """Connections at once; further ones are answered 503."""
+    """Connections at once, as far as the limit of open files goes. A further one closes the one that waits
+    for its client longest; if all are being answered, it is answered 503."""
+    max_address_connections: int = Field(default=100, gt=0)
+    """Connections of an address at once; of a proxy in `CRENEAU_FORWARDED_ALLOW_IPS`, any number."""
+    receive_seconds: float = Field(default=10, gt=0)
+    """Seconds until a connection is closed whose client sends no request or half of one, or does not read."""
     keep_alive_seconds: int = Field(default=5, gt=0)
     """Seconds until an idle connection is closed."""
+    drain_seconds: float = Field(default=3, ge=0)
+    """Seconds for which a process that is told to stop goes on, with 503 at `/readyz`."""
     wait_seconds: float = Field(default=20, ge=0)
     """Seconds for which a request waits for its block, before it is answered 202."""
     repeat_seconds: float = Field(default=900, ge=0)
@@ -129,9 +150,9 @@ class Settings(BaseSettings):
     jwt_user_claim: str = "sub"
     """The claim that is the user's id."""
     jwt_audience: str | None = None
-    """Required `aud` of a token."""
+    """Required `aud` of a token; a live network needs one."""
     jwt_issuer: str | None = None
-    """Required `iss` of a token."""
+    """Required `iss` of a token; a live network needs one."""
     directory_url: HttpUrl | None = None
     """Address of the user service; without one, the service's own tables."""
     directory_token: SecretStr | None = None
@@ -222,7 +243,7 @@ class Settings(BaseSettings):
     """File of that token."""
 
     # Webhooks
-    webhook_urls: str = ""
+    webhook_urls: str = Field(default="", repr=False)
     """Endpoints that are told the outcomes of batches, with spaces; https on live networks."""
     webhook_secret: SecretStr | None = None
     """`whsec_` and 24 to 64 bytes in base64; or the new and the old secret, with a space."""
@@ -237,7 +258,7 @@ class Settings(BaseSettings):
 
     # The page
     public_origin: HttpUrl | None = None
-    """Origin of the page that users see: wallets sign for it. Without one, host and port."""
+    """Origin of the page that users see: wallets sign for it. On the local network else host and port."""
     explorer_url: str = ""
     """Address to which the page links transactions: `/tx/<hash>` is added."""
     sign_in_url: str = ""
@@ -263,7 +284,7 @@ class Settings(BaseSettings):
     @property
     def metrics_bearer(self) -> str:
         """The token that a reader of the metrics has to show; empty: none, from this machine."""
-        return _secret(self.metrics_token, self.metrics_token_file)
+        return self._secret("metrics_token")
 
     @property
     def webhook_endpoints(self) -> list[str]:
@@ -273,12 +294,12 @@ class Settings(BaseSettings):
     @property
     def webhook_secrets(self) -> list[str]:
         """The keys of webhooks; each message is signed with all of them."""
-        return _secret(self.webhook_secret, self.webhook_secret_file).split()
+        return self._secret("webhook_secret").split()
 
     @property
     def token_secret(self) -> str:
         """The key of the bearer tokens' HS256."""
-        return _secret(self.jwt_secret, self.jwt_secret_file) or DEVELOPMENT_SECRET
+        return self._secret("jwt_secret") or DEVELOPMENT_SECRET
 
     @property
     def key_algorithms(self) -> list[str]:
@@ -288,7 +309,7 @@ class Settings(BaseSettings):
     @property
     def directory_bearer(self) -> str:
         """The token for the user service; empty: none."""
-        return _secret(self.directory_token, self.directory_token_file)
+        return self._secret("directory_token")
 
     @property
     def operator_ids(self) -> frozenset[str]:
@@ -298,12 +319,49 @@ class Settings(BaseSettings):
     @property
     def custody_mnemonic(self) -> str:
         """The words that custodial keys are derived from."""
-        return _secret(self.mnemonic, self.mnemonic_file) or DEVELOPMENT_CUSTODY
+        return " ".join(self._secret("mnemonic").lower().split()) or DEVELOPMENT_CUSTODY
 
     @property
     def keyfiles_secret(self) -> str:
         """The passphrase of imported custodial accounts."""
-        return _secret(self.keyfile_passphrase, self.keyfile_passphrase_file)
+        return self._secret("keyfile_passphrase")
+
+    @property
+    def custody_seed(self) -> bytes:
+        """The seed (BIP-39) of the custodial keys. Raises `ValueError`, with no word of the mnemonic."""
+        try:
+            return seed_from_mnemonic(self.custody_mnemonic, "")
+        except InvalidMnemonic:
+            raise ValueError(
+                "CRENEAU_MNEMONIC is no mnemonic (BIP-39): 12 to 24 words with a checksum, without quotes;"
+                " is a word misspelt, left out or in another place?"
+            ) from None
+
+    @property
+    def hidden(self) -> list[str]:
+        """The values, and the keys in addresses, that no line of a log may show; the longest first."""
+        found = {self.custody_mnemonic, self.token_secret, *self.webhook_secrets}
+        found |= {self._secret(name) for name in _SECRETS}
+        found.add(make_url(self.database).password or "")
+        for url in map(urlsplit, (self.rpc_url, *self.webhook_endpoints)):
+            parts = re.split(r"[/?&=]", f"{url.path}?{url.query}")
+            found |= {url.password or "", *parts}
+        return sorted((each for each in found if len(each) >= _LEAST_HIDDEN), key=len, reverse=True)
+
+    def _secret(self, name: str) -> str:
+        """Return a secret, or the text of its file; white space around it does not count."""
+        value, file = getattr(self, name), getattr(self, f"{name}_file")
+        if value is not None:
+            return str(value.get_secret_value()).strip()
+        if file is None:
+            return ""
+        try:
+            return str(file.read_text("utf-8-sig")).strip()
+        except OSError as error:
+            why = error.strerror
+        except UnicodeError:
+            why = "it is no text in UTF-8"
+        raise ValueError(f"CRENEAU_{name.upper()}_FILE names {file}, which can't be read: {why}")
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
@@ -317,23 +375,58 @@ class Settings(BaseSettings):
         for origin in self.cors_origins.split():
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError("CRENEAU_CORS_ORIGINS are origins such as https://app.example.org, exact")
+        self._check_addresses()
         self._check_webhooks()
-        if len(self.token_secret) < 32:
-            raise ValueError("CRENEAU_JWT_SECRET must have at least 32 characters")
+        self._check_secrets()
         if self.is_local:
             return self
         if self.token_secret == DEVELOPMENT_SECRET and not self.jwt_jwks_url:
             raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_JWT_SECRET or CRENEAU_JWT_JWKS_URL")
-        if self.custody_mnemonic in {DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS}:
-            raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_MNEMONIC")
+        if published.is_published(self.custody_seed):
+            raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_MNEMONIC; everybody has this one")
         for local, advice in (
             (self.demo, "CRENEAU_DEMO gives away tokens"),
+            (_is_plain(self.jwt_jwks_url), "CRENEAU_JWT_JWKS_URL is https"),
+            (_is_plain(self.directory_url), "CRENEAU_DIRECTORY_URL is https"),
             (self.relayer_mnemonic_index is not None, "name the account in CRENEAU_RELAYER"),
             (self.arbiter_mnemonic_index is not None, "name the account in CRENEAU_ARBITER"),
         ):
             if local:
                 raise ValueError(f"chain {self.chain_id} is live: {advice}")
+        self._check_names()
         return self
+
+    def _check_names(self) -> None:
+        """Raise `ValueError` if wallets would sign for a host and a port, or any token of the secret did."""
+        for name in ("public_origin", "jwt_audience", "jwt_issuer"):
+            if getattr(self, name) is None:
+                raise ValueError(f"chain {self.chain_id} is live: set CRENEAU_{name.upper()}")
+
+    def _check_secrets(self) -> None:
+        """Raise `ValueError` for a secret that can't work; it does not show it."""
+        for name in ("jwt_secret", "keyfile_passphrase", *_TOKENS):
+            if not self._secret(name).isprintable():  # Ordinary spaces are.
+                raise ValueError(f"CRENEAU_{name.upper()} has a line break or an unusual space in it")
+        for name in _TOKENS:
+            if not self._secret(name).isascii():
+                raise ValueError(f"CRENEAU_{name.upper()} has a letter beyond ASCII in it")
+        if len(self.token_secret) < 32:
+            raise ValueError("CRENEAU_JWT_SECRET must have at least 32 characters")
+        _ = self.custody_seed
+
+    def _check_addresses(self) -> None:
+        """Raise `ValueError` unless the addresses of node and database are some; it does not show them."""
+        if not _NODE.fullmatch(self.rpc_url):
+            raise ValueError("CRENEAU_RPC_URL must be an address such as http://127.0.0.1:8545")
+        try:
+            driver = make_url(self.database).drivername
+        except (ArgumentError, ValueError):
+            driver = ""
+        if driver not in _DRIVERS:
+            raise ValueError(
+                "CRENEAU_DATABASE_URL must be an address such as postgresql+psycopg://user@host/creneau, with"
+                " signs of the password such as / and @ percent-encoded"
+            )
 
     def _check_webhooks(self) -> None:
         """Raise `ValueError` unless webhooks can be sent. Operators may name private addresses."""
@@ -350,10 +443,8 @@ class Settings(BaseSettings):
             raise ValueError("CRENEAU_WEBHOOK_SECRET must be 24 to 64 bytes in base64, after whsec_")
 
 
-def _secret(value: SecretStr | None, file: Path | None) -> str:
-    if value is not None:
-        return value.get_secret_value().strip()
-    return file.read_text().strip() if file is not None else ""
+def _is_plain(url: HttpUrl | None) -> bool:
+    return url is not None and url.scheme != "https"
 
 
 def _list(text: str) -> list[str]:

@@ -10,10 +10,18 @@ from typing import Any
 import click
 from ape import compilers, project
 from ape.api import AccountAPI, ProviderAPI
-from ape.cli import ConnectedProviderCommand, account_option
+from ape.cli import account_option
 from web3 import HTTPProvider, Web3
 
-from creneau.ape.cli_types import ADDRESS, PERCENT, connected, refuse_development, sender_on, signing
+from creneau.ape.cli_types import (
+    ADDRESS,
+    PERCENT,
+    NetworkCommand,
+    connected,
+    refuse_development,
+    sender_on,
+    signing,
+)
 from creneau.ape.deploy import Deployment, Plan, Sent, carry_out, check_transfer, creations, plan
 from creneau.ape.deployments import record
 from creneau.ape.networks import Network
@@ -24,7 +32,7 @@ from creneau.types import to_hex
 NOBODY = "0x" + "00" * 20
 
 
-@click.command(cls=ConnectedProviderCommand, short_help="Deploy the escrow, and a token where there is none")
+@click.command(cls=NetworkCommand, short_help="Deploy the escrow, and a token where there is none")
 @account_option(prompt=False)
 @click.option(
     "--token", type=ADDRESS, help="The ERC-20 that lessons are paid in. Without it: a new EduToken."

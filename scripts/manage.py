@@ -7,7 +7,7 @@ from typing import Any
 import click
 from ape import accounts, project
 from ape.api import AccountAPI, ProviderAPI
-from ape.cli import ConnectedProviderCommand, account_option
+from ape.cli import account_option
 from ape.exceptions import SignatureError
 from web3 import Web3
 from web3.exceptions import Web3Exception
@@ -21,6 +21,7 @@ from creneau.ape.cli_types import (
     LISTING,
     PERCENT,
     RATE,
+    NetworkCommand,
     connected,
     monday_of,
     refuse_development,
@@ -127,7 +128,7 @@ def _at(provider: ProviderAPI, address: str | None, block: int | None) -> Iterat
 # --- Looking ---
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Show the escrow: its token, arbiter and periods")
+@cli.command(cls=NetworkCommand, short_help="Show the escrow: its token, arbiter and periods")
 @_reading
 def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> None:
     """Show the escrow: its token, its arbiter, the next arbiter, and its periods."""
@@ -152,7 +153,7 @@ def show(*, provider: ProviderAPI, address: str | None, block: int | None) -> No
         )
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Show a batch and each of its lessons")
+@cli.command(cls=NetworkCommand, short_help="Show a batch and each of its lessons")
 @click.argument("key", type=KEY)
 @_reading
 def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
@@ -164,7 +165,7 @@ def batch(*, provider: ProviderAPI, key: bytes, address: str | None, block: int 
         click.echo(render.batch(place.escrow.batch(batch_of(key)), whole=True))
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Show a booking, and what may be done with it")
+@cli.command(cls=NetworkCommand, short_help="Show a booking, and what may be done with it")
 @click.argument("key", metavar="ID", type=KEY)
 @_reading
 def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: int | None) -> None:
@@ -181,7 +182,7 @@ def booking(*, provider: ProviderAPI, key: bytes, address: str | None, block: in
         click.echo(render.booking(found[0], whole=True))
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Show the taken times of a tutor in a week")
+@cli.command(cls=NetworkCommand, short_help="Show the taken times of a tutor in a week")
 @click.argument("tutor", type=ADDRESS)
 @click.option("--week", type=DAY, help="A day of the week, such as 2030-01-07. Without it: this week.")
 @_reading
@@ -201,7 +202,7 @@ def calendar(
 # --- Sending ---
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Show a credit, or have it paid")
+@cli.command(cls=NetworkCommand, short_help="Show a credit, or have it paid")
 @click.argument("account_address", metavar="ACCOUNT", type=ADDRESS)
 @click.option("--to", type=ADDRESS, help="Pay it to this address; the sender is the account.")
 @_sending
@@ -230,7 +231,7 @@ def credit(
             click.echo(f"paid: {render.money(paid, place.escrow.currency)}")
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Set the rate of a listing, or withdraw it")
+@cli.command(cls=NetworkCommand, short_help="Set the rate of a listing, or withdraw it")
 @click.argument("listing", type=LISTING)
 @click.argument("rate", type=RATE)
 @click.option("--instant", is_flag=True, help="Lessons are confirmed at once, without the tutor.")
@@ -281,7 +282,7 @@ def publish(
             click.echo(f"listing: {listed}")
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Decide disputed lessons")
+@cli.command(cls=NetworkCommand, short_help="Decide disputed lessons")
 @click.argument("key", metavar="BATCH", type=KEY)
 @click.option(
     "--tutor-share",
@@ -324,9 +325,7 @@ def resolve(
             click.echo(str(told))
 
 
-@cli.command(
-    "hand-over", cls=ConnectedProviderCommand, short_help="Hand over the arbiter's place, the first step"
-)
+@cli.command("hand-over", cls=NetworkCommand, short_help="Hand over the arbiter's place, the first step")
 @click.argument("to", type=ADDRESS, required=False)
 @click.option("--take-back", is_flag=True, help="Instead of TO: nobody is to become the arbiter any more.")
 @_sending
@@ -362,7 +361,7 @@ def hand_over(
             )
 
 
-@cli.command(cls=ConnectedProviderCommand, short_help="Take the arbiter's place, the second step")
+@cli.command(cls=NetworkCommand, short_help="Take the arbiter's place, the second step")
 @_sending
 def accept(
     *,

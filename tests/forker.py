@@ -39,6 +39,8 @@ def serve(folder: str, log: str, environment: dict[str, str], prepare: Callable[
     try:
         __main__.main()
     except SystemExit as error:
+        if isinstance(error.code, str):
+            os.write(output, f"{error.code}\n".encode())  # As the interpreter does at its end.
         os._exit(error.code if isinstance(error.code, int) else bool(error.code))
     except BaseException:  # noqa: BLE001  # it must not come back to the parent's loop
         traceback.print_exc()

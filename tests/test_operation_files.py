@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from api.settings import Settings
@@ -13,6 +14,11 @@ ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SETTINGS = {f"CRENEAU_{name.upper()}" for name in Settings.model_fields}
+OF_THE_IMAGE = {"CRENEAU_HOST", "CRENEAU_PORT", "CRENEAU_DATA_DIR"}
+NEVER = {name.removesuffix("_FILE") for name in SETTINGS if name.endswith("_FILE")} | {
+    *("CRENEAU_RELAYER_MNEMONIC_INDEX", "CRENEAU_ARBITER_MNEMONIC_INDEX", "CRENEAU_DEMO")
+}
+"""Secrets that are no files, and what is for the local network only."""
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -78,9 +84,10 @@ def test_the_environment_of_the_image_is_settings() -> None:
 # --- compose.yaml ---
 
 
-def test_every_variable_is_a_setting() -> None:
+def test_every_setting_is_passed_and_nothing_else() -> None:
     environment = COMPOSE["services"]["shim"]["environment"]
-    assert set(environment) <= SETTINGS
+    assert set(environment) | OF_THE_IMAGE | NEVER == SETTINGS
+    assert not set(environment) & (OF_THE_IMAGE | NEVER)
     for name, value in environment.items():
         for variable in re.findall(r"\$\{(\w+)", str(value)):
             assert variable == name
@@ -97,7 +104,8 @@ def test_every_secret_is_a_file_that_is_given() -> None:
         for variable, value in service["environment"].items():
             if re.search("PASSWORD|SECRET|MNEMONIC|PASSPHRASE", variable):
                 assert variable.endswith("_FILE"), variable
-                assert str(value).startswith("/run/secrets/")
+                # Of a secret that is not needed: in the folder, if the variable names one.
+                assert str(value).startswith("/run/secrets/") or value == f"${{{variable}:-}}"
     assert all(Path(secret["file"]).parts[0] == "secrets" for secret in COMPOSE["secrets"].values())
     assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
@@ -114,10 +122,10 @@ def test_the_shim_waits_for_a_healthy_postgresql() -> None:
     assert "ports" not in database
 
 
-def test_the_settings_of_the_compose_file_are_taken(tmp_path: Path) -> None:
+def test_the_settings_of_the_compose_file_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "jwt": "s" * 32,
-        "mnemonic": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+        "mnemonic": "minute kitten easy timber wish error echo october ring taxi marriage gym",
     }
     for name, text in secrets.items():
         (tmp_path / name).write_text(text + "\n")
@@ -127,14 +135,17 @@ def test_the_settings_of_the_compose_file_are_taken(tmp_path: Path) -> None:
         "CRENEAU_ESCROW": "0x" + "11" * 20,
         "CRENEAU_DEPLOYMENT_BLOCK": "7",
         "CRENEAU_PUBLIC_ORIGIN": "https://book.example.org",
+        "CRENEAU_JWT_AUDIENCE": "creneau",
+        "CRENEAU_JWT_ISSUER": "https://users.example.org",
     }
-    environment = {
-        name.removeprefix("CRENEAU_").lower(): given.get(name) or value.replace("/run/secrets", str(tmp_path))
-        for name, value in COMPOSE["services"]["shim"]["environment"].items()
-    }
-    settings = Settings(_env_file=None, **environment)  # type: ignore[arg-type]  # texts, as the environment has
+    for name, value in COMPOSE["services"]["shim"]["environment"].items():
+        plain = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value).replace("/run/secrets", str(tmp_path))
+        monkeypatch.setenv(name, given.get(name) or plain)
+    settings = Settings(_env_file=None)
     assert settings.custody_mnemonic == secrets["mnemonic"]
     assert settings.database.startswith("postgresql+psycopg://")
+    [network] = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert settings.forwarded_allow_ips == network["gateway"]
 
 
 # --- The forge's workflow ---

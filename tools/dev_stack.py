@@ -109,6 +109,7 @@ class DevStack:
             "port": self.port,
             "relayer_mnemonic_index": RELAYER,
             "arbiter_mnemonic_index": OWNER,
+            "drain_seconds": 0,  # Nobody asks whether it is ready.
             **dict.fromkeys(("address_limit", "user_limit", "user_write_limit"), "off"),
         }
         self.settings = Settings(_env_file=None, **values | self._more_settings)

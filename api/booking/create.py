@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -70,6 +70,13 @@ class Plan:
         return student, tutor, listing, self.hourly_rate, least, deadline, self.salt, slots
 
 
+class Accepted(NamedTuple):
+    """The batch of a request; `replayed` if an earlier request, or another one at once, had made it."""
+
+    batch_id: str
+    replayed: bool
+
+
 @dataclass(frozen=True)
 class Quote:
     """A batch that can be booked by all that is known now."""
@@ -104,21 +111,21 @@ class Bookings:
 
     def create(
         self, student_id: str, request: CreateBatchBookingData, key: str | None, request_id: str
-    ) -> str:
-        """Accept a request, once for each idempotency key. Return the batch's id. Raises `Problem`."""
+    ) -> Accepted:
+        """Accept a request, once for each idempotency key. Raises `Problem`."""
         request_hash = hash_of(request)
         if key is None:
             key, repeated = self._without_key(student_id, request_hash)
             if repeated is not None:
-                return repeated
+                return Accepted(repeated, replayed=True)
         if known := self.known(student_id, key, request_hash):
-            return known
+            return Accepted(known, replayed=True)
         try:
             return self._accept(student_id, request, key, request_hash, request_id)
         except Problem:
             # The same request, sent twice at once: what is in the way may be what the other one booked.
             if known := self.known(student_id, key, request_hash):
-                return known
+                return Accepted(known, replayed=True)
             raise
 
     def batch(self, batch_id: str) -> Batch:
@@ -158,7 +165,7 @@ class Bookings:
 
     def _accept(
         self, student_id: str, request: CreateBatchBookingData, key: str, request_hash: str, request_id: str
-    ) -> str:
+    ) -> Accepted:
         quote = self.quote(student_id, request, key, request_hash, self._settings.order_seconds)
         order, snapshot, parties = quote.order, quote.snapshot, quote.parties
         signer = self._custodian.signer(parties.student.custodial_account or "")
@@ -183,7 +190,7 @@ class Bookings:
         Raises `Problem` if nothing can be booked, or the student's account is not of that kind.
         """
         if request.gives_both:
-            raise Problem(Code.BOTH_GIVEN)
+            raise Problem.of_field(Code.BOTH_GIVEN, "minLessons")
         self._view.require_complete()
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
@@ -315,8 +322,8 @@ class Bookings:
         request_id: str,
         *,
         was_prepared: bool = False,
-    ) -> str:
-        """Put a batch into the outbox, once for each idempotency key. Return the batch's id."""
+    ) -> Accepted:
+        """Put a batch into the outbox, once for each idempotency key."""
         locks = calendar_locks(batch.tutor, batch.slots)
         if was_prepared:
             # A wallet's permit is exact, so each of its batches waits to see what the one before left.
@@ -341,11 +348,11 @@ class Bookings:
         except IntegrityError:
             known = self.known(batch.student_id, batch.idempotency_key, batch.request_hash)
             if known:
-                return known
+                return Accepted(known, replayed=True)
             raise
         log.info("accepted", batch_id=batch.id)
         self._accepted(batch.id)
-        return batch.id
+        return Accepted(batch.id, replayed=False)
 
     def require_funds(self, snapshot: ChainSnapshot, total: int, count: int, *, can_permit: bool) -> None:
         """Raise `Problem` if the student has too little, or allows the contract too little of it."""

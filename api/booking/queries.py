@@ -24,7 +24,7 @@ from api.people.directory import Directory, User
 from api.schemas.requests import Selection
 from api.settings import Settings
 from creneau.lifecycle import Role, Status
-from creneau.types import to_address
+from creneau.types import to_address, to_unix
 
 OPEN = (Status.PENDING, Status.CONFIRMED, Status.DISPUTED)
 
@@ -219,6 +219,15 @@ class LessonQueries:
 def _for_reader(batch: Batch, role: Role) -> Batch:
     """Return the batch as this reader may see it: notes are between student and tutor."""
     return batch if role != Role.ARBITER else replace(batch, description=None, student_notes=None)
+
+
+def beginning(page: LessonPage, count: int) -> LessonPage:
+    """Return the first lessons of a page, as a page."""
+    if count >= len(page.lessons):
+        return page
+    batch, place = page.lessons[count - 1]
+    cursor = _cursor(Position(to_unix(batch.slot(place).start), batch.chain_id(place)))
+    return LessonPage(page.lessons[:count], page.role, cursor)
 
 
 def _cursor(position: Position) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlalchemy.exc import IntegrityError
 
 from api.booking import plan as slots
-from api.booking.create import Bookings, Quote, hash_of, key_reused, must_publish
+from api.booking.create import Accepted, Bookings, Quote, hash_of, key_reused, must_publish
 from api.booking.models import Batch, Failure, PreparedBatch, SigningRequest, reason
 from api.chain import signatures
 from api.chain.escrow import Chain, ChainSnapshot
@@ -69,19 +69,19 @@ class WalletBookings:
             raise
         return self._to_sign(made)
 
-    def submit(self, student_id: str, batch_id: str, signed: SubmitData, request_id: str) -> str:
-        """Put a prepared batch into the outbox, once. Return its id. Raises `Problem`, storing nothing."""
+    def submit(self, student_id: str, batch_id: str, signed: SubmitData, request_id: str) -> Accepted:
+        """Put a prepared batch into the outbox, once. Raises `Problem`, storing nothing."""
         if self._is_batch(student_id, batch_id):
-            return batch_id
+            return Accepted(batch_id, replayed=True)
         try:
             return self._submit(student_id, batch_id, signed, request_id)
         except Problem:
             # The same, sent twice at once: what is in the way may be what the other one booked.
             if self._is_batch(student_id, batch_id):
-                return batch_id
+                return Accepted(batch_id, replayed=True)
             raise
 
-    def _submit(self, student_id: str, batch_id: str, signed: SubmitData, request_id: str) -> str:
+    def _submit(self, student_id: str, batch_id: str, signed: SubmitData, request_id: str) -> Accepted:
         with self._store.read() as db:
             waiting = prepared.prepared(db, batch_id)
         if waiting is None or waiting.batch.student_id != student_id:
@@ -115,7 +115,8 @@ class WalletBookings:
         Its call is the one that created it, which can be sent again if its block is orphaned.
         """
         call = self._chain.creation(quote.batch.id, created_by) or abi.create_bookings_data(quote.order)
-        return self._bookings.add(quote.batch, call, False, quote.snapshot, request_id, was_prepared=True)
+        added = self._bookings.add(quote.batch, call, False, quote.snapshot, request_id, was_prepared=True)
+        return added.batch_id
 
     def _is_batch(self, student_id: str, batch_id: str) -> bool:
         with self._store.read() as db:

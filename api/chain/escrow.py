@@ -28,6 +28,10 @@ class WrongChain(Exception):
     """The node, or the contract, is not the one that the settings name."""
 
 
+class OtherChain(NodeUnavailable):
+    """The node serves another chain than at the start, with the same id: it was begun anew."""
+
+
 @dataclass(frozen=True)
 class ChainSnapshot:
     """The chain's view of an order, in one block."""
@@ -111,7 +115,7 @@ class Chain:
                 if deployed is None:
                     raise NodeBehind("a node without the block of the deployment")
                 if deployed["hash"] != self._anchor:
-                    raise NodeUnavailable("the node serves another chain with the same id")
+                    raise OtherChain("the node serves another chain with the same id")
             self._checked.append(answered.hash)
         return head
 

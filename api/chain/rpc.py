@@ -24,6 +24,7 @@ MOST_CALLS = 100  # In one HTTP request, unless the node takes fewer.
 _SIDE_BY_SIDE = 4  # HTTP requests, where it takes several.
 _MORE_SECONDS = 20.0
 _LONGEST_PAUSE = 60  # Seconds that a `Retry-After` may ask for.
+_MOST_BYTES, _MOST_AT_ONCE = 64 * 1024 * 1024, 256 * 1024  # Of an answer, and of a part of one.
 _TOO_LARGE = (400, 413)  # What servers answer to a request that is too large for them.
 
 _KNOWN = (
@@ -123,6 +124,7 @@ class Node:
 
     def __init__(self, url: str, *, timeout: float = 10, connections: int = 64) -> None:
         self._url = url
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._newest: Head | None = None
         self.answered: Head | None = None
@@ -230,18 +232,19 @@ class Node:
         if (left := self._quiet_until - time.monotonic()) > 0:
             raise NodeUnavailable(f"the node wants a pause of {left:.0f} seconds")
         try:
-            response = self._http.request("POST", self._url, body=json.dumps(body))
+            until = time.monotonic() + self._timeout
+            response = self._http.request("POST", self._url, body=json.dumps(body), preload_content=False)
+            content = _content(response, until)
             if (pause := response.headers.get("Retry-After", "")).isdecimal() and response.status >= 400:
                 self._quiet_until = time.monotonic() + min(int(pause), _LONGEST_PAUSE)
-                raise NodeUnavailable(
-                    f"status {response.status}: {_told(response.data.decode(errors='replace'))}"
-                )
+                raise NodeUnavailable(f"status {response.status}: {_told(content.decode(errors='replace'))}")
             if response.status in _TOO_LARGE and isinstance(body, list):
                 return [{"error": {"message": f"status {response.status}"}}]
-            parsed = json.loads(response.data)
-        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            parsed = json.loads(content)
+        except (urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
             # Not the error's text: it may name the URL, and that may hold an access key.
-            raise NodeUnavailable(type(error).__name__) from None
+            why = error.reason or error if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+            raise NodeUnavailable(type(why).__name__) from None
         answers = parsed if isinstance(parsed, list) else [parsed]
         if not answers or not all(isinstance(answer, dict) for answer in answers):
             raise NodeUnavailable("not JSON-RPC")
@@ -259,6 +262,23 @@ class Node:
             self._most = self._taken if 0 < self._taken < count else min(self._most, max(count // 2, 1))
             self._taken, self._tried = 0, time.monotonic()
         log.warning("the node refuses so many calls at once", calls=count, reason=told)
+
+
+def _content(response: urllib3.BaseHTTPResponse, until: float) -> bytes:
+    """Return what was answered. Raises `NodeUnavailable` if it is too large, or not complete in time."""
+    content = bytearray()
+    try:
+        while part := response.read1(_MOST_AT_ONCE):
+            content += part
+            if len(content) > _MOST_BYTES:
+                raise NodeUnavailable("an answer too large")
+            if time.monotonic() > until:
+                raise NodeUnavailable("an answer without end")
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+    return bytes(content)
 
 
 def _told(message: str) -> str:

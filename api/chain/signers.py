@@ -8,7 +8,7 @@ stores refuse those; and it may take a second. Another key store is another `Cus
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +20,10 @@ from eth_typing import Hash32
 from eth_utils.crypto import keccak
 
 from api.settings import DEVELOPMENT_ACCOUNTS, Settings
-from creneau import typed_data
+from creneau import published, typed_data
 
 _KEYFILE, _KEY = ".json", re.compile(r"0x[0-9a-fA-F]{64}")
+_STEP_BITS = 31  # Of a step of a path (BIP-32).
 _MOST_CHARACTERS = 64  # Of an account's reference.
 
 
@@ -81,12 +82,13 @@ class MnemonicCustodian:
         self._signers: dict[str, LocalSigner] = {}
 
     def account_of(self, user_id: str) -> str:
-        """Return the path of the user's account: 62 bits of the id's hash, the upper 31 as BIP-44's change.
+        """Return the path of the user's account: 93 bits of the id's hash, in account, change and index.
 
-        Of a million users no two have the same but for one chance in ten million; then the second is refused.
+        Ids whose paths are equal can't be found on purpose: even among a billion users that takes 2⁶³ hashes.
         """
-        index = int.from_bytes(keccak(text=user_id)[:8]) >> 2
-        return f"m/44'/60'/0'/{index >> 31}/{index & 0x7FFF_FFFF}"
+        bits = int.from_bytes(keccak(text=user_id)) >> (256 - 3 * _STEP_BITS)
+        first, second, third = (bits >> by * _STEP_BITS & (1 << _STEP_BITS) - 1 for by in (2, 1, 0))
+        return f"m/44'/60'/{first}'/{second}/{third}"
 
     def signer(self, account: str) -> LocalSigner:
         """Return the signer of an account. Raises `ValueError` if that is no path."""
@@ -101,8 +103,12 @@ class KeyfileCustodian:
     A keyfile (Web3 Secret Storage, version 3) is `<user id>.json`; its name is the account's reference.
     """
 
-    def __init__(self, folder: Path, passphrase: str, others: Custodian) -> None:
+    def __init__(
+        self, folder: Path, passphrase: str, others: Custodian, refused: Collection[str] = ()
+    ) -> None:
+        """`refused` are addresses of accounts that no user may have."""
         self._folder, self._passphrase, self._others = folder, passphrase, others
+        self._refused = refused
         self._signers: dict[str, Signer] = {}
 
     def account_of(self, user_id: str) -> str:
@@ -116,7 +122,12 @@ class KeyfileCustodian:
             return self._others.signer(account)
         if account not in self._signers:  # Decrypting takes a second.
             keyfile = json.loads((self._folder / account).read_text())
-            key = Account.decrypt(keyfile, self._passphrase)
+            try:
+                key = Account.decrypt(keyfile, self._passphrase)
+            except ValueError:
+                raise ValueError(
+                    f"CRENEAU_KEYFILE_PASSPHRASE does not open {self._folder / account}"
+                ) from None
             self._signers[account] = LocalSigner(Account.from_key(key))
         return self._signers[account]
 
@@ -127,6 +138,8 @@ class KeyfileCustodian:
             raise ValueError(f"{user_id}: an id of a user with a keyfile has at most 59 characters")
         if not _KEY.fullmatch(key):
             raise ValueError(f"{user_id}: a key is 0x and 64 hex digits")
+        if Account.from_key(key).address in self._refused:
+            raise ValueError(f"{user_id}: everybody has this key, and the network is live")
         keyfile = Account.encrypt(bytes.fromhex(key[2:]), self._passphrase)
         with open(self._folder / name, "x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
             json.dump(keyfile, file)
@@ -149,7 +162,8 @@ def keyfiles(settings: Settings, others: Custodian) -> KeyfileCustodian:
         raise ValueError("CRENEAU_KEYFILE_DIR must be a folder")
     if not settings.keyfiles_secret:
         raise ValueError("CRENEAU_KEYFILE_PASSPHRASE is missing")
-    keys = KeyfileCustodian(settings.keyfile_dir, settings.keyfiles_secret, others)
+    refused = frozenset() if settings.is_local else published.addresses()
+    keys = KeyfileCustodian(settings.keyfile_dir, settings.keyfiles_secret, others, refused)
     keys.check()
     return keys
 
@@ -161,15 +175,16 @@ def relayer_signers(settings: Settings) -> list[Signer]:
 
 def arbiter_signers(settings: Settings) -> list[Signer]:
     """Return the signer that decides disputes, if the settings name it. Raises like `relayer_accounts`."""
-    return [LocalSigner(account) for account in _accounts(settings.arbiter, settings.arbiter_mnemonic_index)]
+    return [LocalSigner(account) for account in _accounts(settings, "arbiter")]
 
 
 def relayer_accounts(settings: Settings) -> list[LocalAccount]:
     """Return the accounts that send transactions: Ape accounts, or development accounts of the local network.
 
-    Raises `ValueError` or `OSError` if there is no such account, or its passphrase is wrong.
+    Raises `ValueError` if there is no such account, its passphrase is wrong, or everybody has its key and the
+    network is live.
     """
-    accounts = _accounts(settings.relayer, settings.relayer_mnemonic_index)
+    accounts = _accounts(settings, "relayer")
     if not accounts:
         raise ValueError("CRENEAU_RELAYER must name the account that sends the transactions")
     return accounts
@@ -180,18 +195,47 @@ def relayer_account(settings: Settings) -> LocalAccount:
     return relayer_accounts(settings)[0]
 
 
-def _accounts(aliases: str, indexes: str | int | None) -> list[LocalAccount]:
+def _accounts(settings: Settings, role: str) -> list[LocalAccount]:
+    aliases, indexes = getattr(settings, role), getattr(settings, f"{role}_mnemonic_index")
     if indexes is not None:
         seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
         return [_derive(seed, f"m/44'/60'/0'/0/{int(index)}") for index in str(indexes).split(",")]
-    return [_ape_account(alias.strip()) for alias in aliases.split(",") if alias]
+    variable = f"CRENEAU_{role.upper()}"
+    accounts = [_ape_account(alias.strip(), variable) for alias in aliases.split(",") if alias]
+    for account in accounts:
+        _refuse_published(settings, account.address, variable)
+    return accounts
 
 
-def _ape_account(alias: str) -> LocalAccount:
-    folder = Path(os.environ.get("APE_DATA_FOLDER", Path.home() / ".ape"))
-    keyfile = json.loads((folder / "accounts" / f"{alias}.json").read_text())
-    passphrase = os.environ.get(f"APE_ACCOUNTS_{alias}_PASSPHRASE", "")
-    account: LocalAccount = Account.from_key(Account.decrypt(keyfile, passphrase))
+def _refuse_published(settings: Settings, address: str, variable: str) -> None:
+    """Raise `ValueError` for an account of a live network whose key everybody has."""
+    if not settings.is_local and address in published.addresses():
+        raise ValueError(
+            f"chain {settings.chain_id} is live: {variable} names {address}, a development account whose key"
+            " everybody has"
+        )
+
+
+def _ape_account(alias: str, variable: str) -> LocalAccount:
+    file = Path(os.environ.get("APE_DATA_FOLDER", Path.home() / ".ape")) / "accounts" / f"{alias}.json"
+    passphrase = os.environ.get(f"APE_ACCOUNTS_{alias}_PASSPHRASE")
+    try:
+        keyfile = json.loads(file.read_text())
+    except OSError as error:
+        raise ValueError(
+            f"{variable} names {alias}, and {file} can't be read ({error.strerror}): `ape accounts import"
+            f" {alias}` makes it; APE_DATA_FOLDER names its folder"
+        ) from None
+    except ValueError:
+        raise ValueError(f"{variable} names {alias}, and {file} is no keyfile") from None
+    if passphrase is None:
+        raise ValueError(f"set APE_ACCOUNTS_{alias}_PASSPHRASE: it opens {file}")
+    try:
+        account: LocalAccount = Account.from_key(Account.decrypt(keyfile, passphrase))
+    except (ValueError, TypeError, KeyError):  # The last two: JSON that is no keyfile.
+        raise ValueError(
+            f"APE_ACCOUNTS_{alias}_PASSPHRASE is not the passphrase of {file}, or that is no keyfile"
+        ) from None
     return account
 
 

@@ -68,7 +68,7 @@ users = Table(
     "users",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("role", String(16), nullable=False),
+    Column("role", String(64), nullable=False),
     Column("profile_id", String(64), unique=True),
     Column("wallet", String(42), nullable=False, unique=True),
     Column("custodial_account", String(64), unique=True),  # The custodian's reference. Null: an own wallet.

@@ -15,6 +15,10 @@ from api.schemas import requests
 from creneau.amounts import to_wei
 
 
+class AccountTaken(ValueError):
+    """A user's account, or profile, is another user's already."""
+
+
 class Name(NamedTuple):
     """A person's name and e-mail address, for people who share a lesson; empty where nothing is known."""
 
@@ -124,7 +128,7 @@ class TableDirectory:
     ) -> User:
         """Add a user, with a wallet of their own or a custodial account. A known id stays as it is.
 
-        Raises `ValueError` if the account or the profile is somebody else's.
+        Raises `AccountTaken` if the account or the profile is somebody else's.
         """
         if known := self.user(user_id):
             return known
@@ -138,7 +142,8 @@ class TableDirectory:
         except IntegrityError:
             if known := self.user(user_id):  # Added twice at once.
                 return known
-            raise ValueError(f"{user_id}: the account {address}, or the profile, is another user's") from None
+            taken = f"{user_id}: the account {address}, or the profile, is another user's"
+            raise AccountTaken(taken) from None
         return user
 
     def set_wallet(self, db: Connection, user: User, wallet: str | None) -> None:

@@ -12,17 +12,19 @@ them, because only a signature tells whose a wallet is. Users get their custodia
 look-up.
 """
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from sqlalchemy.exc import IntegrityError
 
@@ -30,9 +32,9 @@ from api.db import decimal_json as exact
 from api.db import entries
 from api.db.store import Store
 from api.errors import Code, Problem
-from api.people.directory import Annonce, Name, TableDirectory, User
+from api.people.directory import AccountTaken, Annonce, Name, TableDirectory, User
 from api.people.schedule import Schedule
-from api.schemas.requests import ID_PATTERN, Id, TimeZone
+from api.schemas.requests import ID_PATTERN, Description, Id, TimeZone, text
 from api.settings import Settings
 from creneau.amounts import to_wei
 from creneau.types import TokenAmount
@@ -58,10 +60,13 @@ class _Found(BaseModel):
     id: Id
 
 
+_Line = Annotated[str, Field(max_length=1_000), AfterValidator(text)]
+
+
 class _Person(_Found):
-    first_name: str | None = None
-    last_name: str | None = None
-    email: str | None = None
+    first_name: _Line | None = None
+    last_name: _Line | None = None
+    email: _Line | None = None
 
     @property
     def name(self) -> Name:
@@ -69,7 +74,7 @@ class _Person(_Found):
 
 
 class _User(_Person):
-    role: str
+    role: Annotated[str, Field(max_length=64), AfterValidator(text)]
 
 
 class _Tutor(_Found):
@@ -81,13 +86,13 @@ class _Tutor(_Found):
 
 class _Annonce(_Found):
     tutor_id: Id
-    title: str
+    title: _Line
     hourly_rate: TokenAmount
     time_zone: TimeZone | None = None
-    subject: str | None = None
-    description: str | None = None
-    level: str | None = None
-    teaching_mode: str | None = None
+    subject: _Line | None = None
+    description: Description | None = None
+    level: _Line | None = None
+    teaching_mode: _Line | None = None
 
 
 _Model = TypeVar("_Model", bound=_Found)
@@ -168,9 +173,16 @@ class HttpDirectory:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if settings.directory_bearer:
             headers["Authorization"] = f"Bearer {settings.directory_bearer}"
-        self._http = httpx.Client(
-            base_url=str(settings.directory_url), headers=headers, timeout=self._seconds, trust_env=False
+        self._http = httpx.AsyncClient(
+            base_url=str(settings.directory_url),
+            headers=headers,
+            timeout=None,  # noqa: S113  # the whole answer has a deadline
+            trust_env=False,
         )
+        # Only a loop of events can leave an answer in the middle of a line.
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="directory", daemon=True)
+        self._thread.start()
         self._names = _Kept(store, "name", self._name, lambda entry: Name(**entry))
         self._annonces = _Kept(store, "annonce", self._annonce, lambda entry: Annonce(**entry))
 
@@ -215,7 +227,10 @@ class HttpDirectory:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _name(self, user_id: str) -> Name | None:
         found = self._get("users", user_id, _User)
@@ -228,7 +243,11 @@ class HttpDirectory:
         return found
 
     def _account(self, user_id: str, role: str, **known: Any) -> User:
-        account = self._accounts.user(user_id) or self._accounts.create_user(user_id, role)
+        try:
+            account = self._accounts.user(user_id) or self._accounts.create_user(user_id, role)
+        except AccountTaken as error:
+            log.error("a new user would have another user's account", reason=str(error))
+            raise Problem(Code.ACCOUNT_TAKEN) from None
         return User(**vars(account) | {"role": role, **known})
 
     def _get(self, path: str, entry: str, model: type[_Model], *, by: str | None = "id") -> _Model | None:
@@ -261,7 +280,7 @@ class HttpDirectory:
             time.sleep(_PAUSE_SECONDS * attempt)
             try:
                 status, body = self._ask(path)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, TimeoutError) as error:
                 reason = type(error).__name__
                 continue
             if status not in _BUSY:
@@ -271,16 +290,17 @@ class HttpDirectory:
         raise Problem(Code.DIRECTORY_UNAVAILABLE)
 
     def _ask(self, path: str) -> tuple[int, bytes]:
-        until, body = time.monotonic() + self._seconds, bytearray()
         token = caller_token.get()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        with self._http.stream("GET", path, headers=headers) as answer:
-            for chunk in answer.iter_raw():
+        return asyncio.run_coroutine_threadsafe(self._answer(path, headers), self._loop).result()
+
+    async def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        body = bytearray()
+        async with asyncio.timeout(self._seconds), self._http.stream("GET", path, headers=headers) as answer:
+            async for chunk in answer.aiter_raw():
                 body += chunk
                 if len(body) > _MOST_BYTES:
                     raise _odd("a body too large")
-                if time.monotonic() > until:
-                    raise httpx.ReadTimeout("it goes on and on")
         return answer.status_code, bytes(body)
 
 

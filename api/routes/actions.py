@@ -4,15 +4,16 @@ import functools
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from api.booking.actions import Beside, LessonAction
 from api.errors import Code, Problem
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.outbox.models import UNSETTLED, Submission
 from api.routes.bookings import LATER
-from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import ActId, BatchId, BookingId
@@ -21,7 +22,7 @@ from api.services import Services
 from api.words import DONE
 from creneau.lifecycle import Action
 
-router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=BearerRoute)
 
 _Subject = TypeVar("_Subject")
 
@@ -167,6 +168,25 @@ async def resolve_booking(
     return await perform(services, user, request_id, action, ActData(), prefer)
 
 
+_HELD = "Whether the lesson took place, as who asks says."
+
+
+async def _held(
+    course_held: Annotated[bool | None, Query(alias="courseHeld", description=_HELD)] = None,
+    older: Annotated[
+        bool | None,
+        Query(
+            alias="course_held", deprecated=True, description="`courseHeld`, as the earlier frontend has it."
+        ),
+    ] = None,
+) -> bool:
+    held = older if course_held is None else course_held
+    if held is None or None not in {course_held, older}:
+        error = {"type": "missing", "loc": ("query", "courseHeld"), "msg": "Field required", "input": None}
+        raise RequestValidationError([error])
+    return held
+
+
 @router.post(
     "/booking/{id}/confirm-outcome",
     operation_id="confirmOutcome",
@@ -178,7 +198,7 @@ async def confirm_outcome(
     user: CurrentUser,
     request_id: RequestId,
     booking_id: BookingId,
-    course_held: Annotated[bool, Query()],
+    course_held: Annotated[bool, Depends(_held)],
     data: OneBody,
     prefer: Prefer = None,
 ) -> Response:

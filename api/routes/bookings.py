@@ -6,28 +6,36 @@ import structlog
 from fastapi import APIRouter, Body, HTTPException, Request
 from starlette.responses import Response
 
+from api.booking.create import Accepted
 from api.booking.plan import not_created
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.outbox.models import UNSETTLED
-from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
 from api.schemas.examples import BATCH_EXAMPLES, BOOKING_EXAMPLES
 from api.schemas.requests import CreateBatchBookingData, CreateBookingData
 from api.services import Services
 
-router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["booking"], route_class=BearerRoute)
 
 LATER = {
     "Location": {"schema": {"type": "string"}, "description": "Where to ask for the outcome"},
     "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds"},
 }
 
+_REPLAYED = {
+    "Idempotent-Replayed": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "Of a repeat only: the batch is that of an earlier request",
+    }
+}
+
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": models.BatchAnswer, "description": "In a block"},
+    200: {"model": models.BatchAnswer, "description": "In a block", "headers": _REPLAYED},
     202: {
         "model": models.BatchAnswer,
         "description": "On its way",
-        "headers": LATER,
+        "headers": LATER | _REPLAYED,
     },
     **models.problems(401, 402, 403, 409, 413, 422, 502, 503),
 }
@@ -76,24 +84,25 @@ async def _book(
     prefer: str | None,
 ) -> Response:
     create = services.bookings.create
-    batch_id = await services.waiting.in_thread(create, student, data, key, request_id)
-    structlog.contextvars.bind_contextvars(batch_id=batch_id)
-    return await outcome(request, services, batch_id, prefer)
+    accepted = await services.waiting.in_thread(create, student, data, key, request_id)
+    structlog.contextvars.bind_contextvars(batch_id=accepted.batch_id)
+    return await outcome(request, services, accepted, prefer)
 
 
-async def outcome(request: Request, services: Services, batch_id: str, prefer: str | None) -> Response:
+async def outcome(request: Request, services: Services, accepted: Accepted, prefer: str | None) -> Response:
     """Return the response about an accepted batch, once it is settled or the wait is over."""
     asynchronous = "respond-async" in (prefer or "").lower()
     seconds = 0 if asynchronous else services.settings.wait_seconds
-    await services.waiting.wait(batch_id, seconds)
-    batch = await services.waiting.in_thread(services.bookings.batch, batch_id)
+    await services.waiting.wait(accepted.batch_id, seconds)
+    batch = await services.waiting.in_thread(services.bookings.batch, accepted.batch_id)
     if batch.state not in UNSETTLED and not batch.booked:
         raise not_created(batch)
     body = models.BatchAnswer.from_batch(batch, services.chain.periods)
+    headers = {"Idempotent-Replayed": "true"} if accepted.replayed else {}
     if batch.state in UNSETTLED:
-        headers = {"Location": request.url_for("get_batch", batchId=batch.id).path, "Retry-After": "1"}
+        headers |= {"Location": request.url_for("get_batch", batchId=batch.id).path, "Retry-After": "1"}
         return ExactResponse(body, 202, headers=headers)
-    return ExactResponse(body)
+    return ExactResponse(body, headers=headers)
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001

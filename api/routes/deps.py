@@ -1,12 +1,16 @@
 """The typed dependencies of routes: services, the user, the request's id, and common headers."""
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
 
 from api.auth import key_of, user_of
 from api.errors import Code, Problem
+from api.json_io import ExactRoute
 from api.people.http_directory import caller_token
 from api.services import Services
 
@@ -41,20 +45,47 @@ RequestId = Annotated[str, Depends(_request_id)]
 """The name of the request in the log."""
 
 
-async def _current_user(
-    request: Request,
-    services: ServicesDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
+async def _identify(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
         raise Problem(Code.TOKEN_MISSING)
+    services = services_of(request)
     keys, token = services.keys, credentials.credentials
     key = None if keys is None else await key_of(token, keys)
     user = user_of(token, services.settings, key)
+    request.state.user = user  # For the log.
     services.limits.user(request.scope, user)
     if services.settings.directory_forwards_token:
         caller_token.set(token)
     return user
+
+
+async def _current_user(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    # A route has asked before its body was read.
+    user: str | None = getattr(request.state, "user", None)
+    return user or await _identify(request, credentials)
+
+
+class BearerRoute(ExactRoute):
+    """A route that looks at the token, if it needs one, before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler."""
+        handle = super().get_route_handler()
+        if not _needs_user(self.dependant):
+            return handle
+
+        async def identified(request: Request) -> Response:
+            await _identify(request, await _bearer(request))
+            return await handle(request)
+
+        return identified
+
+
+def _needs_user(dependant: Dependant) -> bool:
+    return dependant.call is _current_user or any(map(_needs_user, dependant.dependencies))
 
 
 CurrentUser = Annotated[str, Depends(_current_user)]
@@ -72,5 +103,7 @@ Operator = Annotated[str, Depends(_operator)]
 
 _KEY = "The same key and body are the same batch, however often they are sent."
 Key = Annotated[str | None, Header(alias="Idempotency-Key", pattern="^[ -~]{1,255}$", description=_KEY)]
+_TAG = "The `ETag` of the answer that the client has: 304 if it is still the same."
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description=_TAG)]
 _PREFER = "`respond-async`: do not wait for the block."
 Prefer = Annotated[str | None, Header(description=_PREFER)]

@@ -1,5 +1,6 @@
 """Answers of the existing frontend, built from what its use case reads."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +50,17 @@ def details(shared: SharedLesson, periods: Periods, now: datetime) -> models.Exi
         "outcome": _outcome(state.status, state.to_tutor),
     }
     return models.ExistingDetails.model_validate(_lesson(shared, periods) | more)
+
+
+def nearest(
+    lessons: Sequence[SharedLesson], now: Callable[[], datetime], count: int
+) -> Sequence[SharedLesson]:
+    """Return so many lessons, those that are nearest to now, in the same order."""
+    if count >= len(lessons):
+        return lessons
+    moment = now()
+    away = [abs(batch.slot(place).start - moment) for batch, place in (each.lesson for each in lessons)]
+    return [lessons[at] for at in sorted(sorted(range(len(lessons)), key=away.__getitem__)[:count])]
 
 
 def _outcome(status: Status, to_tutor: int) -> str:

@@ -7,7 +7,7 @@ Where an address is one of the service's own too, the answer has all of that one
 
 import copy
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query
@@ -15,13 +15,14 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from api.booking.existing_frontend import ExistingFrontend
+from api.booking.existing_frontend import ExistingFrontend, SharedLesson
+from api.booking.queries import beginning
 from api.db.bookings import Side
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse, page_of
 from api.language import say
 from api.routes import existing_answers as answers
 from api.routes.actions import SENT, perform
-from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Prefer, RequestId, ServicesDep
 from api.schemas import existing_frontend as models
 from api.schemas import lesson_responses as lesson_models
 from api.schemas.lesson_responses import BookingId
@@ -31,7 +32,7 @@ from api.services import Services
 from creneau.amounts import from_wei
 from creneau.lifecycle import Action, Status
 
-router = APIRouter(prefix="/api/blockchain", tags=["existing frontend"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["existing frontend"], route_class=BearerRoute)
 
 UserId = Annotated[Id, Path(alias="userId")]
 AskedUser = Annotated[Id | None, Query(alias="userId", description="The caller, unless for an operator.")]
@@ -74,16 +75,21 @@ def get_all_bookings(
     user_id: UserId,
     which: Annotated[models.StatusSelection, Query()],
 ) -> Response:
-    """Return the lessons to come, the next one first; then those past, the latest first: 200 of each."""
+    """Return the lessons to come, the next one first; then those past, the latest first: 200 each at most."""
     room, periods = _room(services), services.chain.periods
     student, tutor = room.on_both_sides(user, user_id, which.status)
-    total = len(student) + len(tutor)
-    data = models.BothSides(
-        as_student=[answers.lesson(each, periods) for each in student],
-        as_tutor=[answers.lesson(each, periods) for each in tutor],
-        total=total,
-    )
-    return ExactResponse(models.BothSidesAnswer(success=True, message=answers.count_of(total), data=data))
+
+    def build(count: int) -> models.BothSidesAnswer:
+        learnt, given = (answers.nearest(each, room.now, count) for each in (student, tutor))
+        total = len(learnt) + len(given)
+        data = models.BothSides(
+            as_student=[answers.lesson(each, periods) for each in learnt],
+            as_tutor=[answers.lesson(each, periods) for each in given],
+            total=total,
+        )
+        return models.BothSidesAnswer(success=True, message=answers.count_of(total), data=data)
+
+    return page_of(max(len(student), len(tutor)), build)
 
 
 @router.get(
@@ -93,26 +99,32 @@ def get_all_bookings(
     responses={200: {"model": models.CoursesAnswer, "description": _OWN}, **_READS},
 )
 def get_student_courses(services: ServicesDep, user: CurrentUser, user_id: UserId) -> Response:
-    """Return the lessons to come, the next one first; then those past, the latest first: 200 of each."""
+    """Return the lessons to come, the next one first; then those past, the latest first: 200 each at most."""
     room, periods = _room(services), services.chain.periods
     accepted = (Status.CONFIRMED.name, Status.COMPLETED.name)
     found, now = room.of_person(user, user_id, "student", accepted), room.now()
-    data = [answers.course(each, periods, now) for each in found]
-    message = answers.count_of(len(data))
-    return ExactResponse(models.CoursesAnswer(success=True, message=message, data=data))
+
+    def build(count: int) -> models.CoursesAnswer:
+        data = [answers.course(each, periods, now) for each in answers.nearest(found, room.now, count)]
+        return models.CoursesAnswer(success=True, message=answers.count_of(len(data)), data=data)
+
+    return page_of(len(found), build)
 
 
 def _list(services: Services, user: str, of: str, side: Side, which: Selection) -> Response:
     room, periods = _room(services), services.chain.periods
-    cursor = None
+
+    def answer(found: Sequence[SharedLesson], cursor: str | None = None) -> models.BookingsAnswer:
+        data = [answers.lesson(each, periods) for each in found]
+        message = answers.count_of(len(data))
+        return models.BookingsAnswer(success=True, message=message, data=data, next_cursor=cursor)
+
     if which.model_fields_set <= {"status"}:
         found = room.of_person(user, of, side, which.status)
-    else:
-        page = services.lessons.page(user, of, side, which)
-        found, cursor = room.shared([(each, page.role) for each in page.lessons]), page.next_cursor
-    data = [answers.lesson(each, periods) for each in found]
-    message = answers.count_of(len(data))
-    return ExactResponse(models.BookingsAnswer(success=True, message=message, data=data, next_cursor=cursor))
+        return page_of(len(found), lambda count: answer(answers.nearest(found, room.now, count)))
+    page = services.lessons.page(user, of, side, which)
+    shared = room.shared([(each, page.role) for each in page.lessons])
+    return page_of(len(shared), lambda count: answer(shared[:count], beginning(page, count).next_cursor))
 
 
 Selected = Annotated[Selection, Query()]

@@ -1,17 +1,19 @@
 """The routes for operators: liveness, readiness and metrics."""
 
+import asyncio
 import hmac
 import ipaddress
+import time
 from typing import Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from api import metrics
-from api.chain.escrow import knows_finality
+from api.chain.escrow import OtherChain, knows_finality
 from api.chain.rpc import NodeUnavailable, RpcError
 from api.db import repository
 from api.db.tables import now
@@ -28,7 +30,36 @@ router = APIRouter(tags=["operation"])
 
 Check = dict[str, Any]
 
+_RECENT_SECONDS = 1.0
 _ADVICE = frozenset({"pending"})  # An alarm, and no reason to turn requests away.
+
+
+class Recent:
+    """The checks of readiness, which are made once a second at most, whoever asks."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._made_at = 0.0
+        self._making: asyncio.Task[dict[str, Check]] | None = None
+
+    async def checks(self) -> dict[str, Check]:
+        """Return checks that are a second old at most, or those that are being made."""
+        making = self._making
+        if making is None or (making.done() and time.monotonic() - self._made_at >= _RECENT_SECONDS):
+            making = self._making = asyncio.create_task(self._make())
+        await asyncio.wait([making])  # A client that goes away does not end it.
+        return making.result()
+
+    async def _make(self) -> dict[str, Check]:
+        try:
+            return await anyio.to_thread.run_sync(readiness, self._services, limiter=self._services.spare)
+        finally:
+            self._made_at = time.monotonic()
+
+
+def install(app: FastAPI, services: Services) -> None:
+    """Give the application the checks of its services."""
+    app.state.readiness = Recent(services)
 
 
 @router.get("/livez", operation_id="livez", summary="The process answers", response_model=models.Alive)
@@ -44,9 +75,15 @@ async def livez() -> Response:
     response_model=models.Readiness,
     responses={503: {"model": models.Readiness, "description": "They can't; `checks` says why"}},
 )
-async def readyz(services: ServicesDep) -> Response:
-    """Check database and node, and say of each what is right or wrong."""
-    checks = await anyio.to_thread.run_sync(readiness, services, limiter=services.spare)
+async def readyz(request: Request, services: ServicesDep) -> Response:
+    """Check database and node, once a second at most. Who may read the metrics is told what is wrong."""
+    if services.leaving.is_set():
+        checks = {"process": _check(False, "", "The process is about to end.")}
+    else:
+        recent: Recent = request.app.state.readiness
+        checks = await recent.checks()
+    if not _may_read(request, services.settings.metrics_bearer):
+        checks = {name: {"ok": check["ok"]} for name, check in checks.items()}
     ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
     return ExactResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503
@@ -65,14 +102,15 @@ async def readyz(services: ServicesDep) -> Response:
 )
 async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """Show the metrics to programs on the same machine or, if it is set, with `CRENEAU_METRICS_TOKEN`."""
-    if not _may_read(request, request.headers.get("authorization", ""), services.settings.metrics_bearer):
+    if not _may_read(request, services.settings.metrics_bearer):
         raise Problem(Code.METRICS_PRIVATE)
     page = await anyio.to_thread.run_sync(metrics.page, services.shared, limiter=services.spare)
     return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _may_read(request: Request, shown: str, wanted: str) -> bool:
+def _may_read(request: Request, wanted: str) -> bool:
     if wanted:
+        shown = request.headers.get("authorization", "")
         return hmac.compare_digest(shown.encode(), f"Bearer {wanted}".encode())
     try:
         near = ipaddress.ip_address(request.client.host if request.client else "").is_loopback
@@ -121,6 +159,7 @@ def _database(services: Services) -> dict[str, Check]:
 def _node(services: Services) -> dict[str, Check]:
     settings, relayer, escrow = services.settings, services.sender, services.chain.escrow
     try:
+        services.chain.head()
         chain_id, code, head, balance = services.chain.node.call_many(
             [
                 ("eth_chainId", []),
@@ -136,6 +175,9 @@ def _node(services: Services) -> dict[str, Check]:
         final = settings.finality == "confirmations" or knows_finality(services.chain.node)
     except SQLAlchemyError:
         return {}  # That is said already.
+    except OtherChain:
+        other = f"The node serves another chain {settings.chain_id} than the one that the database is of."
+        return {"node": _check(False, "", other)}
     except (NodeUnavailable, TypeError) as error:
         return {"node": _check(False, "", f"The node does not answer ({type(error).__name__}).")}
     # A local node mines on demand, so its head may be of any age.

@@ -5,14 +5,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from api.json_io import ExactResponse, ExactRoute
-from api.routes.deps import CurrentUser, ServicesDep
+from api.booking.queries import beginning
+from api.json_io import ExactResponse, page_of
+from api.routes.deps import BearerRoute, CurrentUser, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.lesson_responses import BatchId, BookingId
 from api.schemas.requests import Id, Selection
 
-router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=BearerRoute)
 
 UserId = Annotated[Id, Path(alias="userId")]
 Selected = Annotated[Selection, Query()]
@@ -102,4 +103,5 @@ def _page(
     services: ServicesDep, user: str, of: str, side: Literal["student", "tutor"], selection: Selection
 ) -> Response:
     page = services.lessons.page(user, of, side, selection)
-    return ExactResponse(lesson_models.BookingsAnswer.from_page(page, services.chain.periods))
+    periods, build = services.chain.periods, lesson_models.BookingsAnswer.from_page
+    return page_of(len(page.lessons), lambda count: build(beginning(page, count), periods))

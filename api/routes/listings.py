@@ -6,18 +6,19 @@ from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
 from api.booking.listings import Publication
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse, tagged
 from api.outbox.models import Submission
 from api.routes.actions import settled
 from api.routes.bookings import LATER
-from api.routes.deps import CurrentUser, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, IfNoneMatch, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import ANNONCE, TUTOR, Id, Moment, PublishData
 
-router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=BearerRoute)
 
 AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[ANNONCE])]
+_TAGGED = {"ETag": {"schema": {"type": "string"}, "description": "For `If-None-Match`"}}
 Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
 
 
@@ -26,7 +27,8 @@ Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
     operation_id="getCalendar",
     summary="When a tutor's time is taken",
     responses={
-        200: {"model": lesson_models.CalendarAnswer, "description": "For anybody"},
+        200: {"model": lesson_models.CalendarAnswer, "description": "For anybody", "headers": _TAGGED},
+        304: {"description": "As the client has it", "headers": _TAGGED},
         **models.problems(404, 422, 502, 503),
     },
 )
@@ -35,11 +37,11 @@ def get_calendar(
     tutor_id: Annotated[Id, Path(alias="tutorId", examples=[TUTOR])],
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Read the chain's calendar, which decides. The id is the user's or the profile's."""
-    return ExactResponse(
-        lesson_models.CalendarAnswer.from_times(services.listings.calendar(tutor_id, from_, to))
-    )
+    answer = lesson_models.CalendarAnswer.from_times(services.listings.calendar(tutor_id, from_, to))
+    return tagged(ExactResponse(answer), if_none_match)
 
 
 @router.get(
@@ -47,13 +49,15 @@ def get_calendar(
     operation_id="getAnnonce",
     summary="An annonce",
     responses={
-        200: {"model": lesson_models.AnnonceAnswer, "description": "For anybody"},
+        200: {"model": lesson_models.AnnonceAnswer, "description": "For anybody", "headers": _TAGGED},
+        304: {"description": "As the client has it", "headers": _TAGGED},
         **models.problems(404, 422, 502, 503),
     },
 )
-def get_annonce(services: ServicesDep, annonce_id: AnnonceId) -> Response:
+def get_annonce(services: ServicesDep, annonce_id: AnnonceId, if_none_match: IfNoneMatch = None) -> Response:
     """Show title, rate, time zone, tutor, and the rate on the chain."""
-    return ExactResponse(lesson_models.AnnonceAnswer.from_details(services.listings.listing(annonce_id)))
+    answer = lesson_models.AnnonceAnswer.from_details(services.listings.listing(annonce_id))
+    return tagged(ExactResponse(answer), if_none_match)
 
 
 @router.post(

@@ -14,19 +14,20 @@ from starlette.types import Scope
 from api.auth import mint
 from api.chain.rpc import NodeUnavailable, RpcError, eth_call
 from api.errors import Code, Problem
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.language import say
-from api.routes.deps import CurrentUser, ServicesDep, services_of
+from api.routes.deps import BearerRoute, CurrentUser, ServicesDep, services_of
 from api.schemas import requests
 from api.schemas import responses as models
 from creneau import abi
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
 
-_PAGES = ("/", "/review", "/bookings", "/bookings/batch/{batch_id}", "/assets/{path:path}")
+_SCREENS = ("/review", "/bookings", "/bookings/batch/{batch_id}")
+_PAGES = ("/", *_SCREENS, *(f"{path}/" for path in _SCREENS), "/assets/{path:path}")
 _FOREVER = "public, max-age=31536000, immutable"  # Their names change with what is in them.
 
-router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["account"], route_class=BearerRoute)
 
 
 class Account(models.Response):
@@ -112,6 +113,7 @@ async def _about(request: Request) -> Response:
         "cancelSeconds": int(chain.periods.cancel_window.total_seconds()),
         "explorer": settings.explorer_url or None,
         "signIn": settings.sign_in_url or None,
+        "userClaim": settings.jwt_user_claim,
         "annonceId": requests.ANNONCE if settings.demo else None,
         "demo": [{"id": user, "role": role, "token": mint(user, settings)} for user, role in people],
     }

@@ -7,17 +7,17 @@ from starlette.responses import Response
 
 from api.booking.models import OwnTime, Withdrawal
 from api.booking.settlements import Settlement
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.outbox.models import Submission
 from api.routes.actions import settled
-from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas import settlement_responses as own_models
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import BatchShare, OwnTimeData, SignedOwnTimeData, SignedShare, SignedTo, To
 
-router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["lessons"], route_class=BearerRoute)
 
 _PROBLEMS = models.problems(401, 403, 404, 409, 413, 422, 502, 503)
 

@@ -5,16 +5,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from starlette.responses import Response
 
-from api.json_io import ExactResponse, ExactRoute
+from api.json_io import ExactResponse
 from api.people.directory import User
 from api.routes.bookings import ACCEPTED, outcome
-from api.routes.deps import CurrentUser, Key, Prefer, RequestId, ServicesDep
+from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
 from api.schemas.examples import BATCH_EXAMPLES
 from api.schemas.lesson_responses import BatchId
 from api.schemas.requests import ChallengeData, CreateBatchBookingData, LinkData, SubmitData
 
-router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=ExactRoute)
+router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=BearerRoute)
 
 
 @router.post(

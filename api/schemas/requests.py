@@ -35,6 +35,7 @@ _MOST_SIGNATURE = (
     4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
 )
 _SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
+_AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?")
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+)")
 _FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)  # A day inside what every time zone can reckon.
 
@@ -66,7 +67,8 @@ def _id(value: str) -> str:
     return value
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
+    """Return a text that databases, and UTF-8, can hold. Raises `ValueError` for any other."""
     if _NO_TEXT.search(value):
         raise ValueError("a text has no zero bytes and no half characters")
     return value
@@ -84,6 +86,13 @@ def _signature(value: object) -> bytes:
     return bytes.fromhex(value[2:])
 
 
+def _amount(value: object) -> object:
+    """Refuse texts such as " 35 " or "3.5e1", which `Decimal` would read."""
+    if isinstance(value, str) and not _AMOUNT.fullmatch(value):
+        raise ValueError("an amount in a text looks like 35 or 35.50")
+    return value
+
+
 def _rfc_3339(value: object) -> object:
     """Refuse numbers, which Pydantic would take for seconds since 1970."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
@@ -96,10 +105,11 @@ Id = Annotated[
 ]
 Amount = Annotated[
     TokenAmount,
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]}),
+    BeforeValidator(_amount),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_AMOUNT.pattern}$"}]}),
 ]
-Note = Annotated[str, Field(max_length=2_000), AfterValidator(_text)]
-Description = Annotated[str, Field(max_length=10_000), AfterValidator(_text)]
+Note = Annotated[str, Field(max_length=2_000), AfterValidator(text)]
+Description = Annotated[str, Field(max_length=10_000), AfterValidator(text)]
 Day = Annotated[date, BeforeValidator(_date)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
@@ -356,7 +366,7 @@ Seconds = Annotated[StrictInt, Field(ge=0, lt=2**32)]
 class PublishData(_Signed):
     """The terms to publish of a listing: its own rate, or none at all."""
 
-    hourly_rate: TokenAmount | None = Field(
+    hourly_rate: Amount | None = Field(
         default=None, description="Without it the annonce's; 0 withdraws it; nothing else is taken."
     )
     instant: StrictBool | None = Field(

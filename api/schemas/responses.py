@@ -165,7 +165,8 @@ class BookingData(Response):
     created_at: str
     updated_at: str
     cancellable_until: str | None = Field(
-        description="The last second at which the student may cancel it: the end of 9999 while it is pending."
+        description="The last second at which the student may cancel it. Null: as long as it is PENDING; "
+        "of a lesson of another status, not at all."
     )
     may: list[Possible]
     payments: list[Payment] = Field(description="What became of its price, once it left the escrow.")
@@ -199,7 +200,7 @@ class BookingData(Response):
                 "student_notes": batch.student_notes,
                 "created_at": rfc3339(batch.created_at),
                 "updated_at": rfc3339(max(batch.created_at, batch.updated_at, state.updated_at * 1_000_000)),
-                "cancellable_until": cancellable and utc(cancellable),
+                "cancellable_until": None if cancellable in {None, FOREVER} else utc(cancellable),
                 "may": [Possible.from_window(window) for window in may if booked],
                 "payments": Payment.of_lessons([lesson]),
             }
@@ -373,16 +374,16 @@ class Alive(Response):
 
 
 class Check(BaseModel):
-    """One thing that has to be right, in words; some have figures of their own beside them."""
+    """One thing that has to be right. Who may read the metrics sees words, and for some figures."""
 
     model_config = ConfigDict(extra="allow")
 
     ok: bool
-    message: str = Field(examples=["The database can be written."])
+    message: str | None = Field(default=None, exclude_if=is_none, examples=["The database can be written."])
 
 
 class Readiness(Response):
-    """`ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable."""
+    """`ok`, or `unavailable`, a second ago. `pending` is an alarm only, and makes nothing unavailable."""
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, Check]

@@ -66,6 +66,13 @@ contract PhantomPermitToken is NoReturnToken {
     fallback() external {}
 }
 
+/// @notice Names its domain and takes every permit, and no permit gives anything.
+contract IdlePermitToken is ERC20, ERC20Permit {
+    constructor() ERC20("Idle", "ID") ERC20Permit("Idle") {}
+
+    function permit(address, address, uint256, uint256, uint8, bytes32, bytes32) public override {}
+}
+
 /// @notice Makes a call that was set before, once, in the midst of the next transfer or permit, and keeps its outcome.
 contract ReentrantToken is ERC20, ERC20Permit {
     address public target;

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 import click
 from ape import accounts
 from ape.api import AccountAPI, ProviderAPI
-from ape_accounts.accounts import KeyfileAccount
+from ape.cli import ConnectedProviderCommand
+from ape.exceptions import ApeException, ConfigError, ProviderError
+from ape_accounts.accounts import InvalidPasswordError, KeyfileAccount
 from ape_ethereum.provider import Web3Provider
 from web3 import Web3
 
+from creneau import published
 from creneau.amounts import UINT96_MAX, to_wei
 from creneau.ape.networks import Network, network_of
 from creneau.order import MAX_SLOTS, listing_id
@@ -91,6 +94,33 @@ def monday_of(day: date | None, now: datetime) -> datetime:
 # --- Where, and who ---
 
 
+class NetworkCommand(ConnectedProviderCommand):
+    """A command on a network. Where Ape or its node refuses, it ends with a sentence that names the mend."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Connect and run the command. Raises `click.ClickException` for every error of Ape's."""
+        chosen = ctx.params.get("network")
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, ProviderError) as error:
+            chain_id = chosen.network.chain_id if isinstance(chosen, ProviderAPI) else 0
+            found = network_of(chain_id)
+            mend = (
+                f" Set {found.rpc_variable} to the address of a node of {found.name}."
+                if found and found.rpc_variable
+                else ""
+            )
+            raise click.ClickException(f"{str(error).rstrip('.')}.{mend}") from None
+        except InvalidPasswordError:
+            account = getattr(ctx.params.get("account"), "alias", None)
+            raise click.ClickException(
+                f"The passphrase in APE_ACCOUNTS_{account}_PASSPHRASE, or that was typed, does not open the"
+                f" keyfile of {account}."
+            ) from None
+        except ApeException as error:
+            raise click.ClickException(str(error)) from None
+
+
 def connected(provider: ProviderAPI) -> tuple[Web3, Network]:
     """Return the node and its network. Raises `click.UsageError` for an unknown network."""
     if not isinstance(provider, Web3Provider):
@@ -119,7 +149,7 @@ def sender_on(network: Network, account: AccountAPI | None, *, does: str) -> Acc
 
 def refuse_development(address: str) -> None:
     """Raise `click.UsageError` for a development account. Ape accepts TEST::0 on any network."""
-    if address in {each.address for each in accounts.test_accounts}:
+    if address in published.addresses() or address in {each.address for each in accounts.test_accounts}:
         raise click.UsageError(f"{address} is a development account: everybody has its key.")
 
 

@@ -17,6 +17,7 @@ class Network(BaseModel):
     `test` networks may have an EduToken, deployed along with the escrow; the others name a token that exists.
     Of a dispute that nobody decides in time the tutor gets `default_tutor_share_bps`, half on test networks;
     the others name it, because whoever is sure to win by silence would dispute everything.
+    `rpc_variable` is the environment's variable with the node's address, as ape-config.yaml has it.
     `confirmations` is how many blocks a transaction waits for until it counts.
     """
 
@@ -34,6 +35,7 @@ class Network(BaseModel):
     default_tutor_share_bps: int | None = Field(default=None, ge=0, le=10_000)
     confirmations: int = Field(default=2, ge=0)
     explorer: str | None = None
+    rpc_variable: str | None = None
 
 
 EDU_CHAIN = Network(
@@ -42,13 +44,20 @@ EDU_CHAIN = Network(
     test=False,
     confirmations=5,
     explorer="https://educhain.blockscout.com",
+    rpc_variable="EDU_CHAIN_RPC_URL",
 )
 CODEX = Network(
     name="edu-chain:codex",
     chain_id=656476,
     explorer="https://edu-chain-testnet.blockscout.com",
+    rpc_variable="CODEX_RPC_URL",
 )
-SEPOLIA = Network(name="ethereum:sepolia", chain_id=11155111, explorer="https://eth-sepolia.blockscout.com")
+SEPOLIA = Network(
+    name="ethereum:sepolia",
+    chain_id=11155111,
+    explorer="https://eth-sepolia.blockscout.com",
+    rpc_variable="SEPOLIA_RPC_URL",
+)
 LIVE = (EDU_CHAIN, CODEX, SEPOLIA)
 
 LOCAL_CHAINS = (1337, 31337)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     waits_for: threading.Event | None = None
+    drips: bool = False
+    """Send the answer a byte at a time, its headers too, for as long as anybody listens."""
 
     @property
     def content(self) -> bytes:
@@ -56,6 +59,11 @@ class Service:
                 if answer.waits_for is not None:
                     answer.waits_for.wait(PATIENCE)
                 try:
+                    if answer.drips:
+                        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+                        while True:
+                            self.wfile.write(b"x")
+                            time.sleep(0.01)
                     self.send_response(answer.status)
                     for name, value in answer.headers.items():
                         self.send_header(name, value)

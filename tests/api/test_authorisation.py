@@ -4,15 +4,17 @@ The table below has a row for each route. A route without one fails the first te
 batch of its own, so that no answer depends on another, and each answer is as its route documents it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
 import jsonschema_rs
 import pytest
+from fastapi.routing import APIRoute
 from forked import Stack
 from lesson_scenario import SETTINGS, LessonScenario
-from scenario import DAY, paused, watching
+from scenario import BATCH, DAY, paused, watching
+from starlette.routing import Route
 
 from api.app import create_app
 from tools.dev_stack import DevStack
@@ -153,6 +155,42 @@ def test_every_route_has_a_row() -> None:
     assert routes() == set(MATRIX)
 
 
+# What is in no document: GET only, and the same for anybody.
+UNDOCUMENTED = {
+    *("/", "/review", "/review/", "/bookings", "/bookings/", "/page.json", "/assets/{path:path}"),
+    *("/bookings/batch/{batch_id}", "/bookings/batch/{batch_id}/"),
+    *("/openapi.json", "/docs", "/docs/oauth2-redirect"),
+}
+NAMES = {f"{BATCH}", f"{BATCH}/prepare"}  # No ids: 405.
+
+
+def all_routes(routes: Iterable[Any]) -> Iterator[Route | APIRoute]:
+    """Every route of these, and of the routers among them; any other kind of route is an error."""
+    for route in routes:
+        if isinstance(route, (Route, APIRoute)):
+            yield route
+        else:
+            yield from all_routes(route.original_router.routes)
+
+
+def test_every_route_that_is_served_has_a_row_or_is_anybodys(stack: DevStack) -> None:
+    served = {
+        (method, route.path)
+        for route in all_routes(create_app().routes)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert len(served) > len(UNDOCUMENTED)
+    rest = {(method, path) for method, path in served if f"{method} {path}" not in MATRIX}
+    assert rest == {("GET", path) for path in UNDOCUMENTED | NAMES}
+    for path in UNDOCUMENTED:
+        asked = path.format_map({"batch_id": "0x" + "0" * 64}) if "batch_id" in path else path
+        expected = 404 if path.startswith("/assets") else 200
+        for client in (stack.client(), stack.client("somebody")):
+            assert client.get(asked).status_code == expected, path
+    for path in NAMES:
+        assert stack.client().get(path).status_code == 405
+
+
 def lesson(lesson_scenario: LessonScenario, stands: str, days: int = 2) -> dict[str, str]:
     """The ids of a path, of a lesson that stands so."""
     ids = {
@@ -245,9 +283,7 @@ def test_a_malformed_body_does_nothing_whoever_may_act(stack: DevStack) -> None:
 def test_another_method_is_told_which_there_are(stack: DevStack) -> None:
     answer = stack.client().options("/api/blockchain/wallet")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert answer.headers["Allow"] == "DELETE, GET, PUT"
-    answer = stack.client().options("/api/blockchain/booking/batch")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")  # Not those of the booking "batch".
+    assert answer.headers["Allow"] == "DELETE, GET, HEAD, PUT"
     answer = stack.client().options("/api/blockchain/booking/batch")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")  # Not those of the booking "batch".
 

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from postgres import PostgreSQL, postgres
 
+from api.chain import signers
 from api.chain.signers import MnemonicCustodian
 from api.db.store import Store
 from api.errors import Problem
@@ -150,6 +151,27 @@ def test_roles_are_the_services_and_accounts_are_the_shims(shim: Services, peopl
     assert tutor.wallet != first.wallet
 
 
+def test_a_role_is_as_the_service_has_it_however_long(users: Service, database_url: str) -> None:
+    """The longest, that is: a longer one is no role."""
+    store = Store(database_url)
+    store.migrate()
+    accounts = TableDirectory(store, MnemonicCustodian(DEVELOPMENT_CUSTODY))
+    settings = Settings(_env_file=None, directory_url=users.url)  # type: ignore[arg-type]
+    directory = http_directory.HttpDirectory(settings, store, accounts)
+    for length in (1, 16, 17, 64):
+        each, role = f"user-{length}", "a" * length
+        users.answers[f"/api/users/{each}"] = Answer({"data": {"id": each, "role": role}})
+        user = directory.user(each)
+        assert user is not None
+        assert user.role == role
+    users.answers["/api/users/user-65"] = Answer({"data": {"id": "user-65", "role": "a" * 65}})
+    with pytest.raises(Problem) as refused:
+        directory.user("user-65")
+    assert refused.value.code == "directory_invalid"
+    directory.close()
+    store.close()
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_many_new_users_at_once_get_an_account_each(
     users: Service, tmp_path: Path, database: str, request: pytest.FixtureRequest
@@ -173,6 +195,24 @@ def test_many_new_users_at_once_get_an_account_each(
     assert all(user and user.wallet == wallets[user.id] for user in found)
     directory.close()
     store.close()
+
+
+def test_an_account_of_anothers_is_refused_and_told(
+    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With paths of no bits all accounts are one."""
+    monkeypatch.setattr(signers, "_STEP_BITS", 0)
+    fund(stack, shim, people)
+    for _ in range(2):  # Of the tutor, who is asked for next; for as long as nobody helps.
+        answer = book(stack, shim, people, slot("09:00"))
+        assert (answer.status_code, answer.json()["code"]) == (409, "account_taken")
+        assert answer.json()["message"] == (
+            "The account of a new user would be another user's. Only the operators can help. "
+            "Nothing was done."
+        )
+    student = shim.directory.user(people.student)
+    assert student is not None
+    assert stack.balance(student.wallet) == 1000 * EDU
 
 
 def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: People) -> None:
@@ -204,6 +244,7 @@ ODD: dict[str, Answer] = {
     "compressed": Answer(b"\x1f\x8b\x08", 200, {"Content-Encoding": "gzip"}),
     "no UTF-8": Answer(b'{"data": "\xff"}'),
     "deep": Answer(b'{"data":' + b"[" * 5_000),
+    "zero bytes": Answer({"data": {"role": "\0", "email": "\0", "title": "\0", "timeZone": "\0"}}),
 }
 
 
@@ -250,6 +291,10 @@ def test_odd_answers_are_told_and_nothing_is_done(
         ("student", {"id": "another"}),
         ("student", {"id": 7}),
         ("student", {"role": None}),
+        ("student", {"role": "x" * 65}),
+        ("student", {"role": "half \0 a role"}),
+        ("student", {"email": "\0"}),
+        ("student", {"firstName": "x" * 1_001}),
         ("profile", {"id": "another", "userId": "another"}),
         ("profile", {"userId": None}),
         ("profile", {"timeZone": "Mars/Base"}),
@@ -258,6 +303,8 @@ def test_odd_answers_are_told_and_nothing_is_done(
         ("profile", {"schedule": {"date": "2035-03-05"}}),
         ("annonce", {"id": "another"}),
         ("annonce", {"title": None}),
+        ("annonce", {"title": "\0"}),
+        ("annonce", {"description": "x" * 10_001}),
         ("annonce", {"hourlyRate": None}),
         ("annonce", {"hourlyRate": -35}),
         ("annonce", {"hourlyRate": "a lot"}),
@@ -310,12 +357,14 @@ def test_a_busy_service_is_asked_three_times_and_no_more(
     assert people.asked()[path] == 6
 
 
-def test_a_service_that_hangs_is_not_waited_for(
-    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_service_that_hangs_or_drips_is_not_waited_for(
+    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch, drips: bool
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(shim.directory._http, "timeout", 0.1)  # type: ignore[attr-defined]
-    people.service.answers[people.paths[people.student]] = Answer({}, waits_for=released)
+    monkeypatch.setattr(shim.directory, "_seconds", 0.1)
+    slow = Answer(drips=True) if drips else Answer({}, waits_for=released)
+    people.service.answers[people.paths[people.student]] = slow
     refused = book(stack, shim, people, slot("09:00"))
     assert (refused.status_code, refused.json()["code"]) == (503, "directory_unavailable")
     released.set()

@@ -24,6 +24,7 @@ def test_fifty_parallel_requests_with_one_key_make_one_batch(stack: DevStack, sc
             pool.map(lambda _: scenario.book(slot("09:00"), slot("10:00"), headers=key), range(50))
         )
     assert {answer.status_code for answer in answers} == {200}
+    assert [answer.headers.get("idempotent-replayed") for answer in answers].count(None) == 1
     assert len({answer.json()["data"]["batchId"] for answer in answers}) == 1
     assert len(seen.transactions) == 1
     assert seen.sent_by(scenario.student.wallet) == [70 * EDU]
@@ -36,6 +37,8 @@ def test_a_repeat_gets_the_same_answer_and_nothing_new(stack: DevStack, scenario
     with watching(stack) as seen:
         again = scenario.book(slot("09:00", 35.0), slot("09:10"), description=None, headers=key)
     assert again.status_code == 200
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
     assert again.json()["data"]["bookings"][0]["id"] == first.json()["data"]["bookings"][0]["id"]
     assert again.json()["data"]["failures"] == first.json()["data"]["failures"]
     assert seen.transactions == []

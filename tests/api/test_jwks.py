@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from fastapi import FastAPI
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import HttpUrl, ValidationError
@@ -168,6 +171,12 @@ def test_known_keys_go_on_while_the_issuer_is_down(shim: Services, issuer: Servi
         Answer({"keys": []}),
         Answer({"keys": 7}),
         Answer({"keys": [jwk("one", use="enc")]}),
+        Answer({"keys": [1, None, {"kty": "oct"}, {"kty": []}, {"kty": "RSA", "kid": "one", "n": 7}]}),
+        Answer({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "one", "alg": "HS256"}]}),
+        Answer({"keys": [jwk("one", ED)]}),
+        Answer(b"[" * 100_000),
+        Answer(b'{"keys":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        Answer(b" " * (256 * 1024) + json.dumps({"keys": [jwk("one")]}).encode()),
         Answer({}, 500),
         Answer({}, 302, {"Location": "/elsewhere"}),
     ],
@@ -189,7 +198,7 @@ def test_an_issuer_that_answers_oddly_is_like_one_that_is_down(
 def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Services, issuer: Service) -> None:
     assert shim.keys is not None
     assert ask(shim, token("one")) == VALID
-    shim.keys._client.timeout = PATIENCE
+    shim.keys._seconds = PATIENCE
     released = threading.Event()
     issuer.answers[PATH] = Answer({"message": "too late"}, 500, waits_for=released)
     answers: list[tuple[int, str]] = []
@@ -202,6 +211,30 @@ def test_an_issuer_that_hangs_holds_up_nobody_whose_key_is_known(shim: Services,
     released.set()
     asking.join()
     assert answers == [(503, "keys_unavailable")]
+
+
+def test_sixty_made_up_ids_and_an_issuer_that_drips_hold_up_nobody_whose_key_is_known(
+    shim: Services, issuer: Service
+) -> None:
+    assert shim.keys is not None
+    assert ask(shim, token("one")) == VALID
+    shim.keys._seconds, shim.keys._lifespan, shim.keys._pause = 3, 0, 3600
+    shim.keys._tried_at = float("-inf")
+    issuer.answers[PATH] = Answer(drips=True)
+    with ThreadPoolExecutor(60) as pool:
+        asked = [pool.submit(ask, shim, token(f"made-up-{i}", OTHER)) for i in range(60)]
+        until(lambda: issuer.asked[PATH] == 2)
+        assert [ask(shim, token("one")) for _ in range(5)] == [VALID] * 5
+        for path in ("/readyz", "/metrics", "/livez"):
+            assert http.get(f"http://127.0.0.1:{shim.settings.port}{path}").status_code == 200
+        assert {each.result() for each in asked} == {(503, "keys_unavailable")}
+    assert issuer.asked[PATH] == 2
+
+
+@pytest.mark.parametrize("opening", [b'{"alg":"RS256","kid":', b'{"alg":"HS256","x":'])
+def test_a_token_whose_header_is_nested_deeply_is_refused(shim: Services, opening: bytes) -> None:
+    header = jwt.utils.base64url_encode(opening + b"[" * 2_000).decode()
+    assert ask(shim, f"{header}.e30.AA") == REFUSED
 
 
 def test_operators_are_named_by_the_settings(shim: Services) -> None:
@@ -236,9 +269,18 @@ def test_algorithms_are_those_with_public_keys(wrong: str) -> None:
 
 
 def test_with_a_jwks_a_live_network_needs_no_secret() -> None:
-    live: dict[str, Any] = {"_env_file": None, "chain_id": 41923, "mnemonic": "legal winner thank year wave"}
+    live: dict[str, Any] = {
+        "_env_file": None,
+        "chain_id": 41923,
+        "mnemonic": generate_mnemonic(12, Language.ENGLISH),
+    }
+    live |= {"public_origin": "https://book.example.org", "jwt_audience": "creneau", "jwt_issuer": "users"}
     assert Settings(**live, jwt_jwks_url="https://users.example/jwks").jwt_jwks_url
     with pytest.raises(ValidationError, match="CRENEAU_JWT_JWKS_URL"):
         Settings(**live)
+    with pytest.raises(ValidationError, match="chain 41923 is live: CRENEAU_JWT_JWKS_URL is https"):
+        Settings(**live, jwt_jwks_url="http://users.example/jwks")
+    with pytest.raises(ValidationError, match="chain 41923 is live: CRENEAU_DIRECTORY_URL is https"):
+        Settings(**live, jwt_jwks_url="https://a.example/", directory_url="http://users.example")
     with pytest.raises(ValidationError, match="jwt_jwks_url"):
         Settings(**live, jwt_jwks_url="file:///etc/passwd")

@@ -210,6 +210,7 @@ def test_lists_are_by_status_and_time(lesson_scenario: LessonScenario) -> None:
     ]
     for query in (
         {"status": "finished"},
+        {"status": "PENDING,finished"},
         {"from": "today"},
         {"to": "2035-01-01"},
         {"limit": 0},
@@ -217,10 +218,11 @@ def test_lists_are_by_status_and_time(lesson_scenario: LessonScenario) -> None:
         {"limit": "x"},
         {"order": "up"},
     ):
-        assert refused(lesson_scenario.student.get(f"{SINGLE}/{path}", params=query)) == (
-            422,
-            "invalid_request",
-        )
+        answer = lesson_scenario.student.get(f"{SINGLE}/{path}", params=query)
+        assert refused(answer) == (422, "invalid_request")
+        [(name, _)] = query.items()
+        assert [(each["field"], each["slot"]) for each in answer.json()["errors"]] == [(name, None)]
+        assert answer.json()["message"].startswith(f"{name}: ")
     for edge in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         assert get(lesson_scenario.student, path, **{"from": edge})["data"] == (
             [] if edge > "9" else get(lesson_scenario.student, path)["data"]
@@ -413,3 +415,38 @@ def test_days_are_days(stack: DevStack) -> None:
     assert get(scenario.client, path)["data"] == booked
     assert (booked[0]["date"], booked[0]["time"]) == (DAY, "00:15")
     assert booked[0]["startsAt"] < f"{DAY}T00:00:00Z"
+
+
+# --- The size of a page ---
+
+
+@pytest.mark.parametrize("side", ["user", "tutor"])
+def test_a_page_with_the_longest_notes_is_bounded_and_the_next_one_goes_on(
+    stack: DevStack, scenario: Scenario, side: str
+) -> None:
+    """Control characters, each of which takes six bytes in JSON."""
+    slots = [slot(f"{hour:02}:{minute}", 17.5, 30) for hour in range(4, 24) for minute in ("00", "30")]
+    words = {"description": "\1" * 10_000, "studentNotes": "\1" * 2_000}
+    assert scenario.book(*slots, **words).status_code == 200
+    person, reader = (scenario.student, scenario.client) if side == "user" else (scenario.tutor, None)
+    reader = reader or stack.client(scenario.tutor.id)
+    url, seen, pages, cursor = f"/api/blockchain/booking/{side}/{person.id}", [], 0, None
+    while cursor is not None or not pages:
+        page = reader.get(url, params={"limit": 100} | ({} if cursor is None else {"cursor": cursor}))
+        assert (page.status_code, len(page.content) <= 256 * 1024) == (200, True)
+        assert page.json()["data"][0]["description"] == words["description"]
+        seen += [each["id"] for each in page.json()["data"]]
+        pages, cursor = pages + 1, page.json()["nextCursor"]
+    assert (len(seen), len(set(seen))) == (40, 40)
+    assert pages > 1
+    for each in (url, f"/api/blockchain/booking/all/{person.id}"):
+        whole = reader.get(each)
+        assert (whole.status_code, len(whole.content) <= 256 * 1024) == (200, True)
+
+
+@pytest.mark.parametrize(("name", "most"), [("studentNotes", 2_000), ("description", 10_000)])
+def test_longer_notes_are_refused_by_name_and_maximum(scenario: Scenario, name: str, most: int) -> None:
+    refused = scenario.book(slot("09:00"), **{name: "x" * (most + 1)})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert refused.json()["message"] == f"{name}: String should have at most {most} characters."
+    assert scenario.book(slot("09:00"), **{name: "x" * most}).status_code == 200

@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -232,29 +234,65 @@ def test_readiness_says_what_is_wrong(stack: DevStack, scenario: Scenario) -> No
 def test_readiness_without_node_contract_or_database(tmp_path: Path) -> None:
     with Stack(data_dir=tmp_path) as stack:
 
-        def wrong() -> dict[str, str]:
+        def is_wrong(**expected: str) -> None:
+            until(lambda: wrong() == expected, f"{wrong()} is not {expected}")  # It may be a second old.
             answer = stack.client().get("/readyz")
-            assert answer.status_code == 503
-            assert answer.json()["status"] == "unavailable"
-            return {n: c["message"] for n, c in answer.json()["checks"].items() if not c["ok"]}
+            assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+
+        def wrong() -> dict[str, str]:
+            checks = stack.client().get("/readyz").json()["checks"]
+            return {name: check["message"] for name, check in checks.items() if not check["ok"]}
 
         code = stack.rpc("eth_getCode", stack.escrow, "latest")
         stack.rpc("anvil_setCode", stack.escrow, "0x")
-        assert wrong() == {"contract": f"There is no contract at {stack.escrow}."}
+        is_wrong(contract=f"There is no contract at {stack.escrow}.")
         stack.rpc("anvil_setCode", stack.escrow, code)
         stack.rpc("anvil_setChainId", 1337)
-        assert wrong() == {"node": "The node serves chain 1337, not 31337."}
+        is_wrong(node="The node serves chain 1337, not 31337.")
         stack.rpc("anvil_setChainId", 31337)
         with Store(stack.settings.database).write() as db:
             db.execute(text("ALTER TABLE leases RENAME TO hidden"))
-        assert wrong() == {"database": "The database can't be written (OperationalError)."}
+        is_wrong(database="The database can't be written (OperationalError).")
         with Store(stack.settings.database).write() as db:
             db.execute(text("ALTER TABLE hidden RENAME TO leases"))
         stack.stop_node()
-        assert wrong() == {"node": "The node does not answer (NodeUnavailable)."}
+        is_wrong(node="The node does not answer (NodeUnavailable).")
         assert stack.client().get("/metrics").status_code == 200
         assert value(stack, "creneau_node_up", "creneau_node_up") == 0
         assert value(stack, "creneau_rpc_errors", "creneau_rpc_errors_total", reason="unavailable") >= 1
+
+
+def test_readiness_is_looked_at_once_a_second_and_told_to_those_who_may_read_the_metrics(
+    stack: DevStack, tmp_path: Path
+) -> None:
+    def calls() -> float:
+        found = sum(
+            sample.value
+            for family in text_string_to_metric_families(http.get(f"{url}/metrics", headers=shown).text)
+            for sample in family.samples
+            if sample.name == "creneau_rpc_seconds_count" and sample.labels["method"] == "eth_getCode"
+        )
+        return float(found)
+
+    (tmp_path / "token").write_text("of-the-monitoring\n")
+    shown = {"Authorization": "Bearer of-the-monitoring"}
+    with another(stack, metrics_token_file=tmp_path / "token") as url:
+        began, before = time.monotonic(), calls()
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(lambda _: http.get(f"{url}/readyz"), range(320)))
+        looks, seconds = calls() - before, time.monotonic() - began
+        assert looks <= seconds + 1
+        for answer in answers:
+            assert answer.status_code == 200
+            assert all(check == {"ok": True} for check in answer.json()["checks"].values())
+        told = http.get(f"{url}/readyz", headers=shown).json()["checks"]
+        assert int(told["relayer"]["balanceWei"]) > 0
+        assert int(told["database"]["feesLeftTodayWei"]) > 0
+        guessed = http.get(f"{url}/readyz", headers={"Authorization": "Bearer guessed"})
+        assert guessed.json()["checks"]["relayer"] == {"ok": True}
+    through = {"X-Forwarded-For": "203.0.113.1"}
+    checks = http.get(f"{stack.url}/readyz", headers=through).json()["checks"]
+    assert all(check == {"ok": True} for check in checks.values())
 
 
 # --- The log ---

@@ -140,7 +140,7 @@ def test_refusals_of_a_status_are_one_response_and_all_are_one_problem() -> None
                 if path.startswith("/api/") and status >= "400":
                     assert list(answer) == ["$ref"], (path, status)
     for name, answer in COMMITTED["components"]["responses"].items():
-        for content_type, content in answer["content"].items():
+        for content_type, content in answer.get("content", {}).items():
             if content_type == "application/problem+json":
                 assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, name
     codes = COMMITTED["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]

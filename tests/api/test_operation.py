@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,19 +15,21 @@ from pathlib import Path
 import pytest
 import uvicorn
 from eth_account import Account
+from forked import Stack
 from pydantic import ValidationError
 from scenario import BATCH, EDU, Scenario, log_lines, paused, slot, wait_for
 from sqlalchemy import insert, select
 from waiting import PATIENCE, http, until
 
 from api.app import create_app
-from api.chain.signers import relayer_account
+from api.chain.signers import custodian, relayer_account
 from api.db.store import Store
 from api.db.tables import users
-from api.people.directory import Annonce, Directory, User
+from api.people.directory import Annonce, Directory, TableDirectory, User
 from api.schemas.requests import TUTOR
 from api.services import Services
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
+from creneau.ape.deploy import deploy, send_by_web3
 from tools.dev_stack import DevStack, free_port
 
 ESCROW = "0x" + "11" * 20
@@ -117,6 +120,26 @@ def test_a_process_that_is_told_to_stop_answers_and_hands_over(stack: DevStack, 
     assert scenario.balance() == 965 * EDU
 
 
+def test_a_process_that_is_told_to_stop_is_not_ready_and_goes_on_for_a_while(
+    stack: DevStack, scenario: Scenario
+) -> None:
+    port = free_port()
+    process = stack.start_process(port=port, drain_seconds=10 * PATIENCE)  # Only a second signal ends it.
+    url = f"http://127.0.0.1:{port}"
+    stack.wait_until_ready(process, url)
+    process.send_signal(signal.SIGTERM)
+    until(lambda: http.get(f"{url}/readyz").status_code == 503)
+    checks = {"process": {"ok": False, "message": "The process is about to end."}}
+    assert http.get(f"{url}/readyz").json() == {"status": "unavailable", "checks": checks}
+    assert http.get(f"{url}/livez").status_code == 200
+    body = scenario.body(slot("09:00"))
+    booked = http.post(f"{url}{BATCH}", json=body, headers=scenario.client.headers)
+    assert (booked.status_code, booked.json()["data"]["count"]) == (200, 1)
+    assert process.poll() is None
+    stack.stop_process(process)
+    assert process.poll() == -signal.SIGTERM  # Ended in order, and then by the signal, as uvicorn does.
+
+
 def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path: Path) -> None:
     with DevStack(data_dir=tmp_path) as stack:
         scenario = Scenario.of(stack)
@@ -127,10 +150,39 @@ def test_a_request_without_a_node_is_refused_and_works_when_it_is_back(tmp_path:
         assert refused.json()["code"] == "node_unavailable"
         assert refused.headers["retry-after"] == "5"
         assert stack.client().get("/livez").status_code == 200
-        assert stack.client().get("/readyz").status_code == 503
+        until(lambda: stack.client().get("/readyz").status_code == 503)  # It may be a second old.
         stack.start_node()
         assert scenario.book(slot("10:00")).status_code == 200
-        assert stack.client().get("/readyz").status_code == 200
+        until(lambda: stack.client().get("/readyz").status_code == 200)
+
+
+def test_a_chain_that_is_begun_anew_gets_nothing_of_the_old_ones_database() -> None:
+    """With the same id and the contracts at the same addresses: the process says so, and none starts."""
+    with Stack() as stack:
+        scenario = Scenario.of(stack)
+        stack.rpc("evm_setAutomine", False)
+        assert scenario.book(slot("09:00"), headers={"Prefer": "respond-async"}).status_code == 202
+        until(lambda: stack.rpc("txpool_status")["pending"] != "0x0")
+        stack.stop_node()
+        stack.start_node()
+        deployment = deploy(stack.web3, send_by_web3(stack.web3, stack.owner), owner=stack.owner.address)
+        assert (deployment.escrow.address, deployment.token) == (stack.escrow, stack.edu)
+        assert deployment.escrow.block_number == stack.settings.deployment_block
+        relayer = stack.account(1).address
+        stack.rpc("anvil_setBalance", relayer, hex(10**22))
+        said = "The node serves another chain 31337 than the one that the database is of."
+        until(lambda: stack.client().get("/readyz").json()["checks"]["node"]["message"] == said)
+        assert stack.client().get("/readyz").status_code == 503
+        stack.rpc("anvil_mine", 3)
+        until(lambda: "the node serves another chain with the same id" in stack.log_file.read_text())
+        stack.stop_shim()
+        again = stack.start_process()
+        assert again.wait() == 1
+        assert (
+            "the database is of another chain 31337, whose contract had the same address"
+            in (stack.log_file.read_text().splitlines()[-1])
+        )
+        assert stack.rpc("eth_getTransactionCount", relayer, "pending") == "0x0"
 
 
 def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(
@@ -163,7 +215,10 @@ LIVE = {
     "escrow": ESCROW,
     "relayer": "relayer",
     "jwt_secret": "s" * 32,
-    "mnemonic": "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "mnemonic": "minute kitten easy timber wish error echo october ring taxi marriage gym",
+    "public_origin": "https://book.example.org",
+    "jwt_audience": "creneau",
+    "jwt_issuer": "https://users.example.org",
 }
 
 
@@ -177,6 +232,9 @@ LIVE = {
         ({"mnemonic": DEVELOPMENT_CUSTODY}, "set CRENEAU_MNEMONIC"),
         ({"mnemonic": DEVELOPMENT_ACCOUNTS}, "set CRENEAU_MNEMONIC"),
         ({"relayer_mnemonic_index": 1}, "CRENEAU_RELAYER"),
+        ({"public_origin": None}, "chain 41923 is live: set CRENEAU_PUBLIC_ORIGIN"),
+        ({"jwt_audience": None}, "chain 41923 is live: set CRENEAU_JWT_AUDIENCE"),
+        ({"jwt_issuer": None}, "chain 41923 is live: set CRENEAU_JWT_ISSUER"),
         ({"time_zone": "Mars/Base"}, "IANA"),
     ],
 )
@@ -184,7 +242,7 @@ def test_a_live_network_refuses_what_is_for_development(changed: dict[str, objec
     assert not Settings(_env_file=None, **LIVE).is_local  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match=reason) as caught:
         Settings(_env_file=None, **LIVE | changed)  # type: ignore[arg-type]
-    assert "legal winner" not in str(caught.value)
+    assert "minute kitten" not in str(caught.value)
     if "time_zone" not in changed and changed.get("jwt_secret") != "short":
         Settings(_env_file=None, **LIVE | changed | {"chain_id": 31337})  # type: ignore[arg-type]
 
@@ -208,12 +266,24 @@ def test_the_relayer_is_an_ape_account(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", "passphrase")
     settings = Settings(_env_file=None, **LIVE)  # type: ignore[arg-type]
     assert relayer_account(settings).address == account.address
-    monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", "wrong")
-    with pytest.raises(ValueError, match="MAC mismatch"):
-        relayer_account(settings)
-    with pytest.raises(OSError, match=r"nobody\.json"):
+    file = tmp_path / "accounts" / "relayer.json"
+    for value, said in (("wrong", "is not the passphrase of"), (None, "set APE_ACCOUNTS_relayer_PASSPHRASE")):
+        monkeypatch.delenv("APE_ACCOUNTS_relayer_PASSPHRASE")
+        if value:
+            monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", value)
+        with pytest.raises(ValueError, match=said) as refused:
+            relayer_account(settings)
+        assert "APE_ACCOUNTS_relayer_PASSPHRASE" in str(refused.value)
+        assert str(file) in str(refused.value)
+    for broken in ("{", "{}", "[]", '{"crypto": {}}'):
+        file.write_text(broken)
+        monkeypatch.setenv("APE_ACCOUNTS_relayer_PASSPHRASE", "passphrase")
+        with pytest.raises(ValueError, match="is no keyfile"):
+            relayer_account(settings)
+    missing = r"CRENEAU_RELAYER names nobody, and .*/nobody\.json can't .*`ape accounts import nobody`"
+    with pytest.raises(ValueError, match=missing):
         relayer_account(settings.model_copy(update={"relayer": "nobody"}))
-    with pytest.raises(ValueError, match="CRENEAU_RELAYER"):
+    with pytest.raises(ValueError, match="CRENEAU_RELAYER must name the account"):
         relayer_account(settings.model_copy(update={"relayer": ""}))
 
 
@@ -230,12 +300,22 @@ def run(tmp_path: Path, *arguments: str, **more: object) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"chain_id": 1337}, "WrongChain: the node serves chain 0x7a69, not 1337"),
-        ({"escrow": ESCROW}, f"WrongChain: chain 31337 has no contract at {ESCROW}"),
-        ({"escrow": ""}, "ValueError: CRENEAU_ESCROW must be the contract's address"),
-        ({"escrow": "0x12"}, "escrow: Value error, an address is 20 bytes"),
-        ({"rpc_url": "http://127.0.0.1:9"}, "NodeUnavailable"),
+        ({"chain_id": 1337}, "the node serves chain 0x7a69, not 1337; see CRENEAU_RPC_URL, CRENEAU_CHAIN_ID"),
+        ({"escrow": ESCROW}, f"chain 31337 has no contract at {ESCROW}; see CRENEAU_RPC_URL"),
+        ({"escrow": ""}, "CRENEAU_ESCROW must be the contract's address"),
+        ({"escrow": "0x12"}, "CRENEAU_ESCROW: an address is 20 bytes"),
+        ({"wait_seconds": -1, "port": "x"}, "CRENEAU_PORT: Input should be a valid integer"),
+        ({"rpc_url": "http://127.0.0.1:9"}, "the node does not answer (NewConnectionError): does it run, at"),
+        ({"rpc_url": "127.0.0.1:9"}, "CRENEAU_RPC_URL must be an address such as"),
+        ({"database_url": "mysql://somewhere"}, "CRENEAU_DATABASE_URL must be an address such as"),
+        (
+            {"database_url": "postgresql+psycopg://creneau@127.0.0.1:9/creneau"},
+            "(Connection refused): does it run",
+        ),
+        ({"data_dir": "/proc/nothing"}, "No such file or directory: '/proc/nothing'"),
         ({"relayer_mnemonic_index": ""}, "CRENEAU_RELAYER must name the account"),
+        ({"port": "in use"}, "is in use: end what listens there, or set CRENEAU_PORT"),
+        ({"host": "192.0.2.1"}, "CRENEAU_HOST 192.0.2.1 and CRENEAU_PORT"),
     ],
 )
 def test_the_shim_does_not_start_against_the_wrong_thing(
@@ -247,10 +327,12 @@ def test_the_shim_does_not_start_against_the_wrong_thing(
         "relayer_mnemonic_index": 2,
         "port": free_port(),
     }
+    if changed.get("port") == "in use":
+        changed = {"port": stack.port}
     refused = run(tmp_path, "serve", **right | changed)
-    assert refused.returncode == 1
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert reason in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_token_is_minted_for_the_local_network_only(
@@ -263,6 +345,51 @@ def test_a_token_is_minted_for_the_local_network_only(
     refused = run(tmp_path, "token", "--user", scenario.student.id, **live)
     assert refused.returncode == 1
     assert "local network only" in refused.stderr
+
+
+def test_real_people_are_added_by_a_command_and_those_of_the_demonstration_on_no_live_network(
+    tmp_path: Path,
+) -> None:
+    live = {name: value for name, value in LIVE.items() if name != "relayer"} | {"data_dir": tmp_path / "d"}
+    refused = run(tmp_path, "seed", **live)
+    assert refused.returncode == 1
+    assert refused.stderr == ("chain 41923 is live: python -m api people add … adds real people\n")
+    wallet = "0x" + "5" * 40
+    student = ["people", "add", "4711", "--role", "student", "--name", "Camille Durand", "--email", "c@x.org"]
+    tutor = ["people", "add", "4712", "--role", "tutor", "--profile", "88", "--wallet", wallet]
+    title = "Deep Learning"
+    annonce = ["people", "add-annonce", "9001", "--tutor", "88", "--title", title, "--rate", "35.50"]
+    early = run(tmp_path, *annonce, **live)
+    assert (early.returncode, early.stderr) == (
+        1,
+        "88 is no tutor of these tables: add them first\n",
+    )
+    for _ in range(2):  # Who is known already stays as they are.
+        for command in (student, tutor, annonce):
+            added = run(tmp_path, *command, **live)
+            assert (added.returncode, added.stderr) == (0, "")
+    settings = Settings(_env_file=None, **live)  # type: ignore[arg-type]
+    store = Store(settings.database)
+    directory = TableDirectory(store, custodian(settings))
+    found = directory.user("4711")
+    assert found is not None
+    assert (found.role, found.name) == ("student", ("Camille", "Durand", "c@x.org"))
+    assert found.custodial_account is not None
+    teacher = directory.tutor("88")
+    assert teacher is not None
+    assert (teacher.id, teacher.wallet, teacher.custodial_account) == ("4712", wallet, None)
+    assert directory.annonce("9001") == Annonce("9001", "4712", title, 355 * 10**17, None)
+    store.close()
+    for wrong, reason in (
+        (["people", "add", "no id", "--role", "student"], "'no id' is no id"),
+        ([*annonce, "--time-zone", "Mars/Base"], "Mars/Base is not an IANA time zone"),
+        ([*annonce[:-1], "-1"], "an amount is not negative"),
+    ):
+        refused = run(tmp_path, *wrong, **live)
+        assert refused.returncode == 1
+        assert reason in refused.stderr
+    elsewhere = run(tmp_path, *student, **live, directory_url="https://users.example.org")
+    assert "add them there" in elsewhere.stderr
 
 
 def test_the_tables_are_made_by_migrations_and_seeded_once(tmp_path: Path) -> None:

@@ -67,11 +67,13 @@ def test_what_a_word_does(
 def test_a_word_too_early_is_refused(lesson_scenario: LessonScenario) -> None:
     [booking] = lesson_scenario.book()["bookings"]
     assert lesson_scenario.act("tutor", "confirm", booking).status_code == 200
-    answer = lesson_scenario.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome?course_held=false")
+    answer = lesson_scenario.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome?courseHeld=false")
     assert (answer.status_code, answer.json()["code"]) == (409, "too_early")
 
 
-@pytest.mark.parametrize("query", ["", "?course_held=", "?course_held=perhaps", "?courseHeld=true"])
+@pytest.mark.parametrize(
+    "query", ["", "?course_held=", "?course_held=perhaps", "?courseHeld=true&course_held=true"]
+)
 def test_a_word_is_true_or_false(lesson_scenario: LessonScenario, query: str) -> None:
     [booking] = lesson_scenario.book()["bookings"]
     answer = lesson_scenario.student.post(f"{SINGLE}/{booking['id']}/confirm-outcome{query}")

@@ -120,5 +120,6 @@ def test_without_a_node_nothing_is_dropped(following: Following) -> None:
     before = following.rows()
     process = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"}))
     _, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors.splitlines()[-1]) == (1, "NodeUnavailable: MaxRetryError")
+    said = "the node does not answer (NewConnectionError): does it run, at the address in CRENEAU_RPC_URL?"
+    assert (process.returncode, errors.splitlines()[-1]) == (1, said)
     assert following.rows() == before

@@ -63,7 +63,7 @@ INVALID_IN_SLOT: list[tuple[str, list[Any]]] = [
     ("time", [None, 9, "", "9", "09h00", "24:00", "09:60", "09:00:60", "09:00Z", "09:00+01:00", "0900",
               "\u0660\u0669:00", [], {}]),
     ("amount", [None, "", "x", "NaN", "Infinity", "-Infinity", -1, "-0.01", "1e400", "1_000", "\u0663\u0665",
-                "0.0000000000000000001", 10**70, True, [], {}]),
+                "0.0000000000000000001", 10**70, " 35 ", "+35", "3.5e1", "35.", ".5", "35\n",  True, [], {}]),
     ("duration", [None, "60", "", True, [], {}, "x"]),
 ]  # fmt: skip
 
@@ -112,8 +112,55 @@ def test_a_body_that_is_not_json_or_not_an_object(poor: Scenario, body: bytes) -
 
 def test_a_body_of_another_type_is_not_read(poor: Scenario) -> None:
     body = json.dumps(poor.body(slot("09:00")))
-    assert poor.client.post(BATCH, content=body, headers={"Content-Type": "text/plain"}).status_code == 422
-    assert poor.client.post(BATCH, content=body).status_code == 422
+    says = "a body is JSON: send it with Content-Type: application/json"
+    for kind in ("text/plain", "application/x-www-form-urlencoded", None):
+        headers = {} if kind is None else {"Content-Type": kind}
+        answer = poor.client.post(BATCH, content=body, headers=headers)
+        assert answer.status_code == 422
+        assert assert_refused(answer)["errors"] == [{"field": "Content-Type", "slot": None, "message": says}]
+        assert answer.json()["message"] == f"Content-Type: {says}."
+    for kind in ("application/json; charset=utf-8", "application/ld+json"):
+        answer = poor.client.post(BATCH, content=body, headers={"Content-Type": kind})
+        assert answer.json()["code"] == "insufficient_balance"
+
+
+def test_head_is_answered_as_get_without_a_body(stack: DevStack, poor: Scenario) -> None:
+    document = stack.client().get("/openapi.json").json()
+    ids = {"userId": poor.student.id, "tutorId": poor.tutor.id, "annonceId": poor.annonce.id}
+    ids |= {"id": "0x" + "0" * 64, "batchId": "0x" + "0" * 64, "actId": "0x" + "0" * 64}
+    paths = [path.format(**ids) for path, item in document["paths"].items() if "get" in item]
+    assert len(paths) > 15
+    for path in [*paths, "/", "/openapi.json", "/page.json", "/nothing", BATCH]:
+        head, get = poor.client.head(path), poor.client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        assert head.headers["content-type"] == get.headers["content-type"], path
+        if path not in {"/readyz", "/metrics"}:  # Their figures change.
+            assert head.headers["content-length"] == get.headers["content-length"], path
+
+
+def test_what_has_not_changed_is_not_sent_again(stack: DevStack, scenario: Scenario) -> None:
+    span = {"from": f"{DAY}T00:00:00Z", "to": f"{DAY}T23:00:00Z"}
+    calendar = f"/api/blockchain/tutor/{scenario.tutor.id}/calendar"
+    annonce = f"/api/blockchain/annonce/{scenario.annonce.id}"
+    client = stack.client()
+    for path in ("/openapi.json", annonce, calendar):
+        first = client.get(path, params=span)
+        tag = first.headers["etag"]
+        assert first.headers["cache-control"] == "no-cache", path
+        for known in (tag, f'"other", W/{tag}'):
+            again = client.get(path, params=span, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag), path
+        assert client.get(path, params=span, headers={"If-None-Match": '"other"'}).content == first.content
+    assert scenario.book(slot("09:00")).status_code == 200
+    changed = client.get(calendar, params=span, headers={"If-None-Match": tag})
+    assert (changed.status_code, len(changed.json()["data"]["taken"])) == (200, 1)
+
+
+def test_no_connection_becomes_a_web_socket(stack: DevStack) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    answer = stack.client().get("/livez", headers=upgrade | key)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 def test_a_body_that_is_too_large(poor: Scenario) -> None:
@@ -230,7 +277,9 @@ def test_without_a_valid_token_nothing_is_answered(stack: DevStack, scenario: Sc
         client.get(f"{BATCH}/0x{'0' * 64}", headers=headers),
     ):
         assert answer.status_code == 401
-        assert answer.headers["www-authenticate"] == "Bearer"
+        # RFC 6750, 3.1: a request without a token has no error code.
+        told = 'Bearer error="invalid_token"' if token else "Bearer"
+        assert answer.headers["www-authenticate"] == told
         assert answer.json()["code"] in {"token_missing", "invalid_token", "token_expired"}
     assert client.post(BATCH, json={}, headers={"Authorization": f"Basic {token}"}).status_code == 401
 
@@ -241,6 +290,7 @@ def test_a_users_id_may_be_a_number(stack: DevStack, poor: Scenario) -> None:
     other = stack.settings.model_copy(update={"jwt_user_claim": "id"})
     numeric = signed({"id": 4711, "exp": datetime.now(UTC) + timedelta(hours=1)})
     assert user_of(numeric, other) == "4711"
+    assert user_of(signed(claims(sub=42)), stack.settings) == "42"
     wrong: list[object] = [None, True, 1.5, "", []]
     for claim in wrong:
         with pytest.raises(Problem, match="names no user"):

@@ -87,7 +87,7 @@ def place(shim: Services, scenario: Scenario, *times: str, key: str | None = Non
     while shim.indexer.reached >= 0 and shim.indexer.tick():
         pass  # What others did on the chain meanwhile.
     request = CreateBatchBookingData.model_validate(scenario.body(*map(slot, times)))
-    return shim.bookings.create(scenario.student.id, request, key, "test")
+    return shim.bookings.create(scenario.student.id, request, key, "test").batch_id
 
 
 def row_of(shim: Services, submission_id: str) -> Any:

@@ -1,14 +1,18 @@
 """Guards before the routes: limits, headers, other origins, and refusals of a live network."""
 
 import itertools
+import json
+import resource
+import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+import jwt
 import pytest
 from pydantic import ValidationError
 from scenario import BATCH, Scenario, log_lines, slot
@@ -17,6 +21,7 @@ from waiting import PATIENCE, http, until
 
 from api import middleware as security
 from api.app import create_app
+from api.errors import Problem
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, DEVELOPMENT_SECRET, Settings
 from tools.dev_stack import DevStack, free_port
 
@@ -111,14 +116,125 @@ def test_a_body_and_headers_are_of_bounded_size(stack: DevStack, scenario: Scena
             assert sent < 50_000_000
 
 
-def test_connections_are_bounded(stack: DevStack) -> None:
-    with another(stack, max_connections=5) as url:
-        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
-        held = [socket.create_connection(address) for _ in range(6)]
-        until(lambda: http.get(url + "/livez").status_code == 503)  # They are counted a moment later.
+def connect(url: str, begin: bytes = b"") -> socket.socket:
+    """A connection on which this was sent."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=PATIENCE)
+    connection.sendall(begin)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """True once the service has closed the connection, now or before; what it answered is read over."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65_536):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+HALF_A_HEADER = b"GET /livez HTTP/1.1\r\nHost: shi"
+HALF_A_BODY = f"POST {BATCH} HTTP/1.1\r\nHost: shim\r\nContent-Length: 100\r\n\r\n{{".encode()
+
+
+def test_beyond_the_number_of_connections_those_close_that_wait_longest(stack: DevStack) -> None:
+    with another(stack, max_connections=5, receive_seconds=PATIENCE) as url:
+        held = [connect(url, begin) for begin in [b"", HALF_A_HEADER, HALF_A_BODY] for _ in range(2)]
+        until(lambda: is_closed(held[0]))
+        assert http.get(url + "/livez").status_code == 200
+        until(lambda: is_closed(held[1]))
+        assert not any(map(is_closed, held[2:4]))
         for connection in held:
             connection.close()
-        until(lambda: http.get(url + "/livez").status_code == 200)
+
+
+def test_an_address_has_so_many_connections_and_a_proxy_more(stack: DevStack) -> None:
+    def bounded(**more: object) -> Any:
+        return another(stack, max_address_connections=5, receive_seconds=PATIENCE, **more)
+
+    with bounded() as url, ExitStack() as held:  # 127.0.0.1 is a proxy's address by default.
+        connections = [held.enter_context(connect(url)) for _ in range(10)]
+        assert http.get(url + "/livez").status_code == 200  # So all before were counted.
+        assert not any(map(is_closed, connections))
+    with bounded(forwarded_allow_ips="192.0.2.1") as url, ExitStack() as held:
+        connections = [held.enter_context(connect(url)) for _ in range(7)]
+        until(lambda: all(map(is_closed, connections[5:])))
+        assert not any(map(is_closed, connections[:5]))
+        connections[0].close()
+        until(lambda: answers(url))
+
+
+def answers(url: str) -> bool:
+    """True if the process is alive, and takes a connection."""
+    try:
+        return http.get(url + "/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_two_thousand_half_open_connections_keep_nobody_out_and_are_closed(
+    stack: DevStack, scenario: Scenario
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard - 500)
+    try:
+        with another(stack, receive_seconds=5) as url, ExitStack() as held:
+            client = scenario.stack.client(scenario.student.id, url=url)
+            assert client.post(BATCH, json=scenario.body(slot("09:00"))).status_code == 200
+            begins = itertools.cycle([b"", HALF_A_HEADER, HALF_A_BODY])
+            half_open = [held.enter_context(connect(url, next(begins))) for _ in range(count)]
+            while not all(map(is_closed, half_open)):
+                assert http.get(url + "/livez").json() == {"status": "ok"}
+            assert client.post(BATCH, json=scenario.body(slot("10:00"))).status_code == 200
+            assert http.get(url + "/livez").json() == {"status": "ok"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_does_not_read_a_response_is_not_waited_for(stack: DevStack) -> None:
+    with another(stack, receive_seconds=1) as url:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        held.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        held.settimeout(PATIENCE)
+        for _ in range(100):  # More than buffers hold.
+            held.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: shim\r\n\r\n")
+        events = select.poll()
+        events.register(held, select.POLLHUP | select.POLLERR)
+        assert events.poll(PATIENCE * 1000)
+        held.close()
+
+
+def test_a_large_body_is_neither_awaited_nor_parsed_for_who_shows_no_token(stack: DevStack) -> None:
+    forged = jwt.encode({"sub": "somebody", "exp": 2**40}, "x" * 32, "HS256")
+    for token, code in (("", "token_missing"), (f"Authorization: Bearer {forged}\r\n", "invalid_token")):
+        opening = f"POST {BATCH} HTTP/1.1\r\nHost: shim\r\n{token}Content-Length: 262144\r\n\r\n["
+        with connect(stack.url, opening.encode()) as connection:  # The rest never comes.
+            answer = b""
+            while b"}" not in answer and (part := connection.recv(65536)):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert json.loads(answer.split(b"\r\n\r\n")[1])["code"] == code
+
+
+def test_counters_of_addresses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "_MOST_COUNTERS", 100)
+    limits = security.Limits(Settings(_env_file=None, address_limit="2/hour"))
+
+    def ask(host: str) -> None:
+        limits.address({"type": "http", "path": "/", "client": (host, 1)})
+
+    for number in range(1000):
+        ask(f"2001:db8:{number:x}::1")
+        for kept in (limits._limiter.storage.storage, limits._limiter.storage.expirations):
+            assert len(kept) <= 100
+    ask("2001:db8:3e7::2")
+    with pytest.raises(Problem):  # Who asked last is counted on.
+        ask("2001:db8:3e7::3")
 
 
 # --- What browsers obey ---
@@ -149,17 +265,20 @@ def test_other_origins_are_those_of_the_settings_exactly(stack: DevStack) -> Non
         asked = {
             "Origin": ORIGIN,
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,prefer",
+            "Access-Control-Request-Headers": "authorization,content-type,sentry-trace,baggage",
         }
         allowed = httpx.options(url + BATCH, headers=asked)
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-origin"] == ORIGIN
+        assert allowed.headers["access-control-allow-headers"] == asked["Access-Control-Request-Headers"]
         assert "access-control-allow-credentials" not in allowed.headers
         refused = http.get(url + PATH, headers={"Origin": ORIGIN})
         assert refused.status_code == 401  # A refusal, too, can be read by the page.
         assert refused.headers["access-control-allow-origin"] == ORIGIN
         exposed = set(refused.headers["access-control-expose-headers"].split(", "))
-        assert exposed == {"Location", "Retry-After", "X-Request-ID"}
+        assert exposed == {
+            *("ETag", "Idempotent-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+        }
         assert refused.headers["strict-transport-security"] == "max-age=86400"
         for origin in ("https://app.example.org.evil.example", "http://app.example.org", "null"):
             assert httpx.options(url + BATCH, headers=asked | {"Origin": origin}).status_code == 400
@@ -178,6 +297,17 @@ def test_an_origin_is_exact(origin: str) -> None:
 def test_a_limit_that_cant_be_read_is_refused() -> None:
     with pytest.raises(ValidationError, match="couldn't parse rate limit string 'often'"):
         Settings(_env_file=None, user_limit="often")
+
+
+def test_a_requests_address_and_user_are_in_the_log(stack: DevStack, scenario: Scenario) -> None:
+    client = {"X-Forwarded-For": "203.0.113.7"}
+    scenario.client.get(PATH, headers=client | {"X-Request-ID": "whose-1"})
+    stack.client().head(PATH, headers={"X-Request-ID": "whose-2"})
+    until(lambda: bool(log_lines(stack, request_id="whose-2", event="request")))  # After the answer.
+    [line] = log_lines(stack, request_id="whose-1", event="request")
+    assert (line["address"], line["user"]) == ("203.0.113.7", scenario.student.id)
+    [line] = log_lines(stack, request_id="whose-2", event="request")
+    assert (line["address"], line["method"], line.get("user")) == ("127.0.0.1", "HEAD", None)
 
 
 def test_a_refusals_code_is_in_the_log(stack: DevStack) -> None:
@@ -219,7 +349,7 @@ def test_a_fault_of_the_program_is_a_problem_too(
 
 # --- A live network ---
 
-WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+WORDS = "minute kitten easy timber wish error echo october ring taxi marriage gym"
 RIGHT = "f" * 40
 SECRETS = {None: "set CRENEAU_JWT_SECRET", DEVELOPMENT_SECRET: "set CRENEAU_JWT_SECRET", RIGHT: None}
 MNEMONICS = {
@@ -233,7 +363,11 @@ RELAYERS = {
     1: "name the account in CRENEAU_RELAYER",
     "1,2": "name the account in CRENEAU_RELAYER",
 }
-HOW = ["values", "files", "environment"]
+IDENTITY = {
+    "public_origin": "https://book.example.org",
+    "jwt_audience": "creneau",
+    "jwt_issuer": "https://users.example.org",
+}
 
 
 @pytest.mark.parametrize("how", ["values", "files", "environment"])
@@ -244,7 +378,7 @@ def test_every_combination_of_development_secrets(
     monkeypatch.setenv("CRENEAU_CHAIN_ID", str(chain_id))
     started = 0
     for secret, mnemonic, index in itertools.product(SECRETS, MNEMONICS, RELAYERS):
-        values: dict[str, object] = {"relayer_mnemonic_index": index}
+        values: dict[str, object] = {"relayer_mnemonic_index": index, **IDENTITY}
         for name, value in (("jwt_secret", secret), ("mnemonic", mnemonic)):
             monkeypatch.delenv(f"CRENEAU_{name.upper()}", raising=False)
             if value is None:
@@ -270,5 +404,6 @@ def test_every_combination_of_development_secrets(
 
 
 def test_a_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="nothing-here"):
+    said = "CRENEAU_JWT_SECRET_FILE names .*nothing-here, which can't be read: No such file or directory"
+    with pytest.raises(ValidationError, match=said):
         Settings(_env_file=None, jwt_secret_file=tmp_path / "nothing-here")

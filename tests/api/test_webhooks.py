@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from forked import Stack
 from postgres import PostgreSQL
 from pydantic import ValidationError
@@ -344,7 +346,8 @@ def test_a_shim_that_is_killed_while_it_delivers_loses_nothing(hooked: DevStack,
 
 # --- Settings ---
 
-LIVE = {"chain_id": 41923, "jwt_secret": "s" * 32, "mnemonic": "legal winner"}
+LIVE = {"chain_id": 41923, "jwt_secret": "s" * 32, "mnemonic": generate_mnemonic(12, Language.ENGLISH)}
+LIVE |= {"public_origin": "https://book.example.org", "jwt_audience": "creneau", "jwt_issuer": "users"}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Rounds:
         """Accepts a batch; its id."""
         self.read()
         request = CreateBatchBookingData.model_validate(scenario.body(*map(slot, times)))
-        return self.shim.bookings.create(scenario.student.id, request, key, "test")
+        return self.shim.bookings.create(scenario.student.id, request, key, "test").batch_id
 
     def act(self, user: str, action: Action, batch_id: str) -> str:
         """Accepts an act on all lessons of a batch; its id."""

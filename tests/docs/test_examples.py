@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 from blocks import PAGES, ROOT, Block, Comparison, blocks_of
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from receiving import Receiver
 from scenario import paused
 from sqlalchemy import insert, select, text
@@ -220,7 +222,7 @@ def test_a_line_of_the_log(stack: DevStack, frontend: Comparison) -> None:  # no
 def test_the_settings_of_a_live_network(tmp_path: Path) -> None:
     [block] = [block for block in run_here("docs/operations.md") if block.language == "env"]
     for name, secret in {
-        "custody": f"{'legal winner thank year wave sausage worth useful ' * 2}",
+        "custody": generate_mnemonic(12, Language.ENGLISH),
         "jwt": "s" * 32,
     }.items():
         (tmp_path / name).write_text(secret)

@@ -217,6 +217,44 @@ def test_the_main_network_wants_a_token_an_arbiter_and_a_default_share(place: An
     assert re.search(r"^undecided +the tutor gets 62.5 %$", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({VARIABLE[41923]: ""}, "Set EDU_CHAIN_RPC_URL to the address of a node of edu-chain:mainnet."),
+        ({VARIABLE[41923]: "http://127.0.0.1:9/KEY"}, "Set EDU_CHAIN_RPC_URL to the address of a node of"),
+    ],
+)
+def test_a_node_that_is_not_named_or_away_is_one_line(
+    place: Any, variables: dict[str, str], said: str
+) -> None:
+    done = place(41923).deploy(network="edu-chain:mainnet", **variables)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert said in done.stderr
+    assert "KEY" not in done.stderr + done.stdout
+
+
+def test_a_wrong_passphrase_is_one_line(place: Any) -> None:
+    there = place(656476)
+    done = there.deploy(network="edu-chain:codex", APE_ACCOUNTS_deployer_PASSPHRASE="wrong")  # noqa: S106
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "Error: The passphrase in APE_ACCOUNTS_deployer_PASSPHRASE, or that was typed, does not open the"
+        " keyfile of deployer.",
+    )
+    assert "Traceback" not in done.stderr
+    assert there.sent() == 0
+
+
+def test_a_permit_that_gives_nothing_is_found_out(place: Any) -> None:
+    there = place(41923)
+    code = bytes(ape.project.IdlePermitToken.contract_type.get_deployment_bytecode())
+    token = there.create(code)
+    with pytest.raises(UnsupportedToken) as refused:
+        check_token(there.web3, token)
+    assert str(refused.value) == f"{token} takes no permits (EIP-2612) in the domain that it names."
+    check_token(there.web3, there.create(fee_token(always=False)))
+
+
 @pytest.mark.parametrize("always", [True, False])
 def test_a_token_that_takes_a_fee_is_found_out(place: Any, always: bool) -> None:
     there = place(41923)

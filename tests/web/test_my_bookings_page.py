@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from browsing import BOOKING, Visit, Visits
 from forked import Stack
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Dialog, Locator, expect
 
+from api.auth import mint
 from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
 from tools.dev_stack import DevStack
@@ -168,3 +169,41 @@ def test_more_lessons_than_a_page_are_shown_by_and_by(
     visit.button("Show more").click()
     expect(lessons).to_have_count(24)
     expect(visit.button("Show more")).to_have_count(0)
+
+
+def test_a_link_does_not_replace_another_persons_session_unless_they_say_so(
+    stack: DevStack, visits: Visits
+) -> None:
+    student, other = (stack.create_user("student", balance=balance) for balance in (11, 22))
+    visit = visits.new(student)
+    asked: list[str] = []
+    agreed = False
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        if agreed:
+            dialog.accept()
+        else:
+            dialog.dismiss()
+
+    visit.page.on("dialog", answer)
+
+    def shown(path: str, token: str, *, agrees: bool) -> str:
+        """Return the user whom the page asks about, once a link was followed."""
+        nonlocal agreed
+        agreed = agrees
+        visit.page.goto("about:blank")
+        with visit.page.expect_response(lambda answer: answer.url.endswith("/account")) as account:
+            visit.page.goto(f"{stack.url}{path}#token={token}")
+        visit.heading("My bookings")
+        assert "token" not in visit.page.url
+        return str(account.value.json()["data"]["id"])
+
+    assert shown("/bookings/", visit.token or "", agrees=False) == student.id
+    assert shown("/bookings", mint(student.id, stack.settings, timedelta(days=1)), agrees=False) == student.id
+    assert asked == []  # The same person again, with a newer token.
+    assert shown("/bookings", stack.token(other.id), agrees=False) == student.id
+    assert shown("/bookings", stack.token(other.id), agrees=True) == other.id
+    assert (
+        asked == ["This link signs in another person, and you are signed in here. Go on as that person?"] * 2
+    )

@@ -4,8 +4,11 @@ import gzip
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from pydantic import ValidationError
 from waiting import http
 
@@ -14,11 +17,12 @@ from api.settings import Settings
 from tools.dev_stack import ROOT, DevStack
 
 DIST = ROOT / "web" / "dist"
+SCREENS = ("/review", "/bookings", f"/bookings/batch/0x{'00' * 32}")
 MOST_BYTES = 90_000
 """Of all that the first screen loads, compressed."""
 
 
-@pytest.mark.parametrize("path", ["/", "/review", "/bookings", f"/bookings/batch/0x{'00' * 32}"])
+@pytest.mark.parametrize("path", ["/", *(f"{path}{end}" for path in SCREENS for end in ("", "/"))])
 def test_every_address_of_the_page_is_its_document_which_is_asked_for_each_time(
     stack: DevStack, path: str
 ) -> None:
@@ -98,7 +102,15 @@ def test_without_the_setting_nobody_gets_a_token(stack: DevStack) -> None:
 
 
 def test_on_a_live_network_the_setting_is_refused() -> None:
-    live = {"chain_id": 41923, "jwt_secret": "x" * 32, "mnemonic": "not the development one", "relayer": "r"}
+    live: dict[str, Any] = {
+        "chain_id": 41923,
+        "jwt_secret": "x" * 32,
+        "mnemonic": generate_mnemonic(12, Language.ENGLISH),
+        "relayer": "r",
+        "public_origin": "https://book.example.org",
+        "jwt_audience": "creneau",
+        "jwt_issuer": "https://users.example.org",
+    }
     assert not Settings(_env_file=None, **live).demo
     with pytest.raises(ValidationError, match="chain 41923 is live: CRENEAU_DEMO gives away tokens"):
         Settings(_env_file=None, demo=True, **live)

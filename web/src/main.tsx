@@ -66,11 +66,12 @@ function App() {
 function Signed(props: { about: About; language: Language; setLanguage: (language: Language) => void }) {
   const { about, language, setLanguage } = props;
   const t = TEXTS[language];
-  const [token, setToken] = useState(() => currentToken(about));
+  const [token, setToken] = useState(() => currentToken(about, () => confirm(t.anotherSession)));
   const [account, setAccount] = useState<Account | null>(null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [asked, setAsked] = useState(0);
-  const [path, setPath] = useState(location.pathname);
+  const [pathname, setPath] = useState(location.pathname);
+  const path = pathname.replace(/(?<=.)\/$/, "");
   const service = useMemo(() => serviceFor(token), [token]);
 
   useWork(

@@ -11,6 +11,8 @@ export interface About {
   explorer: string | null;
   signIn: string | null;
   annonceId: string | null;
+  /** The claim of a token that is the user. */
+  userClaim: string;
   /** On the demonstration's own network only: as whom one can look at it. */
   demo: { id: string; role: "student" | "tutor"; token: string }[];
 }
@@ -25,11 +27,29 @@ export interface Account {
 
 const TOKEN = "creneau.token";
 
-/** The bearer token. A page that signs people in hands it over as `#token=…`, which is taken out of the address. */
-export function currentToken(about: About): string | null {
+/** The user whom a token names, unless it has run out. Only the server can say whether it is valid. */
+function userOf(token: string | null, claim: string): unknown {
+  try {
+    const claims = JSON.parse(atob(token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/")));
+    return claims.exp * 1000 > Date.now() ? claims[claim] : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The bearer token. A page that signs people in hands it over as `#token=…`, which is taken out of the address.
+ * Anybody can make such a link: another person's session gives way only if that person says so.
+ */
+export function currentToken(about: About, givesWay: () => boolean): string | null {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    sessionStorage.setItem(TOKEN, given);
+    const user = userOf(sessionStorage.getItem(TOKEN), about.userClaim) ?? null;
+    const another = user !== null && user !== userOf(given, about.userClaim);
+    if (!another || givesWay()) {
+      sessionStorage.setItem(TOKEN, given);
+      if (another) remember("sending", null);
+    }
     history.replaceState(history.state, "", location.pathname + location.search);
   }
   return sessionStorage.getItem(TOKEN) ?? about.demo[0]?.token ?? null;

@@ -788,7 +788,7 @@ export interface paths {
         };
         /**
          * Requests can be served
-         * @description Check database and node, and say of each what is right or wrong.
+         * @description Check database and node, once a second at most. Who may read the metrics is told what is wrong.
          */
         get: operations["readyz"];
         put?: never;
@@ -828,7 +828,7 @@ export interface paths {
         };
         /**
          * A person's lessons, on both sides
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 each at most.
          */
         get: operations["getAllBookings"];
         put?: never;
@@ -848,7 +848,7 @@ export interface paths {
         };
         /**
          * A student's confirmed and completed lessons
-         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 of each.
+         * @description Return the lessons to come, the next one first; then those past, the latest first: 200 each at most.
          */
         get: operations["getStudentCourses"];
         put?: never;
@@ -1679,7 +1679,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -1880,7 +1880,7 @@ export interface components {
         };
         /**
          * Check
-         * @description One thing that has to be right, in words; some have figures of their own beside them.
+         * @description One thing that has to be right. Who may read the metrics sees words, and for some figures.
          */
         Check: {
             /**
@@ -1893,7 +1893,7 @@ export interface components {
              * @description For people: what happened and, if nothing did, why.
              * @example The database can be written.
              */
-            message: string;
+            message?: string | null;
         } & {
             [key: string]: unknown;
         };
@@ -2251,7 +2251,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -2427,7 +2427,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -2614,7 +2614,7 @@ export interface components {
             updatedAt: string;
             /**
              * Cancellableuntil
-             * @description The last second at which the student may cancel it: the end of 9999 while it is pending.
+             * @description The last second at which the student may cancel it. Null: as long as it is PENDING; of a lesson of another status, not at all.
              */
             cancellableUntil: string | null;
             /**
@@ -3437,7 +3437,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_not_deployed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "account_taken" | "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_not_deployed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3604,7 +3604,7 @@ export interface components {
         };
         /**
          * Readiness
-         * @description `ok`, or `unavailable` and why. `pending` is an alarm only, and makes nothing unavailable.
+         * @description `ok`, or `unavailable`, a second ago. `pending` is an alarm only, and makes nothing unavailable.
          */
         Readiness: {
             /**
@@ -4179,6 +4179,8 @@ export interface components {
         /** @description In a block */
         BatchAnswer: {
             headers: {
+                /** @description Of a repeat only: the batch is that of an earlier request */
+                "Idempotent-Replayed"?: "true";
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4193,6 +4195,8 @@ export interface components {
                 Location?: string;
                 /** @description In how many seconds */
                 "Retry-After"?: number;
+                /** @description Of a repeat only: the batch is that of an earlier request */
+                "Idempotent-Replayed"?: "true";
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4203,7 +4207,7 @@ export interface components {
         /** @description `token_missing` `token_expired` `invalid_token` */
         Unauthorized: {
             headers: {
-                /** @description Bearer */
+                /** @description Bearer; of a token that is not valid, with error="invalid_token" */
                 "WWW-Authenticate"?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
@@ -4232,7 +4236,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
+        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `account_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4252,7 +4256,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        /** @description `both_given` `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
         UnprocessableEntity: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4473,6 +4477,8 @@ export interface components {
         /** @description For anybody */
         CalendarAnswer: {
             headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4480,9 +4486,21 @@ export interface components {
                 "application/json": components["schemas"]["CalendarAnswer"];
             };
         };
+        /** @description As the client has it */
+        NotModified: {
+            headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
         /** @description For anybody */
         AnnonceAnswer: {
             headers: {
+                /** @description For `If-None-Match` */
+                ETag?: string;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -5363,9 +5381,14 @@ export interface operations {
     };
     confirmOutcome: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Whether the lesson took place, as who asks says. */
-                course_held: boolean;
+                courseHeld?: boolean | null;
+                /**
+                 * @deprecated
+                 * @description `courseHeld`, as the earlier frontend has it.
+                 */
+                course_held?: boolean | null;
             };
             header?: {
                 /** @description `respond-async`: do not wait for the block. */
@@ -5693,7 +5716,10 @@ export interface operations {
                 /** @description At most 62 days later; else seven days later. */
                 to?: string | null;
             };
-            header?: never;
+            header?: {
+                /** @description The `ETag` of the answer that the client has: 304 if it is still the same. */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 tutorId: string;
             };
@@ -5702,6 +5728,7 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["CalendarAnswer"];
+            304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
@@ -5713,7 +5740,10 @@ export interface operations {
     getAnnonce: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` of the answer that the client has: 304 if it is still the same. */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 annonceId: string;
             };
@@ -5722,6 +5752,7 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["AnnonceAnswer"];
+            304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
