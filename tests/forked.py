@@ -1,14 +1,16 @@
-"""The stack of tests: its shims start quickly, forked from a process that has imported the shim once."""
+"""Shims and their commands for tests, forked from a process that has imported them once."""
 
 import atexit
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +52,11 @@ class Shims:
             assert self._parent.stdout is not None
             print(json.dumps(line), file=self._parent.stdin, flush=True)
             return json.loads(self._parent.stdout.readline())
+
+
+def inherited() -> dict[str, str]:
+    """The environment of this process but for the settings of a shim."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CRENEAU_")}
 
 
 @functools.cache
@@ -94,6 +101,35 @@ class Forked(subprocess.Popen[bytes]):
             os.kill(self.pid, sig)
 
 
+class Command(Forked):
+    """A `python -m api` that was started, with its standard input given and the rest kept in files."""
+
+    def __init__(
+        self, folder: Path, arguments: Sequence[str], settings: Mapping[str, object], given: str = ""
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.files = [self.folder / name for name in ("stdin", "stdout", "stderr")]
+        self.files[0].write_text(given)
+        environment = inherited() | {
+            f"CRENEAU_{name.upper()}": str(value) for name, value in settings.items()
+        }
+        super().__init__(shims(), str(folder), environment, arguments, [str(file) for file in self.files])
+
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        """Wait for the end; return what it said."""
+        code = self.wait()
+        output, errors = (file.read_text() for file in self.files[1:])
+        shutil.rmtree(self.folder)
+        return subprocess.CompletedProcess(self.args, code, output, errors)
+
+
+def run(
+    folder: Path, *arguments: str, given: str = "", **settings: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m api` with these arguments, lines on its standard input, and settings."""
+    return Command(folder, arguments, settings, given).ended()
+
+
 class Stack(DevStack):
     """The whole of Creneau on this machine; its shims are forked, and otherwise as `python -m api serve`."""
 
@@ -103,12 +139,12 @@ class Stack(DevStack):
         return shims()
 
     def _run(self, command: list[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        if command[1:] != ["-m", "api", "serve"]:
+        if command[1:3] != ["-m", "api"]:
             process = super()._run(command, log, settings)
         else:
-            inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
-            environment = {**inherited, "PYTHONUTF8": "1", **settings}
-            process = Forked(self.shims, str(self.data_dir), str(log), environment)
+            files = [os.devnull, str(log), str(log)]
+            environment = {**inherited(), "PYTHONUTF8": "1", **settings}
+            process = Forked(self.shims, str(self.data_dir), environment, command[3:], files)
             self._processes.append(process)
         self.shims.groups.append(process.pid)
         return process

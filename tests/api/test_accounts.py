@@ -1,10 +1,8 @@
 """Custodial accounts: whose each is follows from the person alone, whatever becomes of the database."""
 
 import multiprocessing
-import os
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 from eth_utils.crypto import keccak
+from forked import run
 
 from api.chain.signers import KeyfileCustodian, MnemonicCustodian
 from api.db.store import Store
@@ -129,18 +128,8 @@ KEYS = {"ann": Account.create(), "bob": Account.create()}
 
 def command(folder: Path, name: str, lines: str, **more: object) -> subprocess.CompletedProcess[str]:
     """Run a command with these lines on its standard input."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CRENEAU_")}
-    environment |= {"CRENEAU_KEYFILE_DIR": str(folder), "CRENEAU_KEYFILE_PASSPHRASE": "a passphrase"}
-    environment |= {f"CRENEAU_{key.upper()}": str(value) for key, value in more.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "api", name],
-        cwd=ROOT,
-        env=environment,
-        input=lines,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = {"keyfile_dir": folder, "keyfile_passphrase": "a passphrase"}
+    return run(ROOT, name, given=lines, **settings | more)
 
 
 def test_imported_keys_sign_for_their_users_and_everybody_else_has_a_derived_account(tmp_path: Path) -> None:

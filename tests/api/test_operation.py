@@ -1,10 +1,7 @@
 """Operation: readiness, logs, settings, commands, and a node that goes away."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections import Counter
@@ -15,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from eth_account import Account
-from forked import Stack
+from forked import Stack, run
 from pydantic import ValidationError
 from scenario import BATCH, EDU, Scenario, log_lines, paused, slot, wait_for
 from sqlalchemy import insert, select
@@ -288,13 +285,6 @@ def test_the_relayer_is_an_ape_account(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 # --- Commands ---
-
-
-def run(tmp_path: Path, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
-    environment |= {f"CRENEAU_{name.upper()}": str(value) for name, value in more.items()}
-    command = [sys.executable, "-m", "api", *arguments]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,20 @@
 """`python -m api rebuild`: the view is read again and has the same rows, whatever happens meanwhile."""
 
-import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Stack
+from forked import Command, Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
 from outside import Following, Outside
 from proxy import Proxy
 from sqlalchemy import delete, update
-from waiting import PATIENCE, until
+from waiting import until
 
 from api.db.tables import actions, bookings, orders
 from api.settings import Settings
@@ -50,19 +48,10 @@ def following(stack: DevStack, database_url: str) -> Iterator[Following]:
     following.close()
 
 
-def rebuild(settings: Settings) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CRENEAU_")}
+def rebuild(settings: Settings) -> Command:
+    """Start a rebuild with these settings."""
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    environment |= {f"CRENEAU_{name.upper()}": str(value) for name, value in given.items()}
-    command = [sys.executable, "-m", "api", "rebuild"]
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=settings.data_dir,
-    )
+    return Command(settings.data_dir, ["rebuild"], given)
 
 
 def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Following) -> None:
@@ -74,11 +63,10 @@ def test_after_a_rebuild_the_rows_are_the_same(stack: DevStack, following: Follo
         db.execute(delete(actions))
         db.execute(update(orders).values(instant=True))
     assert following.rows() != before
-    process = rebuild(following.settings)
-    told, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, "")
+    done = rebuild(following.settings).ended()
+    assert (done.returncode, done.stderr) == (0, "")
     head = int(stack.rpc("eth_blockNumber"), 16)
-    assert told.splitlines()[-1].startswith(f"60 bookings up to block {head}, in ")
+    assert done.stdout.splitlines()[-1].startswith(f"60 bookings up to block {head}, in ")
     assert following.rows() == before
 
 
@@ -94,7 +82,7 @@ def test_one_that_is_killed_anywhere_leaves_a_view_that_the_next_one_goes_on_wit
             process = rebuild(following.settings.model_copy(update=more))
             until(lambda last=target: last <= following.projection.position().number < end.number)
             process.kill()
-            process.communicate()
+            process.ended()
         assert target <= following.projection.position().number < end.number
         following.catch_up()
         assert following.rows() == before
@@ -108,9 +96,8 @@ def first_block(call: dict[str, Any]) -> int:
 def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Following) -> None:
     before = following.rows()
     stack.start_shim(database_url=following.settings.database_url, follow_seconds=0.01)
-    process = rebuild(following.settings.model_copy(update={"follow_blocks": 3}))
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
+    done = rebuild(following.settings.model_copy(update={"follow_blocks": 3})).ended()
+    assert done.returncode == 0
     assert following.rows() == before
     assert stack.client().get("/readyz").status_code == 200
     stack.stop_shim()
@@ -118,8 +105,7 @@ def test_a_shim_that_runs_meanwhile_follows_on(stack: DevStack, following: Follo
 
 def test_without_a_node_nothing_is_dropped(following: Following) -> None:
     before = following.rows()
-    process = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"}))
-    _, errors = process.communicate(timeout=PATIENCE)
+    done = rebuild(following.settings.model_copy(update={"rpc_url": "http://127.0.0.1:9"})).ended()
     said = "the node does not answer (NewConnectionError): does it run, at the address in CRENEAU_RPC_URL?"
-    assert (process.returncode, errors.splitlines()[-1]) == (1, said)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
     assert following.rows() == before
