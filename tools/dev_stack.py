@@ -38,7 +38,7 @@ from creneau.amounts import to_wei
 from creneau.ape.deploy import deploy, send_by_web3
 from creneau.ape.node import token_of
 from creneau.types import to_hex
-from tools.local_node import LocalNode, end, free_port
+from tools.local_node import TLS, LocalNode, end, free_port
 
 ROOT = Path(__file__).parents[1]
 OWNER, RELAYER = 0, 1  # Which of the local node's own accounts do what.
@@ -212,7 +212,9 @@ class DevStack:
     def wait_until_ready(self, process: subprocess.Popen[bytes], url: str, log: Path | None = None) -> None:
         """Wait until the process of the shim says that it is ready, or raises with the end of its log."""
         _wait_until_answers(
-            process, lambda: httpx.get(f"{url}/readyz", timeout=60).raise_for_status(), log or self.log_file
+            process,
+            lambda: httpx.get(f"{url}/readyz", timeout=60, verify=TLS).raise_for_status(),
+            log or self.log_file,
         )
 
     def stop_shim(self, *, kill: bool = False) -> None:
@@ -305,8 +307,9 @@ class DevStack:
         Closing it is optional.
         """
         headers = {"Authorization": f"Bearer {self.token(user_id)}"} if user_id else {}
-        self._clients.append(httpx.Client(base_url=url or self.url, headers=headers, timeout=60))
-        return self._clients[-1]
+        client = httpx.Client(base_url=url or self.url, headers=headers, timeout=60, verify=TLS)
+        self._clients.append(client)
+        return client
 
     def mint(self, wallet: str, wei: int) -> None:
         """Make tokens for an account."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tools.local_node import TLS
+
 PREFIX = "/api/blockchain"
 ORIGIN = "http://localhost:5173"
 
@@ -78,6 +80,7 @@ class Frontend:
         self.client = httpx.Client(
             base_url=self.url + PREFIX,
             timeout=30,
+            verify=TLS,
             headers={
                 "Accept": "application/json, text/plain, */*",
                 "Accept-Language": "fr",
