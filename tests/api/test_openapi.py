@@ -1,6 +1,7 @@
 """The documentation of routes and codes: complete, true, and the committed one is what is served."""
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -50,7 +51,12 @@ def answer_of(path: str, method: str, status: str) -> dict[str, Any]:
 
 
 def validator(schema: dict[str, Any]) -> Any:
-    return jsonschema_rs.Draft202012Validator(schema | {"components": COMMITTED["components"]})
+    return _validator(json.dumps(schema))
+
+
+@functools.cache
+def _validator(schema: str) -> Any:
+    return jsonschema_rs.Draft202012Validator(json.loads(schema) | {"components": COMMITTED["components"]})
 
 
 def test_the_committed_documentation_is_what_the_shim_serves(stack: DevStack) -> None:
