@@ -20,6 +20,7 @@ from api.booking.models import Batch, EarlierOrder, Failure, Lesson, order_slots
 from api.booking.queries import own_batches
 from api.booking.view import View
 from api.chain.escrow import Chain, ChainSnapshot
+from api.chain.rpc import NodeUnavailable
 from api.chain.signers import Custodian
 from api.db import bookings, index, prepared, repository
 from api.db.store import Store
@@ -184,17 +185,17 @@ class Bookings:
         """
         if request.gives_both:
             raise Problem(Code.BOTH_GIVEN)
-        self._view.require_complete()
+        read_to = self._view.require_complete()
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)
         _require_account(parties.student, own_wallet)
         salt = keccak(text=f"{student_id}\n{key}")
-        plan = self._plan(request, parties, salt)
+        plan = self._plan(request, parties, salt, read_to)
         snapshot = self._chain.snapshot(plan.terms(), signature=b"" if own_wallet else None)
         if plan.earlier is None and SlotCode.TAKEN in snapshot.codes:
             # What has taken a lesson may be the order of this same request, which the database has lost.
             self._view.require(snapshot.head)
-            plan = self._plan(request, parties, salt)
+            plan = self._plan(request, parties, salt, read_to)
         plan, order = self._settle_slots(plan, snapshot, seconds)
         return self._finish(plan, order, snapshot, key, request_hash)
 
@@ -217,14 +218,19 @@ class Bookings:
             raise Problem(Code.ANNONCE_NOT_BOOKABLE)
         return Parties(student, tutor, annonce)
 
-    def _plan(self, request: CreateBatchBookingData, parties: Parties, salt: bytes) -> Plan:
-        """Return the lessons that may be booked, by their times and prices. Raises `Problem` if none may."""
+    def _plan(self, request: CreateBatchBookingData, parties: Parties, salt: bytes, read_to: int) -> Plan:
+        """Return the lessons that may be booked, by their times and prices.
+
+        Raises `Problem` if none may, or if the view has not all blocks up to `read_to` any more.
+        """
         tutor, annonce, default = parties.tutor, parties.annonce, self._settings.time_zone
         zone = ZoneInfo(request.time_zone or annonce.time_zone or default)
         rate, moment, during = annonce.hourly_rate, datetime.now(UTC), None
         # Only the database may have lost the key. The lessons booked for it then are those asked for.
         with self._store.read() as db:
-            earlier = bookings.earlier_order(db, parties.student.wallet, salt)
+            earlier, number = bookings.earlier_order(db, parties.student.wallet, salt)
+        if number < read_to:
+            raise NodeUnavailable("blocks are read anew")
         if earlier is not None:
             rate, moment = earlier.hourly_rate, from_unix(earlier.created_at) - slots.LEAD
         elif tutor.schedule is not None:

@@ -4,6 +4,9 @@ What such a copy does not know of a request is on the chain, or on its way there
 does not know either. So a process that has just started first lets the indexer reach the head, then waits
 until no transaction of the relayer's is pending that is not in the table, and lets it reach the head again.
 A node of a pool may have shown an older head: what has taken a lesson is told when that block was read.
+
+Whichever process takes blocks back, or reads all of the chain anew, the view is behind the head that this
+process found it at, and complete again when it is there or at the end of a shorter chain.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 class View:
-    """Says once per process that all that was ever sent is known."""
+    """Says whether all that was ever sent is known."""
 
     def __init__(self, store: Store, chain: Chain, addresses: Sequence[str], indexer: Indexer) -> None:
         """`addresses` are those that send, in this process or in another one."""
@@ -30,15 +33,30 @@ class View:
         self._from: int | None = None  # Up to this block nothing is on its way that the table lacks.
 
     def is_complete(self) -> bool:
-        """Return True once all is known. Raises `NodeUnavailable`."""
+        """Return True if all is known. Raises `NodeUnavailable`."""
+        was_complete, reached = self._was_complete(), self._indexer.reached
+        return was_complete and self._position() >= reached
+
+    def require_complete(self) -> int:
+        """Return a block up to which all is known: a view that ends before it is being read anew.
+
+        Blocks that were reorganised away are waited for. Raises `NodeUnavailable` if not all is known: the
+        same request may have been sent before.
+        """
+        was_complete, reached = self._was_complete(), self._indexer.reached
+        if not (was_complete and wait_until(lambda: self._position() >= reached, _PATIENCE_SECONDS)):
+            raise NodeUnavailable("not all is read of the chain yet")
+        return reached
+
+    def _was_complete(self) -> bool:
+        """Return True if this process found the view complete."""
         if self._from is None and self._indexer.reached >= 0:
             self._from = self._needed()
         return self._from is not None and self._indexer.reached >= self._from
 
-    def require_complete(self) -> None:
-        """Raise `NodeUnavailable` until all is known: the same request may have been sent before."""
-        if not self.is_complete():
-            raise NodeUnavailable("not all is read of the chain yet")
+    def _position(self) -> int:
+        with self._store.read() as db:
+            return index.position(db)[2].number
 
     def require(self, block: Head) -> None:
         """Wait until the projection has this block. Raises `NodeUnavailable` if it does not come to that."""

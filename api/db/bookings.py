@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy import Connection, Row, and_, func, select, tuple_
 
 from api.booking.models import Batch, EarlierOrder, Lesson, LessonState
 from api.db.tables import batches, bookings, index_position, orders, transactions, users
@@ -61,14 +61,19 @@ def batch_ids(db: Connection, first: str, last: str) -> set[str]:
     }
 
 
-def earlier_order(db: Connection, student: str, salt: bytes) -> EarlierOrder | None:
-    """Return the order on the chain of a student's account that has this salt."""
-    row = db.execute(select(orders).where(orders.c.salt == to_hex(salt), orders.c.student == student)).first()
-    if row is None:
-        return None
+def earlier_order(db: Connection, student: str, salt: bytes) -> tuple[EarlierOrder | None, int]:
+    """Return the order on the chain of a student's account that has this salt, and the view's block.
+
+    Both in one statement: what is not in a view that is read anew meanwhile proves nothing.
+    """
+    same = and_(orders.c.salt == to_hex(salt), orders.c.student == student)
+    query = select(orders, index_position.c.number).select_from(index_position.outerjoin(orders, same))
+    row = db.execute(query.limit(1)).one()
+    if row.id is None:
+        return None, row.number
     slots = [(start, minutes) for start, minutes in row.slots]
     terms = row.tutor, row.listing, row.hourly_rate, row.deadline, slots
-    return EarlierOrder(*terms, row.created_at, row.transaction_hash)
+    return EarlierOrder(*terms, row.created_at, row.transaction_hash), row.number
 
 
 def page(

@@ -27,7 +27,7 @@ from waiting import until
 from api.chain.escrow import WrongChain
 from api.chain.rpc import NodeUnavailable
 from api.db import prepared, repository
-from api.db.tables import webhooks
+from api.db.tables import orders, webhooks
 from api.errors import Code, Problem
 from api.outbox.models import State, Submission, TransactionKind
 from api.routes.health import readiness
@@ -703,6 +703,38 @@ def test_an_older_copy_whose_view_is_behind(
         restored.read()
         assert answer.result() == batch_id
     assert booked(restored, batch_id, scenario).nonce is None
+
+
+@pytest.mark.parametrize("taken_back", ["all blocks", "the last ones"])
+def test_an_older_copy_whose_view_is_read_anew(
+    make: Maker, scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_back: str
+) -> None:
+    """The batch is neither in the view nor in the calendar: nothing is booked for its key meanwhile."""
+    key = str(next(_COPIES))
+    lost = make(key)
+    batch_id = lost.place(scenario, "09:00", key="same")
+    lost.work(batch_id, State.MINED)
+    lost.work(lost.act(scenario.student.id, Action.CANCEL, batch_id), State.MINED)
+    restored = make(key, database_url=f"sqlite:///{tmp_path / 'copy.db'}")
+    restored.read()
+    assert restored.shim.view.is_complete()
+    projection, before = restored.shim.projection, scenario.balance()
+    if taken_back == "all blocks":
+        projection.clear()
+    else:
+        with restored.shim.store.read() as db:
+            [created] = db.scalars(select(orders.c.block_number).where(orders.c.id == batch_id))
+        [to] = [block for block in projection.kept() if block.number == created - 1]
+        projection.roll_back(projection.position(), to)
+    monkeypatch.setattr("api.booking.view._PATIENCE_SECONDS", 0.05)
+    request = CreateBatchBookingData.model_validate(scenario.body(slot("09:00")))
+    with pytest.raises(NodeUnavailable, match="not all is read of the chain yet"):
+        restored.shim.bookings.create(scenario.student.id, request, "same", "test")
+    assert not restored.shim.view.is_complete()
+    restored.read()
+    assert restored.place(scenario, "09:00", key="same") == batch_id
+    row = restored.work(batch_id, State.MINED)
+    assert (row.nonce, scenario.balance()) == (None, before)
 
 
 @pytest.mark.parametrize("copy_has", ["nothing", "the prepared batch"])
