@@ -256,14 +256,21 @@ def custodian(settings: Settings, remote: RemoteKeys | None = None) -> Custodian
 
 
 def _remote_accounts(settings: Settings) -> dict[str, str]:
-    """Return the addresses on the list, by the ids of users. Raises `ValueError` or `OSError`."""
+    """Return the addresses on the list, by the ids of users. Raises `ValueError`."""
     if settings.signer_accounts is None:
         return {}
     if not settings.signer:
         raise ValueError("CRENEAU_SIGNER_ACCOUNTS are keys of a remote signer: set CRENEAU_SIGNER_URL")
+    try:
+        lines = settings.signer_accounts.read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "it is no text in UTF-8")
+        raise ValueError(
+            f"CRENEAU_SIGNER_ACCOUNTS names {settings.signer_accounts}, which can't be read: {why}"
+        ) from None
     accounts: dict[str, str] = {}
     taken: set[str] = set()
-    for number, line in enumerate(settings.signer_accounts.read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not (words := line.split()):
             continue
         if len(words) != 2 or not _ADDRESS.fullmatch(words[1]):

@@ -218,7 +218,7 @@ def key_in(signer: signers.Signer) -> bytearray:
 
 
 def keys(stack: DevStack, scenario: Scenario, most: int) -> None:
-    """Those that are forgotten are overwritten, once nobody uses them any more, and found again."""
+    """Keys that are forgotten are overwritten, once nobody uses them any more, and found again."""
     assert most == signers._MOST_SIGNERS
     users = [f"user-{number}" for number in range(5)]
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -206,6 +206,10 @@ def test_a_list_of_accounts_that_can_not_be_meant_is_refused(
     file.write_text(lines.format("0x" + "11" * 20, "0x" + "22" * 20))
     with pytest.raises(ValueError, match=f"^{reason}$"):
         signers.custodian(settings_of(tmp_path, server, signer_accounts=file))
+    file.write_bytes(b"ann \xff")
+    reason = f"CRENEAU_SIGNER_ACCOUNTS names {file}, which can't be read: it is no text in UTF-8"
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        signers.custodian(settings_of(tmp_path, server, signer_accounts=file))
     file.write_text("ann 0x" + "11" * 20)
     assert signers.custodian(settings_of(tmp_path, server, signer_accounts=file))
 
