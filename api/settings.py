@@ -33,7 +33,9 @@ KEY_ALGORITHMS = frozenset(
 """Algorithms with a public key. With such a key a shared-secret algorithm would let everybody sign."""
 _ORIGIN = re.compile(r"https?://[^/*\s]+")
 _NODE = re.compile(r"https?://[^/\s\[\]\"']+(/\S*)?", re.IGNORECASE)
-_SIGNER = re.compile(r"https?://([^/\s:@]+:[^/\s@]+@)?[\w.-]+(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
+_SIGNER = re.compile(
+    r"https?://([^/?#\s:@\[\]\"']+:[^/?#\s:@\[\]\"']+@)?[\w.-]+(:\d{1,5})?(/[\w./~-]*)?", re.ASCII
+)
 _DRIVERS = frozenset({"sqlite", "postgresql+psycopg"})
 
 DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"  # noqa: S105  # it is public

@@ -19,7 +19,7 @@ from forked import Stack
 from key_server import Fault, KeyServer
 from lesson_scenario import SETTINGS, LessonScenario
 from pydantic import SecretStr, ValidationError
-from scenario import BATCH, EDU, Scenario, rows_of, slot, wait_for, watching
+from scenario import BATCH, EDU, Scenario, paused, rows_of, slot, wait_for, watching
 from service import serving
 from waiting import PATIENCE, until
 
@@ -289,6 +289,27 @@ def test_a_live_network_takes_an_address_that_nobody_else_reads(url: str) -> Non
     assert Settings(_env_file=None, **LIVE, mnemonic=words, signer_url=url).signer == url
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "signer.example.org",
+            "ftp://signer.example.org",
+            "https://",
+            "https://signer.example.org/?key=secret-word",
+        ),
+        *("https://u:secret-word[@signer", "https://u:secret-word/@signer", "https://u:secret-word@@signer"),
+        *("https://u:secret word@signer", "https://u:secret-word@signer:port", "HTTPS://signer.example.org"),
+    ],
+)
+def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
+    said = "CRENEAU_SIGNER_URL must be an address such as https://user:password@signer.example.org:9000"
+    with pytest.raises(ValidationError, match=said) as refused:
+        Settings(_env_file=None, signer_url=url)
+    assert "secret" not in str(refused.value)
+    Settings(_env_file=None, signer_url="https://u:secret-word@signer")
+
+
 @pytest.mark.parametrize("url", ["http://signer.example.org", "http://u:secret-word@10.0.0.7:9000"])
 def test_a_live_network_takes_no_address_that_others_read(url: str) -> None:
     words = generate_mnemonic(12, Language.ENGLISH)
@@ -466,6 +487,23 @@ class Log:
     def warning(self, event: str, **more: object) -> None:
         self._lines.append(event)
         self._warn(event, **more)
+
+
+def test_what_is_sent_goes_on_while_the_relayers_signer_is_away(remote: Remote) -> None:
+    stack, server, relayer = remote.stack, remote.server, remote.settings["relayer"]
+    later = {"Prefer": "respond-async"}
+    with remote.shim() as (shim, scenario):
+        with paused(stack):
+            first = scenario.book(slot("09:00"), headers=later).json()["data"]["batchId"]
+            wait_for(scenario, f"{BATCH}/{first}", "submitted")
+            server.faults[relayer], before = Fault.FAILS, server.asked[relayer]
+            second = scenario.book(slot("11:00"), headers=later).json()["data"]["batchId"]
+            until(lambda: server.asked[relayer] > before)
+        assert wait_for(scenario, f"{BATCH}/{first}", "mined", "final")["count"] == 1
+        [row] = rows_of(shim.store, [second])
+        assert row.state == "accepted"
+        server.faults.clear()
+        assert wait_for(scenario, f"{BATCH}/{second}", "mined", "final")["count"] == 1
 
 
 def test_no_transaction_of_the_database_waits_for_the_relayers_signer(remote: Remote) -> None:
