@@ -493,6 +493,7 @@ def test_what_is_sent_goes_on_while_the_relayers_signer_is_away(remote: Remote) 
     stack, server, relayer = remote.stack, remote.server, remote.settings["relayer"]
     later = {"Prefer": "respond-async"}
     with remote.shim() as (shim, scenario):
+        assert scenario.book(slot("08:00")).status_code == 200  # Publishes, which others would wait for.
         with paused(stack):
             first = scenario.book(slot("09:00"), headers=later).json()["data"]["batchId"]
             wait_for(scenario, f"{BATCH}/{first}", "submitted")
