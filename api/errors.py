@@ -312,6 +312,9 @@ class Code(StrEnum):
     KEYS_UNAVAILABLE = ("keys_unavailable", 503,
         "Your session can't be verified just now. Please try again.",
         "Votre session ne peut être vérifiée pour l'instant. Réessayez.")
+    SIGNER_UNAVAILABLE = ("signer_unavailable", 503,
+        "The account that is kept for you can't sign just now. Nothing was done; please try again.",
+        "Le compte tenu pour vous ne peut pas signer pour l'instant. Rien n'a été fait ; réessayez.")
     NODE_UNAVAILABLE = ("node_unavailable", 503,
         "The blockchain node does not answer just now. Nothing was booked; please try again.",
         "Le nœud de la blockchain ne répond pas. Rien n'est réservé ; réessayez.")

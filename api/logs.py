@@ -120,6 +120,7 @@ class Repeats:
             ),
             *("a replacement would cost more than the caps allow", "another process has the key now"),
             *("how the batch was created is not known", "the node refuses so many calls at once"),
+            "the remote signer does not sign",
             *(
                 "the node is behind what is final",
                 "lessons that are due wait: half of the day's fees are spent",

@@ -22,6 +22,7 @@ from api.booking.waiting import Waiting
 from api.booking.wallet import WalletBookings
 from api.chain import signers
 from api.chain.escrow import Chain, WrongChain, connect
+from api.chain.remote_signer import RemoteKeys
 from api.chain.rpc import NodeUnavailable
 from api.db.store import Store
 from api.indexer.indexer import Indexer
@@ -47,6 +48,8 @@ class Services:
     limits: Limits
     keys: Keys | None
     """The keys of the tokens' issuer; None: tokens are signed with the shared secret."""
+    remote: RemoteKeys
+    """The keys of the remote signer, if there is one."""
     chain: Chain
     store: Store
     directory: Directory
@@ -78,10 +81,13 @@ class Services:
         Raises `ValueError`, `WrongChain`, `NodeUnavailable` or `OSError` if the node, the database or an
         account is not what the settings say: better now than in a request.
         """
-        custodian = signers.custodian(settings)
-        accounts, arbiter = signers.relayer_signers(settings), signers.arbiter_signers(settings)
+        remote = RemoteKeys(settings)
+        custodian = signers.custodian(settings, remote)
+        accounts = signers.relayer_signers(settings, remote)
+        arbiter = signers.arbiter_signers(settings, remote)
         if {account.address for account in arbiter} & {account.address for account in accounts}:
             raise ValueError("CRENEAU_ARBITER must be another account than the relayer's")
+        signers.require_keys(remote, [*accounts, *arbiter], custodian)
         chain = connect(settings)
         store = Store(settings.database)
         store.migrate()
@@ -121,6 +127,7 @@ class Services:
             settings=settings,
             limits=Limits(settings),
             keys=_keys(settings),
+            remote=remote,
             chain=chain,
             store=store,
             directory=directory,
@@ -172,6 +179,7 @@ class Services:
         self.indexer.stop()
         if isinstance(self.directory, HttpDirectory):
             self.directory.close()
+        self.remote.close()
         self.store.close()
 
 

@@ -7,6 +7,7 @@ refuses to start with one.
 import re
 from base64 import b64decode
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -32,6 +33,9 @@ KEY_ALGORITHMS = frozenset(
 """Algorithms with a public key. With such a key a shared-secret algorithm would let everybody sign."""
 _ORIGIN = re.compile(r"https?://[^/*\s]+")
 _NODE = re.compile(r"https?://[^/\s\[\]\"']+(/\S*)?", re.IGNORECASE)
+_SIGNER = re.compile(
+    r"https?://([^/?#\s:@\[\]\"']+:[^/?#\s:@\[\]\"']+@)?[\w.-]+(:\d{1,5})?(/[\w./~-]*)?", re.ASCII
+)
 _DRIVERS = frozenset({"sqlite", "postgresql+psycopg"})
 
 DEVELOPMENT_SECRET = "creneau-development-secret-of-the-local-network"  # noqa: S105  # it is public
@@ -40,7 +44,7 @@ DEVELOPMENT_ACCOUNTS = "test " * 11 + "junk"  # What local nodes fund.
 
 
 _TOKENS = ("directory_token", "metrics_token")
-_SECRETS = ("jwt_secret", "mnemonic", "keyfile_passphrase", "webhook_secret", *_TOKENS)
+_SECRETS = ("jwt_secret", "mnemonic", "keyfile_passphrase", "signer_url", "webhook_secret", *_TOKENS)
 _LEAST_HIDDEN = 8
 """Characters of what is hidden in logs: shorter parts of addresses are words such as `rpc`."""
 
@@ -179,12 +183,22 @@ class Settings(BaseSettings):
     """Passphrase of those keyfiles."""
     keyfile_passphrase_file: Path | None = None
     """File of that passphrase."""
+    signer_url: SecretStr | None = None
+    """Address of a remote signer (Web3Signer), perhaps with user and password; https on live networks, unless
+    it is on this machine."""
+    signer_url_file: Path | None = None
+    """File of that address."""
+    signer_timeout_seconds: float = Field(default=3, gt=0)
+    """Seconds until the remote signer has failed."""
+    signer_accounts: Path | None = None
+    """File of the custodial accounts whose keys it has, `<user id> <address>` a line."""
     relayer: str = ""
-    """Aliases of the Ape accounts that send and pay gas, with commas: one for each process."""
+    """Accounts that send and pay gas, with commas, one for each process: aliases of Ape accounts, addresses
+    of keys that the remote signer has, or paths (BIP-44) of the mnemonic."""
     relayer_mnemonic_index: str | int | None = None
     """Development accounts instead; local network only."""
     arbiter: str = ""
-    """Alias of the account that decides disputes, if the shim shall have it."""
+    """The account that decides disputes, if the shim shall have it; named like the relayer's."""
     arbiter_mnemonic_index: int | None = None
     """A development account instead; local network only."""
     lease_seconds: float = Field(default=5, gt=0)
@@ -327,6 +341,11 @@ class Settings(BaseSettings):
         return self._secret("keyfile_passphrase")
 
     @property
+    def signer(self) -> str:
+        """The remote signer's address; empty: there is none."""
+        return self._secret("signer_url")
+
+    @property
     def custody_seed(self) -> bytes:
         """The seed (BIP-39) of the custodial keys. Raises `ValueError`, with no word of the mnemonic."""
         try:
@@ -343,7 +362,7 @@ class Settings(BaseSettings):
         found = {self.custody_mnemonic, self.token_secret, *self.webhook_secrets}
         found |= {self._secret(name) for name in _SECRETS}
         found.add(make_url(self.database).password or "")
-        for url in map(urlsplit, (self.rpc_url, *self.webhook_endpoints)):
+        for url in map(urlsplit, (self.rpc_url, self.signer, *self.webhook_endpoints)):
             parts = re.split(r"[/?&=]", f"{url.path}?{url.query}")
             found |= {url.password or "", *parts}
         return sorted((each for each in found if len(each) >= _LEAST_HIDDEN), key=len, reverse=True)
@@ -376,6 +395,7 @@ class Settings(BaseSettings):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError("CRENEAU_CORS_ORIGINS are origins such as https://app.example.org, exact")
         self._check_addresses()
+        self._check_signer()
         self._check_webhooks()
         self._check_secrets()
         if self.is_local:
@@ -428,6 +448,18 @@ class Settings(BaseSettings):
                 " signs of the password such as / and @ percent-encoded"
             )
 
+    def _check_signer(self) -> None:
+        """Raise `ValueError` unless the address of the remote signer is one; it does not show it."""
+        if self.signer and not _SIGNER.fullmatch(self.signer):
+            raise ValueError(
+                "CRENEAU_SIGNER_URL must be an address such as https://user:password@signer.example.org:9000,"
+                " with signs of the password such as / and @ percent-encoded"
+            )
+        if self.signer.startswith("http:") and not (self.is_local or _is_near(self.signer)):
+            raise ValueError(
+                f"chain {self.chain_id} is live: CRENEAU_SIGNER_URL is https, or on this machine"
+            )
+
     def _check_webhooks(self) -> None:
         """Raise `ValueError` unless webhooks can be sent. Operators may name private addresses."""
         schemes = ("https://", "http://") if self.is_local else ("https://",)
@@ -445,6 +477,14 @@ class Settings(BaseSettings):
 
 def _is_plain(url: HttpUrl | None) -> bool:
     return url is not None and url.scheme != "https"
+
+
+def _is_near(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _list(text: str) -> list[str]:

@@ -212,8 +212,13 @@ def _json(type_: str, value: Any) -> Any:
 
 def digest(message: Mapping[str, Any]) -> bytes:
     """Return the hash that is signed for a message that one of the functions above returned."""
+    return keccak(preimage(message))
+
+
+def preimage(message: Mapping[str, Any]) -> bytes:
+    """Return the 66 bytes whose hash is signed for such a message, for signers that hash themselves."""
     struct_hash = hash_struct(message["primaryType"], _values(message["primaryType"], message["message"]))
-    return keccak(b"\x19\x01" + _separator(*message["domain"].values()) + struct_hash)
+    return b"\x19\x01" + _separator(*message["domain"].values()) + struct_hash
 
 
 def _values(struct: str, message: Mapping[str, Any]) -> list[Any]:

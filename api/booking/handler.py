@@ -6,6 +6,7 @@ from contextlib import suppress
 from api.booking import plan as slots
 from api.booking.models import Batch, BatchResult
 from api.chain.escrow import Chain, told, unhex
+from api.chain.remote_signer import SignerUnavailable
 from api.chain.rpc import Call, Head, NodeUnavailable, RpcError, at
 from api.chain.signers import Custodian, Signer
 from api.db import index, repository
@@ -56,7 +57,7 @@ class BatchHandler:
             calls += [self._listing(batch), *self._chain.permits(batch.student)]
         answers = iter(self._node.call_many([at(call, head) for call in calls]))
         for each, listing, allowance, nonce in zip(others, answers, answers, answers, strict=True):
-            with suppress(NodeUnavailable):  # It is for the next pass.
+            with suppress(NodeUnavailable, SignerUnavailable):  # It is for the next pass.
                 permits = self._chain.decode_permits(allowance, nonce)
                 offer = abi.decode_listing(told(listing))
                 prepared[each.id] = self._prepared(each, batches[each.id], offer, *permits)

@@ -8,23 +8,30 @@ stores refuse those; and it may take a second. Another key store is another `Cus
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import rlp
+from coincurve import PrivateKey
 from eth_account import Account
-from eth_account.datastructures import SignedTransaction
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 from eth_account.signers.local import LocalAccount
-from eth_typing import Hash32
 from eth_utils.crypto import keccak
 
+from api.chain.remote_signer import RemoteKeys, SignerUnavailable
 from api.settings import DEVELOPMENT_ACCOUNTS, Settings
 from creneau import published, typed_data
+from creneau.types import to_address
 
 _KEYFILE, _KEY = ".json", re.compile(r"0x[0-9a-fA-F]{64}")
+_ADDRESS, _PATH = re.compile(r"0x[0-9a-fA-F]{40}"), re.compile(r"m(/\d{1,9}'?)+")
 _STEP_BITS = 31  # Of a step of a path (BIP-32).
 _MOST_CHARACTERS = 64  # Of an account's reference.
+_MOST_SIGNERS = 1_000  # Of people, that a custodian keeps ready: those that signed last.
+_DYNAMIC_FEE = b"\x02"  # EIP-1559, as EIP-2718 numbers it.
 
 
 class Signer(Protocol):
@@ -35,10 +42,95 @@ class Signer(Protocol):
         """The checksummed address of the account."""
 
     def sign_typed_data(self, message: Mapping[str, Any]) -> bytes:
-        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v."""
+        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v.
 
-    def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:
-        """Return the signed transaction (EIP-1559) of these fields, as `eth_sendTransaction` names them."""
+        Raises `SignerUnavailable`.
+        """
+
+    def sign_transactions(self, transactions: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """Return the signed bytes of transactions (EIP-1559), of as many of the first as can be signed now.
+
+        Their fields are named as `eth_sendTransaction` names them. Raises `SignerUnavailable` if the first
+        can't be.
+        """
+
+
+class _Signer:
+    """Signs what is hashed by whoever has the key."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """The checksummed address of the account."""
+        return self._address
+
+    def sign_typed_data(self, message: Mapping[str, Any]) -> bytes:
+        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v."""
+        [signature] = self._sign([typed_data.preimage(message)])
+        return signature
+
+    def sign_transactions(self, transactions: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """Return the signed bytes of transactions (EIP-1559), of as many of the first as can be signed."""
+        fields = [_fields(each) for each in transactions]
+        signatures = self._sign([_DYNAMIC_FEE + rlp.encode(each) for each in fields])
+        return [
+            _DYNAMIC_FEE + rlp.encode([*each, signature[64] - 27, *map(int.from_bytes, _halves(signature))])
+            for each, signature in zip(fields, signatures, strict=False)
+        ]
+
+    def _sign(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Return the signatures (65 bytes r, s, v) of the hashes (Keccak-256) of messages."""
+        raise NotImplementedError
+
+
+def _fields(transaction: Mapping[str, Any]) -> list[Any]:
+    """Return the fields of a transaction in the order of EIP-1559, with an empty access list."""
+    names = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas")
+    to, data = bytes.fromhex(transaction["to"][2:]), bytes(transaction["data"])
+    return [*(transaction[name] for name in names), to, transaction["value"], data, []]
+
+
+def _halves(signature: bytes) -> tuple[bytes, bytes]:
+    return signature[:32], signature[32:64]
+
+
+class LocalSigner(_Signer):
+    """Signs with a key in this process's memory, which is overwritten when nobody uses the signer any more.
+
+    Copies that libraries made meanwhile are not.
+    """
+
+    def __init__(self, account: LocalAccount) -> None:
+        super().__init__(str(account.address))
+        self._key = bytearray(account.key)
+
+    @property
+    def account(self) -> LocalAccount:
+        """The account with its key."""
+        account: LocalAccount = Account.from_key(bytes(self._key))
+        return account
+
+    def __del__(self) -> None:
+        """Overwrite the key."""
+        self._key[:] = bytes(len(self._key))
+
+    def _sign(self, messages: Sequence[bytes]) -> list[bytes]:
+        key = PrivateKey(bytes(self._key))
+        found = [key.sign_recoverable(keccak(message), hasher=None) for message in messages]
+        return [each[:64] + bytes([27 + each[64]]) for each in found]
+
+
+class RemoteSigner(_Signer):
+    """Signs with a key that a remote signer has."""
+
+    def __init__(self, keys: RemoteKeys, address: str) -> None:
+        super().__init__(address)
+        self._keys = keys
+
+    def _sign(self, messages: Sequence[bytes]) -> list[bytes]:
+        return self._keys.sign(self._address, messages)
 
 
 class Custodian(Protocol):
@@ -54,32 +146,12 @@ class Custodian(Protocol):
         """Return the signer of an account."""
 
 
-class LocalSigner:
-    """Signs with a key in this process's memory."""
-
-    def __init__(self, account: LocalAccount) -> None:
-        self._account = account
-
-    @property
-    def address(self) -> str:
-        """The checksummed address of the account."""
-        return str(self._account.address)
-
-    def sign_typed_data(self, message: Mapping[str, Any]) -> bytes:
-        """Return the account's signature of a message (EIP-712): 65 bytes r, s, v."""
-        return bytes(self._account.unsafe_sign_hash(Hash32(typed_data.digest(message))).signature)
-
-    def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:
-        """Return the signed transaction (EIP-1559) of these fields, as `eth_sendTransaction` names them."""
-        return self._account.sign_transaction(transaction)
-
-
 class MnemonicCustodian:
     """Keeps keys that one mnemonic gives; an account's reference is its path (BIP-44)."""
 
     def __init__(self, mnemonic: str) -> None:
         self._seed = seed_from_mnemonic(mnemonic, "")
-        self._signers: dict[str, LocalSigner] = {}
+        self._ready = lru_cache(_MOST_SIGNERS)(self._load)  # Deriving takes longer than signing.
 
     def account_of(self, user_id: str) -> str:
         """Return the path of the user's account: 93 bits of the id's hash, in account, change and index.
@@ -92,9 +164,10 @@ class MnemonicCustodian:
 
     def signer(self, account: str) -> LocalSigner:
         """Return the signer of an account. Raises `ValueError` if that is no path."""
-        if account not in self._signers:  # Deriving takes longer than signing.
-            self._signers[account] = LocalSigner(_derive(self._seed, account))
-        return self._signers[account]
+        return self._ready(account)
+
+    def _load(self, account: str) -> LocalSigner:
+        return LocalSigner(_derive(self._seed, account))
 
 
 class KeyfileCustodian:
@@ -109,7 +182,7 @@ class KeyfileCustodian:
         """`refused` are addresses of accounts that no user may have."""
         self._folder, self._passphrase, self._others = folder, passphrase, others
         self._refused = refused
-        self._signers: dict[str, Signer] = {}
+        self._ready = lru_cache(_MOST_SIGNERS)(self._load)  # Decrypting takes a second.
 
     def account_of(self, user_id: str) -> str:
         """Return the name of the user's keyfile; without one, the reference that the other custodian has."""
@@ -118,18 +191,15 @@ class KeyfileCustodian:
 
     def signer(self, account: str) -> Signer:
         """Return the signer of an account. Raises `ValueError` if the passphrase is wrong, or `OSError`."""
-        if not account.endswith(_KEYFILE):
-            return self._others.signer(account)
-        if account not in self._signers:  # Decrypting takes a second.
-            keyfile = json.loads((self._folder / account).read_text())
-            try:
-                key = Account.decrypt(keyfile, self._passphrase)
-            except ValueError:
-                raise ValueError(
-                    f"CRENEAU_KEYFILE_PASSPHRASE does not open {self._folder / account}"
-                ) from None
-            self._signers[account] = LocalSigner(Account.from_key(key))
-        return self._signers[account]
+        return self._ready(account) if account.endswith(_KEYFILE) else self._others.signer(account)
+
+    def _load(self, account: str) -> LocalSigner:
+        keyfile = json.loads((self._folder / account).read_text())
+        try:
+            key = Account.decrypt(keyfile, self._passphrase)
+        except ValueError:
+            raise ValueError(f"CRENEAU_KEYFILE_PASSPHRASE does not open {self._folder / account}") from None
+        return LocalSigner(Account.from_key(key))
 
     def add(self, user_id: str, key: str) -> None:
         """Encrypt a user's key into a keyfile. Raises `ValueError`, or `FileExistsError` if there is one."""
@@ -150,10 +220,68 @@ class KeyfileCustodian:
             self.signer(first.name)
 
 
-def custodian(settings: Settings) -> Custodian:
+class RemoteCustodian:
+    """Keeps accounts whose keys a remote signer has; everybody else's are another's.
+
+    An account's reference is its address, and whose it is stands in a list that operators make.
+    """
+
+    def __init__(self, keys: RemoteKeys, accounts: Mapping[str, str], others: Custodian) -> None:
+        """`accounts` are addresses by the ids of users."""
+        self._keys, self._accounts, self._others = keys, accounts, others
+
+    @property
+    def addresses(self) -> Collection[str]:
+        """The accounts on the list."""
+        return self._accounts.values()
+
+    def account_of(self, user_id: str) -> str:
+        """Return the address on the list; for those who are not, the other custodian's reference."""
+        return self._accounts.get(user_id) or self._others.account_of(user_id)
+
+    def signer(self, account: str) -> Signer:
+        """Return the signer of an account. Raises like the other custodian's."""
+        is_remote = _ADDRESS.fullmatch(account)
+        return RemoteSigner(self._keys, account) if is_remote else self._others.signer(account)
+
+
+def custodian(settings: Settings, remote: RemoteKeys | None = None) -> Custodian:
     """Return the custodian that the settings name. Raises `ValueError` or `OSError` if it has no keys."""
-    keys = MnemonicCustodian(settings.custody_mnemonic)
-    return keys if settings.keyfile_dir is None else keyfiles(settings, keys)
+    keys: Custodian = MnemonicCustodian(settings.custody_mnemonic)
+    if settings.keyfile_dir is not None:
+        keys = keyfiles(settings, keys)
+    if not settings.signer and settings.signer_accounts is None:
+        return keys
+    return RemoteCustodian(remote or RemoteKeys(settings), _remote_accounts(settings), keys)
+
+
+def _remote_accounts(settings: Settings) -> dict[str, str]:
+    """Return the addresses on the list, by the ids of users. Raises `ValueError`."""
+    if settings.signer_accounts is None:
+        return {}
+    if not settings.signer:
+        raise ValueError("CRENEAU_SIGNER_ACCOUNTS are keys of a remote signer: set CRENEAU_SIGNER_URL")
+    try:
+        lines = settings.signer_accounts.read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "it is no text in UTF-8")
+        raise ValueError(
+            f"CRENEAU_SIGNER_ACCOUNTS names {settings.signer_accounts}, which can't be read: {why}"
+        ) from None
+    accounts: dict[str, str] = {}
+    taken: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not (words := line.split()):
+            continue
+        if len(words) != 2 or not _ADDRESS.fullmatch(words[1]):
+            raise ValueError(f"line {number} of CRENEAU_SIGNER_ACCOUNTS is not a user's id and an address")
+        user_id, address = words[0], to_address(words[1])
+        if user_id in accounts or address in taken:
+            raise ValueError(f"line {number} of CRENEAU_SIGNER_ACCOUNTS names a user or an account again")
+        _refuse_published(settings, address, "CRENEAU_SIGNER_ACCOUNTS")
+        accounts[user_id] = address
+        taken.add(address)
+    return accounts
 
 
 def keyfiles(settings: Settings, others: Custodian) -> KeyfileCustodian:
@@ -168,43 +296,72 @@ def keyfiles(settings: Settings, others: Custodian) -> KeyfileCustodian:
     return keys
 
 
-def relayer_signers(settings: Settings) -> list[Signer]:
-    """Return the signers that send transactions. Raises like `relayer_accounts`."""
-    return [LocalSigner(account) for account in relayer_accounts(settings)]
+def relayer_signers(settings: Settings, remote: RemoteKeys | None = None) -> list[Signer]:
+    """Return the signers that send transactions.
 
-
-def arbiter_signers(settings: Settings) -> list[Signer]:
-    """Return the signer that decides disputes, if the settings name it. Raises like `relayer_accounts`."""
-    return [LocalSigner(account) for account in _accounts(settings, "arbiter")]
-
-
-def relayer_accounts(settings: Settings) -> list[LocalAccount]:
-    """Return the accounts that send transactions: Ape accounts, or development accounts of the local network.
-
-    Raises `ValueError` if there is no such account, its passphrase is wrong, or everybody has its key and the
-    network is live.
+    Raises `ValueError` if there is none, one can't be had, or everybody has its key and the network is live.
     """
-    accounts = _accounts(settings, "relayer")
-    if not accounts:
+    signers = _signers(settings, "relayer", remote)
+    if not signers:
         raise ValueError("CRENEAU_RELAYER must name the account that sends the transactions")
-    return accounts
+    return signers
+
+
+def arbiter_signers(settings: Settings, remote: RemoteKeys | None = None) -> list[Signer]:
+    """Return the signer that decides disputes, if the settings name it. Raises like `relayer_signers`."""
+    return _signers(settings, "arbiter", remote)
 
 
 def relayer_account(settings: Settings) -> LocalAccount:
-    """Return the first of the relayer's accounts. Raises like `relayer_accounts`."""
-    return relayer_accounts(settings)[0]
+    """Return the first of the relayer's accounts, with its key. Raises like `relayer_signers`."""
+    first = relayer_signers(settings)[0]
+    if not isinstance(first, LocalSigner):
+        raise ValueError("CRENEAU_RELAYER names a key of a remote signer")
+    return first.account
 
 
-def _accounts(settings: Settings, role: str) -> list[LocalAccount]:
-    aliases, indexes = getattr(settings, role), getattr(settings, f"{role}_mnemonic_index")
+def require_keys(remote: RemoteKeys, signers: Sequence[Signer], custodian: Custodian) -> None:
+    """Raise `ValueError` if the remote signer does not have the key of one of its accounts.
+
+    Nothing is raised if it is away: what is accepted waits for it.
+    """
+    wanted = [each.address for each in signers if isinstance(each, RemoteSigner)]
+    if isinstance(custodian, RemoteCustodian):
+        wanted += custodian.addresses
+    missing: Sequence[str] = ()
+    with suppress(SignerUnavailable):
+        missing = remote.missing(wanted)
+    if missing:
+        remote.close()
+        raise ValueError(
+            f"the remote signer does not have the key of {missing[0]}, which CRENEAU_RELAYER, CRENEAU_ARBITER"
+            " or CRENEAU_SIGNER_ACCOUNTS names"
+        )
+
+
+def _signers(settings: Settings, role: str, remote: RemoteKeys | None) -> list[Signer]:
+    names, indexes = getattr(settings, role), getattr(settings, f"{role}_mnemonic_index")
     if indexes is not None:
         seed = seed_from_mnemonic(DEVELOPMENT_ACCOUNTS, "")
-        return [_derive(seed, f"m/44'/60'/0'/0/{int(index)}") for index in str(indexes).split(",")]
+        paths = (f"m/44'/60'/0'/0/{int(index)}" for index in str(indexes).split(","))
+        return [LocalSigner(_derive(seed, path)) for path in paths]
     variable = f"CRENEAU_{role.upper()}"
-    accounts = [_ape_account(alias.strip(), variable) for alias in aliases.split(",") if alias]
-    for account in accounts:
-        _refuse_published(settings, account.address, variable)
-    return accounts
+    remote = remote or RemoteKeys(settings)
+    signers = [_signer(settings, name.strip(), variable, remote) for name in names.split(",") if name]
+    for each in signers:
+        _refuse_published(settings, each.address, variable)
+    return signers
+
+
+def _signer(settings: Settings, name: str, variable: str, remote: RemoteKeys) -> Signer:
+    """Return the signer of an address, a path of the mnemonic, or an Ape account's alias."""
+    if _ADDRESS.fullmatch(name):
+        if not settings.signer:
+            raise ValueError(f"{variable} names {name}, a key of a remote signer: set CRENEAU_SIGNER_URL")
+        return RemoteSigner(remote, to_address(name))
+    if _PATH.fullmatch(name):
+        return LocalSigner(_derive(settings.custody_seed, name))
+    return LocalSigner(_ape_account(name, variable))
 
 
 def _refuse_published(settings: Settings, address: str, variable: str) -> None:

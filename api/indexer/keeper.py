@@ -12,6 +12,7 @@ projection can't move. So several processes, or one that starts again, send noth
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from eth_utils.crypto import keccak
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain
+from api.chain.remote_signer import SignerUnavailable
 from api.chain.rpc import Head
 from api.chain.signers import Signer
 from api.db import index, repository
@@ -83,23 +85,40 @@ class Keeper:
         if not self._settings.keeper or clock < self._next:
             return
         self._next = clock + self._settings.keeper_seconds
-        at = Block(head.number, head.hash)
+        with self._store.write() as db:  # Its end frees the database: a signer may take seconds.
+            groups = self._groups(db, head)
+            orders = index.orders_by_id(db, {batch for _, group in groups for batch in group})
+        deadline = head.timestamp + self._settings.act_seconds
+        calls = self._calls(groups, orders, deadline)
+        if not calls:
+            return
         with self._store.write() as db:
-            if not self._projection.is_at(db, at):
+            if not self._projection.is_at(db, Block(head.number, head.hash)):
                 return
-            # Anybody can book lessons, so keeping them may not cost what bookings need.
-            left = Budget.of(db, self._settings, head.moment).left
-            if left * GWEI * 2 < self._settings.max_daily_fee_wei:
-                log.warning("lessons that are due wait: half of the day's fees are spent")
-                return
-            waiting = self._waiting(db)
-            for status in _ACTIONS:
-                due, more = self._due(db, status, head, waiting)
-                if more:
-                    self._next = clock
-                batches = list(due.items())
-                for first in range(0, len(batches), _MOST_BATCHES):
-                    self._enqueue(db, status, dict(batches[first : first + _MOST_BATCHES]), head)
+            waiting = self._waiting(db)  # Another process may have been quicker.
+            for (status, group), call in zip(groups, calls, strict=False):
+                if not any(waiting.get(batch, 0) & bits for batch, bits in group.items()):
+                    self._add(db, status, group, call, head, deadline)
+
+    def _groups(self, db: Connection, head: Head) -> list[tuple[Status, dict[str, int]]]:
+        """Return the lessons that are due, as bits by batch: those of one transaction at a time."""
+        if not self._projection.is_at(db, Block(head.number, head.hash)):
+            return []
+        # Anybody can book lessons, so keeping them may not cost what bookings need.
+        left = Budget.of(db, self._settings, head.moment).left
+        if left * GWEI * 2 < self._settings.max_daily_fee_wei:
+            log.warning("lessons that are due wait: half of the day's fees are spent")
+            return []
+        groups: list[tuple[Status, dict[str, int]]] = []
+        waiting = self._waiting(db)
+        for status in _ACTIONS:
+            due, more = self._due(db, status, head, waiting)
+            if more:
+                self._next = 0.0
+            batches = list(due.items())
+            firsts = range(0, len(batches), _MOST_BATCHES)
+            groups += [(status, dict(batches[first : first + _MOST_BATCHES])) for first in firsts]
+        return groups
 
     def _waiting(self, db: Connection) -> dict[str, int]:
         """Return the lessons of the keeper's submissions that are not final, or were accepted lately."""
@@ -127,11 +146,23 @@ class Keeper:
             found[each.batch_id] = each.lessons
         return found, False
 
-    def _enqueue(self, db: Connection, status: Status, group: Mapping[str, int], head: Head) -> None:
-        orders = index.orders_by_id(db, group)
-        deadline = head.timestamp + self._settings.act_seconds
-        calls = [self._call(orders[batch], status, bits, deadline) for batch, bits in group.items()]
-        call = calls[0] if len(calls) == 1 else abi.try_multicall_data(calls)
+    def _calls(
+        self,
+        groups: Sequence[tuple[Status, Mapping[str, int]]],
+        orders: Mapping[str, IndexedOrder],
+        deadline: int,
+    ) -> list[bytes]:
+        """Return the call of each group; of the first ones only, if the signer is away."""
+        calls: list[bytes] = []
+        with suppress(SignerUnavailable):
+            for status, group in groups:
+                each = [self._call(orders[batch], status, bits, deadline) for batch, bits in group.items()]
+                calls.append(each[0] if len(each) == 1 else abi.try_multicall_data(each))
+        return calls
+
+    def _add(
+        self, db: Connection, status: Status, group: Mapping[str, int], call: bytes, head: Head, deadline: int
+    ) -> None:
         attempt = now() // self._retry  # What failed at this head may be tried again at it, but later.
         submission_id = to_hex(keccak(bytes.fromhex(head.hash[2:]) + attempt.to_bytes(8, "big") + call))
         submission = Submission(

@@ -8,15 +8,18 @@ is missing is told by the nonce, whatever becomes of the transactions behind it.
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from sqlalchemy import Connection
 
 from api.chain.escrow import Chain
+from api.chain.remote_signer import SignerUnavailable
 from api.chain.rpc import Head, RpcError
 from api.chain.signers import Signer
 from api.db import repository
@@ -52,6 +55,23 @@ class Timing:
     send_after: float = 0.0
     bump_after: float = 0.0
     underpriced: bool = False  # A node did not take it for its price.
+
+
+class Unsigned(NamedTuple):
+    """A transaction before it is signed: a call to the escrow or, without one, a transfer of nothing.
+
+    Such a transfer uses the nonce.
+    """
+
+    submission_id: str
+    signer: str
+    nonce: int
+    calldata: bytes | None
+    gas: int
+    bid: FeeBid
+    moment: int  # The block time, in microseconds.
+    cost: int = 0  # The highest of earlier attempts, in gwei.
+    first: Prepared | None = None
 
 
 class Nonces:
@@ -93,49 +113,28 @@ class Nonces:
         highest = repository.highest_nonce(db, self._settings.chain_id, signer)
         return max(mined, 0 if highest is None else highest + 1)
 
-    def sign(
-        self,
-        submission_id: str,
-        signer: str,
-        nonce: int,
-        calldata: bytes | None,
-        gas: int,
-        bid: FeeBid,
-        moment: int,
-        *,
-        cost: int = 0,
-        first: Prepared | None = None,
-    ) -> SignedAttempt:
-        """Sign a call to the escrow or, without one, a transfer of nothing that uses the nonce.
+    def sign(self, these: Sequence[Unsigned]) -> list[SignedAttempt]:
+        """Sign transactions of one account, in order: as many of the first as can be signed now.
 
-        `moment` is the block time in microseconds, `cost` the highest of earlier attempts, in gwei.
+        A signer may take seconds, so no transaction of the database waits for it. Raises `SignerUnavailable`.
         """
-        fields: dict[str, Any] = {
+        if not these:
+            return []
+        raws = self._signers[these[0].signer].sign_transactions([self._fields(each) for each in these])
+        return [_attempt(each, raw) for each, raw in zip(these, raws, strict=False)]
+
+    def _fields(self, unsigned: Unsigned) -> dict[str, Any]:
+        return {
             "type": 2,
             "chainId": self._settings.chain_id,
-            "to": signer if calldata is None else self._chain.escrow,
+            "to": unsigned.signer if unsigned.calldata is None else self._chain.escrow,
             "value": 0,
-            "data": calldata or b"",
-            "nonce": nonce,
-            "gas": gas,
-            "maxFeePerGas": bid.max_fee,
-            "maxPriorityFeePerGas": bid.priority_fee,
+            "data": unsigned.calldata or b"",
+            "nonce": unsigned.nonce,
+            "gas": unsigned.gas,
+            "maxFeePerGas": unsigned.bid.max_fee,
+            "maxPriorityFeePerGas": unsigned.bid.priority_fee,
         }
-        signed = self._signers[signer].sign_transaction(fields)
-        attempt = Attempt(
-            hash=to_hex(signed.hash),
-            transaction_id=submission_id,
-            signer=signer,
-            nonce=nonce,
-            raw=bytes(signed.raw_transaction),
-            gas=gas,
-            max_fee=bid.max_fee,
-            priority_fee=bid.priority_fee,
-            is_noop=calldata is None,
-            created_at=now(),
-        )
-        # Any of the attempts may get into a block.
-        return SignedAttempt(attempt, moment, max(cost, fees.cost(gas, bid.max_fee)), first)
 
     def replace(self, in_flight: Sequence[InFlight], head: Head) -> Sequence[InFlight]:
         """Replace what waits too long, or bids too little. Return what is in flight then.
@@ -171,29 +170,56 @@ class Nonces:
 
     def _replace(self, due: Sequence[InFlight], late: Collection[str], head: Head) -> bool:
         tip, gas_of_noop = self._market(sorted({each.signer for each in due}))
+        with self._store.read() as db:
+            planned = self._replacements(db, due, late, head, tip, gas_of_noop)
         signed: list[SignedAttempt] = []
+        for signer in gas_of_noop:
+            with suppress(SignerUnavailable):  # Those of other accounts are replaced.
+                signed += self.sign([each for each in planned.values() if each.signer == signer])
         with self._store.write() as db:
             for signer in gas_of_noop:
                 self._leases.fence(db, signer)
-            submissions = {each.id: each for each in repository.submissions(db, [each.id for each in due])}
-            budget = Budget.of(db, self._settings, head.moment)
-            for each in due:
-                is_noop, submission = each.id in late, submissions[each.id]
-                gas, cost = gas_of_noop[each.signer] if is_noop else each.gas, submission.cost or 0
-                if gas is None:
-                    continue
-                old = FeeBid(each.max_fee, each.priority_fee)
-                steep = self.timings[each.transaction_hash].underpriced
-                bid = fees.bumped(self._settings, old, head.base_fee, tip, gas, steep=steep)
-                if bid is None or not budget.reserve(max(fees.cost(gas, bid.max_fee) - cost, 0)):
-                    line(each).warning("a replacement would cost more than the caps allow")
-                    continue
-                calldata = None if is_noop else _calldata(each.raw)
-                terms = each.id, each.signer, each.nonce, calldata, gas, bid, head.moment
-                signed.append(self.sign(*terms, cost=cost))
-                line(each).info("replaced", nonce=each.nonce, max_fee=bid.max_fee, is_noop=is_noop)
-            repository.add_attempts(db, signed)
-        return bool(signed)
+            budget = Budget.of(db, self._settings, head.moment)  # Others may have spent of it meanwhile.
+            kept = [
+                each
+                for each in signed
+                if budget.reserve(each.cost - planned[each.attempt.transaction_id].cost)
+            ]
+            repository.add_attempts(db, kept)
+        old = {each.id: each for each in due}
+        for each in (signed.attempt for signed in kept):
+            told = {"nonce": each.nonce, "max_fee": each.max_fee, "is_noop": each.is_noop}
+            line(old[each.transaction_id]).info("replaced", **told)
+        return bool(kept)
+
+    def _replacements(
+        self,
+        db: Connection,
+        due: Sequence[InFlight],
+        late: Collection[str],
+        head: Head,
+        tip: int,
+        gas_of_noop: Mapping[str, int | None],
+    ) -> dict[str, Unsigned]:
+        """Return the replacements that the caps allow, by submission."""
+        planned: dict[str, Unsigned] = {}
+        submissions = {each.id: each for each in repository.submissions(db, [each.id for each in due])}
+        budget = Budget.of(db, self._settings, head.moment)
+        for each in due:
+            is_noop, submission = each.id in late, submissions[each.id]
+            gas, cost = gas_of_noop[each.signer] if is_noop else each.gas, submission.cost or 0
+            if gas is None:
+                continue
+            old = FeeBid(each.max_fee, each.priority_fee)
+            steep = self.timings[each.transaction_hash].underpriced
+            bid = fees.bumped(self._settings, old, head.base_fee, tip, gas, steep=steep)
+            if bid is None or not budget.reserve(max(fees.cost(gas, bid.max_fee) - cost, 0)):
+                line(each).warning("a replacement would cost more than the caps allow")
+                continue
+            calldata = None if is_noop else _calldata(each.raw)
+            terms = each.id, each.signer, each.nonce, calldata, gas, bid, head.moment, cost
+            planned[each.id] = Unsigned(*terms)
+        return planned
 
     def _market(self, signers: Sequence[str]) -> tuple[int, dict[str, int | None]]:
         """Return the market's tip, 0 if unknown, and the gas of each account's transfer of nothing to itself.
@@ -226,41 +252,73 @@ class Nonces:
         self._missing = {each: self._missing.get(each, clock) for each in missing}
         waited = [k for k, since in self._missing.items() if clock - since >= self._settings.bump_seconds]
         if waited:
-            self._fill(sorted(waited), head)
+            with suppress(SignerUnavailable):  # They go on waiting.
+                self._fill(sorted(waited), head)
 
     def _fill(self, nonces: Sequence[tuple[str, int]], head: Head) -> None:
         tip, gas_of_noop = self._market(sorted({signer for signer, _ in nonces}))
-        with self._store.write() as db:
-            for signer in gas_of_noop:
-                self._leases.fence(db, signer)
-            budget = Budget.of(db, self._settings, head.moment)
-            for signer, nonce in nonces:
+        for signer, nonce in nonces:
+            with self._store.read() as db:
                 if nonce in repository.nonces_from(db, self._settings.chain_id, signer, nonce):
                     continue  # Another process was quicker.
-                log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
-                gas = gas_of_noop[signer]
-                bid = None if gas is None else fees.first(self._settings, head.base_fee, gas, tip)
-                if gas is None or bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
-                    log.warning("a transfer that uses it costs more than the caps allow", relayer=signer)
-                    return
-                noop = Submission(
-                    id=f"{TransactionKind.NOOP}:{uuid.uuid4().hex}",
-                    kind=TransactionKind.NOOP,
-                    call=b"",
-                    locks={},
-                    state=State.SIGNED,
-                    chain_id=self._settings.chain_id,
-                    signer=signer,
-                    nonce=nonce,
-                    expires=0,  # Its nonce used by another transaction, it has no purpose any more.
-                )
-                repository.add(db, noop)
-                signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
-                while repository.is_attempt(db, signed.attempt.hash):
-                    # An earlier filler lost the nonce, to a block that is gone or to a node's error.
-                    gas += 1
-                    signed = self.sign(noop.id, signer, nonce, None, gas, bid, head.moment)
-                repository.add_attempts(db, [signed])
+            log.warning("nobody uses a nonce that others wait for", relayer=signer, nonce=nonce)
+            gas = gas_of_noop[signer]
+            bid = None if gas is None else fees.first(self._settings, head.base_fee, gas, tip)
+            if gas is None or bid is None or not self._use(signer, nonce, gas, bid, head):
+                log.warning("a transfer that uses it costs more than the caps allow", relayer=signer)
+                return
+
+    def _use(self, signer: str, nonce: int, gas: int, bid: FeeBid, head: Head) -> bool:
+        """Use a nonce, unless somebody has. Return False if that costs more than the day's cap allows.
+
+        Raises `SignerUnavailable`.
+        """
+        noop = Submission(
+            id=f"{TransactionKind.NOOP}:{uuid.uuid4().hex}",
+            kind=TransactionKind.NOOP,
+            call=b"",
+            locks={},
+            state=State.SIGNED,
+            chain_id=self._settings.chain_id,
+            signer=signer,
+            nonce=nonce,
+            expires=0,  # Its nonce used by another transaction, it has no purpose any more.
+        )
+        known = True
+        while known:
+            [signed] = self.sign([Unsigned(noop.id, signer, nonce, None, gas, bid, head.moment)])
+            with self._store.read() as db:
+                # An earlier filler lost the nonce, to a block that is gone or to a node's error.
+                known = repository.is_attempt(db, signed.attempt.hash)
+            gas += 1
+        with self._store.write() as db:
+            self._leases.fence(db, signer)
+            if nonce in repository.nonces_from(db, self._settings.chain_id, signer, nonce):
+                return True
+            if not Budget.of(db, self._settings, head.moment).reserve(signed.cost):
+                return False
+            repository.add(db, noop)
+            repository.add_attempts(db, [signed])
+        return True
+
+
+def _attempt(unsigned: Unsigned, raw: bytes) -> SignedAttempt:
+    bid, gas = unsigned.bid, unsigned.gas
+    attempt = Attempt(
+        hash=to_hex(keccak(raw)),
+        transaction_id=unsigned.submission_id,
+        signer=unsigned.signer,
+        nonce=unsigned.nonce,
+        raw=raw,
+        gas=gas,
+        max_fee=bid.max_fee,
+        priority_fee=bid.priority_fee,
+        is_noop=unsigned.calldata is None,
+        created_at=now(),
+    )
+    # Any of the attempts may get into a block.
+    cost = max(unsigned.cost, fees.cost(gas, bid.max_fee))
+    return SignedAttempt(attempt, unsigned.moment, cost, unsigned.first)
 
 
 def _calldata(raw: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """The sender: a worker that takes the submissions of the outbox to the chain.
 
-    accepted  ──> signed     one database transaction allocates the nonce, signs, and stores the bytes
+    accepted  ──> signed     one database transaction allocates the nonce, and stores the signed bytes
     accepted  ──> rejected   the contract refuses it in the newest block, and again in a later one
     accepted  ──> expired    it is too late by the newest block, and nothing of it can get into a block
     accepted  ──> mined      somebody else's transaction did the same, in a block
@@ -48,6 +48,7 @@ The sender knows the kinds of submissions by their `Handler`, and imports nothin
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
 
 import structlog
 from sqlalchemy import Connection
@@ -55,6 +56,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import metrics
 from api.chain.escrow import Chain, final_block
+from api.chain.remote_signer import SignerUnavailable
 from api.chain.rpc import Call, Head, NodeUnavailable, RpcError, at
 from api.chain.signers import Signer
 from api.db import index, repository
@@ -69,13 +71,12 @@ from api.outbox.models import (
     Outcome,
     Receipt,
     Settlement,
-    SignedAttempt,
     State,
     Submission,
     TransactionKind,
 )
-from api.outbox.nonces import Nonces
-from api.outbox.preflight import Passed, Preflight
+from api.outbox.nonces import Nonces, Unsigned
+from api.outbox.preflight import Looked, Preflight
 from api.settings import Settings
 from api.worker import Worker
 from creneau.types import to_hex
@@ -128,6 +129,7 @@ class Sender(Worker):
         self.preflight = Preflight(store, chain, handlers, kinds, left)
         self._looked_at = ""  # The head at which the receipts were looked for.
         self._patience = settings.poll_seconds
+        self._sign_after = 0.0  # By the monotonic clock.
         self.leases = Leases(store, list(self._signers), settings.lease_seconds)
         self._nonces = Nonces(store, chain, self._signers, settings, self.leases)
 
@@ -174,7 +176,8 @@ class Sender(Worker):
         """
         held = self.leases.renew()
         with self._store.read() as db:
-            waiting = self.preflight.waiting(db) if held else []
+            can_sign = held and time.monotonic() >= self._sign_after
+            waiting = self.preflight.waiting(db) if can_sign else []
             in_flight: Sequence[InFlight] = repository.in_flight(db, held)
         idle = not waiting and not in_flight
         head = self._chain.head(within=2 * self._settings.follow_seconds if idle else 0)
@@ -218,36 +221,67 @@ class Sender(Worker):
     def _claim(self, signer: str, waiting: Sequence[Submission], head: Head) -> None:
         looked = self.preflight.look(signer, waiting, head)
         self._settle(looked.ends)
-        if looked.passed:
-            self._sign(signer, looked.passed, looked.mined, looked.tip, head)
+        if not looked.passed:
+            return
+        try:
+            self._sign(signer, looked, head)
+        except SignerUnavailable:  # What is in flight goes on meanwhile.
+            self._sign_after = time.monotonic() + _RETRY_SECONDS
 
-    def _sign(self, signer: str, passed: Sequence[Passed], mined: int, tip: int, head: Head) -> None:
-        """Claim, allocate nonces, and store the signed bytes, all in one database transaction."""
-        signed: list[SignedAttempt] = []
+    def _sign(self, signer: str, looked: Looked, head: Head) -> None:
+        """Sign; then claim, allocate nonces, and store the signed bytes, all in one database transaction.
+
+        What was signed counts up to the first that would get another nonce, or price, by then.
+        """
+        with self._store.read() as db:
+            planned = self._plan(db, signer, looked, head)
+        if not planned:
+            return
+        signed = self._nonces.sign(planned)
         with self._store.write() as db:
             self.leases.fence(db, signer)
-            claimed = repository.claim(db, [each.submission.id for each, _ in passed])
-            earlier = repository.attempts_of(db, claimed)
-            held = locks.held_locks(db)  # Another process may have signed something since the preflight.
-            budget = Budget.of(db, self._settings, head.moment)
-            nonce = self._nonces.next(db, signer, mined)
-            for each, estimated in passed:
-                submission = each.submission
-                if submission.id not in claimed or locks.conflicts(each.locks, held):
-                    continue
-                # What came to nothing in a block may have run out of gas.
-                used = [attempt.gas for attempt in earlier if attempt.transaction_id == submission.id]
-                gas = max(estimated, min(2 * max(used, default=0), 4 * estimated))
-                bid = fees.first(self._settings, head.base_fee, gas, tip)
-                if bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
-                    log.warning("gas costs more than the caps allow", submission_id=submission.id)
-                    continue
-                locks.acquire(each.locks, held)
-                terms = submission.id, signer, nonce, each.calldata, gas, bid, head.moment
-                signed.append(self._nonces.sign(*terms, first=each))
-                self._moved(db, submission, State.SIGNED)
-                nonce += 1
-            repository.add_attempts(db, signed)
+            claimed = repository.claim(db, [each.submission.id for each, _ in looked.passed])
+            pairs = zip(planned, self._plan(db, signer, looked, head, claimed), strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            for each in signed[:same]:
+                if each.first is not None:
+                    self._moved(db, each.first.submission, State.SIGNED)
+            repository.add_attempts(db, signed[:same])
+
+    def _plan(
+        self,
+        db: Connection,
+        signer: str,
+        looked: Looked,
+        head: Head,
+        claimed: Collection[str] | None = None,
+    ) -> list[Unsigned]:
+        """Return the transactions to sign, with the next nonces; of what is claimed, if that is given.
+
+        Another process may have signed something since the preflight.
+        """
+        planned: list[Unsigned] = []
+        ids = [each.submission.id for each, _ in looked.passed]
+        earlier = repository.attempts_of(db, ids)
+        held = locks.held_locks(db)
+        budget = Budget.of(db, self._settings, head.moment)
+        nonce = self._nonces.next(db, signer, looked.mined)
+        for each, estimated in looked.passed:
+            submission = each.submission
+            if (claimed is not None and submission.id not in claimed) or locks.conflicts(each.locks, held):
+                continue
+            # What came to nothing in a block may have run out of gas.
+            used = [attempt.gas for attempt in earlier if attempt.transaction_id == submission.id]
+            gas = max(estimated, min(2 * max(used, default=0), 4 * estimated))
+            bid = fees.first(self._settings, head.base_fee, gas, looked.tip)
+            if bid is None or not budget.reserve(fees.cost(gas, bid.max_fee)):
+                log.warning("gas costs more than the caps allow", submission_id=submission.id)
+                continue
+            locks.acquire(each.locks, held)
+            terms = submission.id, signer, nonce, each.calldata, gas, bid, head.moment
+            planned.append(Unsigned(*terms, first=each))
+            nonce += 1
+        return planned
 
     # --- signed -> submitted ---
 

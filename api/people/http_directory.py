@@ -12,8 +12,6 @@ them, because only a signature tells whose a wallet is. Users get their custodia
 look-up.
 """
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ from api.db import decimal_json as exact
 from api.db import entries
 from api.db.store import Store
 from api.errors import Code, Problem
+from api.http_client import HttpClient, OddAnswer
 from api.people.directory import AccountTaken, Annonce, Name, TableDirectory, User
 from api.people.schedule import Schedule
 from api.schemas.requests import ID_PATTERN, Description, Id, TimeZone, text
@@ -169,20 +168,11 @@ class HttpDirectory:
 
     def __init__(self, settings: Settings, store: Store, accounts: TableDirectory) -> None:
         self._accounts = accounts
-        self._seconds = settings.directory_timeout_seconds
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Accept": "application/json"}
         if settings.directory_bearer:
             headers["Authorization"] = f"Bearer {settings.directory_bearer}"
-        self._http = httpx.AsyncClient(
-            base_url=str(settings.directory_url),
-            headers=headers,
-            timeout=None,  # noqa: S113  # the whole answer has a deadline
-            trust_env=False,
-        )
-        # Only a loop of events can leave an answer in the middle of a line.
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="directory", daemon=True)
-        self._thread.start()
+        url, seconds = str(settings.directory_url), settings.directory_timeout_seconds
+        self._http = HttpClient(url, seconds, _MOST_BYTES, headers)
         self._names = _Kept(store, "name", self._name, lambda entry: Name(**entry))
         self._annonces = _Kept(store, "annonce", self._annonce, lambda entry: Annonce(**entry))
 
@@ -227,10 +217,7 @@ class HttpDirectory:
 
     def close(self) -> None:
         """Close the connections."""
-        asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._http.close()
 
     def _name(self, user_id: str) -> Name | None:
         found = self._get("users", user_id, _User)
@@ -292,16 +279,10 @@ class HttpDirectory:
     def _ask(self, path: str) -> tuple[int, bytes]:
         token = caller_token.get()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return asyncio.run_coroutine_threadsafe(self._answer(path, headers), self._loop).result()
-
-    async def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        body = bytearray()
-        async with asyncio.timeout(self._seconds), self._http.stream("GET", path, headers=headers) as answer:
-            async for chunk in answer.aiter_raw():
-                body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise _odd("a body too large")
-        return answer.status_code, bytes(body)
+        try:
+            return self._http.run(self._http.ask("GET", path, **headers))
+        except OddAnswer as error:
+            raise _odd(str(error)) from None
 
 
 def _odd(reason: str) -> Problem:

@@ -89,7 +89,7 @@ def traffic(request: pytest.FixtureRequest) -> Iterator[Traffic]:
 
 def _development_secrets(people: Iterable[str]) -> set[str]:
     custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
-    keys = {bytes(custodian.signer(custodian.account_of(user))._account.key).hex() for user in people}
+    keys = {bytes(custodian.signer(custodian.account_of(user)).account.key).hex() for user in people}
     for index in range(10):
         keys.add(bytes(relayer_account(Settings.model_construct(relayer_mnemonic_index=index)).key).hex())
     return keys | {DEVELOPMENT_SECRET, DEVELOPMENT_CUSTODY, DEVELOPMENT_ACCOUNTS}

@@ -1,14 +1,17 @@
 """Limits of what a stranger can send or hold: each row of the table in SECURITY.md, by doing it."""
 # ruff: noqa: ARG001  # all checks are called alike
 
+import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
+from eth_account import Account
 from outside import VIEW
 from prometheus_client.parser import text_string_to_metric_families
 from scenario import BATCH, Scenario, slot
@@ -17,12 +20,15 @@ from test_security import HALF_A_BODY, HALF_A_HEADER, another, connect, is_close
 from waiting import PATIENCE, http, until
 
 from api import middleware
+from api.chain import signers
+from api.chain.signers import KeyfileCustodian, LocalSigner, MnemonicCustodian
 from api.db.store import Store
 from api.db.tables import metadata
 from api.json_io import MOST_PAGE_BYTES
 from api.schemas.requests import _MOST_SIGNATURE
-from api.settings import Settings
+from api.settings import DEVELOPMENT_CUSTODY, Settings
 from creneau.order import MAX_SLOTS
+from creneau.typed_data import Domain, action_typed_data
 from tools.dev_stack import DevStack
 
 SECURITY = (Path(__file__).parents[2] / "SECURITY.md").read_text()
@@ -203,6 +209,43 @@ def fetches(stack: DevStack, scenario: Scenario, most: int) -> None:
     assert Settings(_env_file=None).jwks_pause_seconds == 30
 
 
+MESSAGE = action_typed_data(Domain(31337, "0x" + "11" * 20), "Confirm", bytes(32), 1, 2**32)
+
+
+def key_in(signer: signers.Signer) -> bytearray:
+    assert isinstance(signer, LocalSigner)
+    return signer._key
+
+
+def keys(stack: DevStack, scenario: Scenario, most: int) -> None:
+    """Keys that are forgotten are overwritten, once nobody uses them any more, and found again."""
+    assert most == signers._MOST_SIGNERS
+    users = [f"user-{number}" for number in range(5)]
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signers, "_MOST_SIGNERS", 3)
+        custodian = MnemonicCustodian(DEVELOPMENT_CUSTODY)
+        keyfiles = KeyfileCustodian(Path(folder), "a passphrase", custodian)
+        for user in users:
+            keyfile = Account.encrypt(Account.create().key, "a passphrase", "pbkdf2", 1000)
+            (Path(folder) / f"{user}.json").write_text(json.dumps(keyfile))
+        for kept in (custodian, keyfiles):
+            accounts = [kept.account_of(user) for user in users]
+            first = kept.signer(accounts[0])
+            bytes_of = [key_in(kept.signer(account)) for account in accounts]
+            assert [any(key) for key in bytes_of] == [
+                True,
+                False,
+                True,
+                True,
+                True,
+            ]  # The first one is in use.
+            assert kept._ready.cache_info().currsize == 3
+            assert kept.signer(accounts[0]).address == first.address
+            del first
+            assert not any(bytes_of[0])
+            assert kept.signer(accounts[1]).sign_typed_data(MESSAGE)
+
+
 FETCHES = "fetches of the issuer's keys in 30 seconds, for made-up key ids"
 CHECKS: dict[str, Callable[[DevStack, Scenario, int], None]] = {
     "bytes of the headers of a request": headers,
@@ -222,6 +265,7 @@ CHECKS: dict[str, Callable[[DevStack, Scenario, int], None]] = {
     "requests to the node for a request without a token, elsewhere": node_calls,
     "rows for a request without a token": rows,
     FETCHES: fetches,
+    "keys of people in the memory of a process, of the mnemonic and of keyfiles each": keys,
 }
 
 

@@ -362,7 +362,8 @@ def test_a_service_that_hangs_or_drips_is_not_waited_for(
     stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch, drips: bool
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(shim.directory, "_seconds", 0.1)
+    assert isinstance(shim.directory, http_directory.HttpDirectory)
+    monkeypatch.setattr(shim.directory._http, "seconds", 0.1)
     slow = Answer(drips=True) if drips else Answer({}, waits_for=released)
     people.service.answers[people.paths[people.student]] = slow
     refused = book(stack, shim, people, slot("09:00"))

@@ -7,7 +7,7 @@ a round.
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,17 @@ from api.outbox.fees import FeeBid
 from api.outbox.handlers import TAG
 from api.outbox.leases import LeaseLost
 from api.outbox.locks import calendar_locks
-from api.outbox.models import FAILED, TRANSITIONS, Prepared, State, Submission, TransactionKind
-from api.outbox.sender import Passed
+from api.outbox.models import (
+    FAILED,
+    TRANSITIONS,
+    Prepared,
+    SignedAttempt,
+    State,
+    Submission,
+    TransactionKind,
+)
+from api.outbox.nonces import Unsigned
+from api.outbox.preflight import Looked, Passed
 from api.schemas.requests import CreateBatchBookingData
 from api.services import Services
 from api.settings import Settings
@@ -794,18 +803,38 @@ def test_without_caps_a_replacement_pays_the_markets_price() -> None:
 
 
 def test_two_processes_do_not_sign_for_one_lesson(
-    stack: DevStack, scenario: Scenario, database: str, make_shim: ShimMaker
+    stack: DevStack,
+    scenario: Scenario,
+    database: str,
+    make_shim: ShimMaker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both passed the preflight before either had signed."""
+    """Both passed the preflight before either had signed, and the second one had signed when the first one
+    stored what it signs."""
     assert scenario.book(slot("08:00")).status_code == 200  # Publishes.
     rival = Scenario(stack, stack.create_user("student", balance=100), scenario.tutor, scenario.annonce)
     one, two = (make_shim("96,97", database_url=database) for _ in range(2))
     first, second = place(one, scenario, "09:00"), place(two, rival, "09:00")
     head = one.chain.node.head()
-    for shim, each in ((one, first), (two, second), (two, first)):
+
+    def sign(shim: Services, each: str) -> None:
         submission, [signer] = submission_of(shim, each), shim.sender.leases.renew()
         passed = Passed(Prepared(submission, submission.locks, submission.call), 500_000)
-        shim.sender._sign(signer, [passed], 0, 0, head)
+        shim.sender._sign(signer, Looked([passed], [], 0, 0), head)
+
+    signed = two.sender._nonces.sign
+
+    def sign_late(these: Sequence[Unsigned]) -> list[SignedAttempt]:
+        made = signed(these)
+        assert len(made) == 1
+        sign(one, first)
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(two.sender._nonces, "sign", sign_late)
+        sign(two, second)
+    sign(two, second)
+    sign(two, first)
     assert row_of(one, first).signer == one.sender.address
     assert row_of(two, second).state == State.ACCEPTED
     assert work(one, first, State.MINED).booked == 1

@@ -1,5 +1,6 @@
 """Secrets stay secret: whatever is wrong with one, and whatever is gone, no output shows a part of it."""
 
+import itertools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from eth_account import Account
 from eth_account.hdaccount import generate_mnemonic
 from eth_account.types import Language
 from forked import Forked, shims
+from key_server import KeyServer
 from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
@@ -49,7 +52,12 @@ KINDS = {
 }
 """Ways in which a secret can be wrong; and right."""
 
-OUTAGES = ["nothing", "node", "database", "identity provider", "user service", "everything"]
+OUTAGES = [
+    *("nothing", "node", "database", "identity provider", "user service", "remote signer", "everything"),
+]
+FATAL = {"node", "database", "everything"}
+"""Without these no process starts."""
+_AT_ONCE = 4  # Starts, which wait for much.
 
 
 def _amid(secret: str, what: str) -> str:
@@ -68,17 +76,20 @@ def _secrets() -> dict[str, str]:
             name: os.urandom(24).hex()
             for name in (
                 *("JWT_SECRET", "DIRECTORY_TOKEN", "METRICS_TOKEN", "KEYFILE_PASSPHRASE"),
-                *("RPC_URL", "DATABASE_URL", "APE_ACCOUNTS_relayer_PASSPHRASE"),
+                *("RPC_URL", "DATABASE_URL", "SIGNER_URL", "APE_ACCOUNTS_relayer_PASSPHRASE"),
             )
         },
     }
 
 
 class Place:
-    """A folder, a node behind an address with a key, a database with a password, and what is broken of it."""
+    """A folder, a node behind an address with a key, a database and a remote signer with a password."""
 
-    def __init__(self, folder: Path, proxy: Proxy, stack: DevStack, postgres: PostgreSQL) -> None:
-        self.folder, self.proxy, self.stack = folder, proxy, stack
+    def __init__(
+        self, folder: Path, proxy: Proxy, stack: DevStack, postgres: PostgreSQL, signer: KeyServer
+    ) -> None:
+        self.folder, self.proxy, self.stack, self.signer = folder, proxy, stack, signer
+        (folder / "kept-elsewhere").write_text(f"bob {signer.add().address}")
         self.right = _secrets()
         self.database = postgres.database()
         self.gone = f"127.0.0.1:{free_port()}"
@@ -89,10 +100,10 @@ class Place:
             file = folder / f"{name}.json"
             file.parent.mkdir()
             file.write_text(json.dumps(Account.encrypt(account.key, self.right[passphrase], "pbkdf2", 1000)))
-        self.starts = 0
+        self._numbers = itertools.count(1)
 
-    def environment(self, secrets: dict[str, str], outage: str) -> dict[str, str]:
-        """The environment of a process with these secrets, from which something is gone."""
+    def environment(self, folder: Path, secrets: dict[str, str], outage: str) -> dict[str, str]:
+        """The environment of a process with these secrets and this folder, from which something is gone."""
 
         def away(what: str) -> bool:
             return outage in {what, "everything"}
@@ -105,7 +116,8 @@ class Place:
             "KEYFILE_DIR": str(self.folder / "custody"),
             "PORT": str(free_port()),
             "LOG_FORMAT": "json",
-            "DATA_DIR": str(self.folder),
+            "DATA_DIR": str(folder),
+            "SIGNER_ACCOUNTS": str(self.folder / "kept-elsewhere"),
         }
         node = f"http://{self.gone}" if away("node") else self.proxy.url
         plain["RPC_URL"] = f"{node}/v3/{secrets['RPC_URL']}"
@@ -116,13 +128,14 @@ class Place:
             plain["JWT_JWKS_URL"] = f"http://{self.gone}/keys"
         if away("user service"):
             plain["DIRECTORY_URL"] = f"http://{self.gone}/users"
+        signer = self.gone if away("remote signer") else f"127.0.0.1:{self.signer.port}"
         given = {}
         for name, secret in secrets.items():
             if name.startswith("APE_"):
                 given[name] = secret
             elif name not in plain:  # Of its own, in a file.
-                file = self.folder / name
-                file.write_text(secret)
+                file = folder / name
+                file.write_text(f"http://shim:{secret}@{signer}/keys" if name == "SIGNER_URL" else secret)
                 plain[f"{name}_FILE"] = str(file)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CRENEAU_")}
         given |= {f"CRENEAU_{name}": value for name, value in plain.items()}
@@ -130,10 +143,12 @@ class Place:
 
     def run(self, secrets: dict[str, str], outage: str) -> tuple[int | None, str]:
         """The exit code of a process, None for one that served until it was told to end, and its output."""
-        self.starts += 1
-        log = self.folder / f"{self.starts}.log"
-        environment = self.environment(secrets, outage)
-        process = Forked(shims(), str(self.folder), str(log), environment)
+        folder = self.folder / str(next(self._numbers))
+        folder.mkdir()
+        log = folder / "log"
+        # What a process that ends says while it waits, the test below has.
+        environment = self.environment(folder, secrets, outage) | {"CRENEAU_DRAIN_SECONDS": "0"}
+        process = Forked(shims(), str(folder), str(log), environment)
         url = f"http://127.0.0.1:{environment['CRENEAU_PORT']}"
         served = False
         while process.poll() is None and not served:
@@ -157,8 +172,8 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, stack: DevStack, postgres: PostgreSQL) -> Iterator[Place]:
-    with Proxy(stack.rpc_url, 1) as proxy:
-        yield Place(tmp_path, proxy, stack, postgres)
+    with Proxy(stack.rpc_url, 1) as proxy, KeyServer() as signer:
+        yield Place(tmp_path, proxy, stack, postgres, signer)
 
 
 def shows(output: str, secrets: dict[str, str]) -> list[str]:
@@ -175,12 +190,13 @@ def test_no_output_shows_a_secret_that_is_broken_while_something_is_gone(
 ) -> None:
     """Each kind is in all secrets at once. Where that is refused, the secret that is named is mended, until
     only those are left that a process starts with; and those are met with each outage."""
-    refused = served = 0
-    for kind, breaks in KINDS.items():
-        broken = {name: breaks(secret) for name, secret in place.right.items()}
+
+    def meet(kind: str) -> int:
+        """Starts with this kind of secrets. How often one was refused."""
+        broken, refused = {name: KINDS[kind](secret) for name, secret in place.right.items()}, 0
         while True:
             code, output = place.run(broken, "nothing")
-            assert shows(output, broken | {}) == shows(output, place.right) == [], (kind, output)
+            assert shows(output, broken) == shows(output, place.right) == [], (kind, output)
             if code is None:
                 break
             assert code == 1
@@ -189,20 +205,24 @@ def test_no_output_shows_a_secret_that_is_broken_while_something_is_gone(
             assert named, (kind, output)
             broken[named[0]] = place.right[named[0]]
             refused += 1
-        served += 1
         for outage in OUTAGES[1:]:
             code, output = place.run(broken, outage)
             assert shows(output, broken) == shows(output, place.right) == [], (kind, outage, output)
-            assert code == (1 if outage in {"node", "database", "everything"} else None), output
+            assert code == (1 if outage in FATAL else None), output
             assert all(json.loads(line) for line in output.splitlines())
-    assert (served, refused) >= (len(KINDS), len(KINDS))
+        return refused
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        refused = sum(pool.map(meet, KINDS))
+    assert refused >= len(KINDS)
     with capsys.disabled():
         cases = (len(KINDS) - 1) * len(OUTAGES)
-        print(f"\n{cases} cases, {len(place.right)} secrets, {place.starts} starts, {refused} refusals")
+        starts = next(place._numbers) - 1
+        print(f"\n{cases} cases, {len(place.right)} secrets, {starts} starts, {refused} refusals")
 
 
 def test_what_goes_away_in_flight_is_told_in_json_without_the_address(place: Place) -> None:
-    environment = place.environment(place.right, "nothing")
+    environment = place.environment(place.folder, place.right, "nothing")
     port, log = environment["CRENEAU_PORT"], place.folder / "in-flight.log"
     process, url = Forked(shims(), str(place.folder), str(log), environment), f"http://127.0.0.1:{port}"
 

@@ -22,16 +22,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import forker
-from eth_account.signers.local import LocalAccount
 
 from api.booking import create as booking
 from api.chain import rpc as node
+from api.db import repository
 from api.outbox.models import UNSETTLED
 from api.schemas import responses
 
 POINTS = (
     "after accept",  # The request is in the outbox, nobody was told.
-    "after claim",  # In the transaction that claims the batch, before it is signed.
+    "after claim",  # In the transaction that claims the batch, before its signed bytes are written.
     "after sign",  # In the same transaction, with the signed bytes, before it is committed.
     "after commit",  # The signed bytes are stored, and not sent.
     "after broadcast",  # They are sent; nobody stored that they are.
@@ -94,6 +94,14 @@ def _always(*_: Any, **__: Any) -> bool:
     return True
 
 
+def _any(claimed: Any, *_: Any) -> bool:
+    return bool(claimed)
+
+
+def _some(_: Any, __: Any, signed: Any) -> bool:
+    return bool(signed)
+
+
 def _sends(_: Any, __: Any, calls: Any) -> bool:
     return any(method == "eth_sendRawTransaction" for method, _ in calls)
 
@@ -116,7 +124,8 @@ class _Datetime(datetime):
 def install() -> None:
     """Wraps the borders."""
     _wrap(booking.Bookings, "create", after=ACCEPT, when=_always)
-    _wrap(LocalAccount, "sign_transaction", before=CLAIM, after=SIGN, when=_always)
+    _wrap(repository, "claim", after=CLAIM, when=_any)
+    _wrap(repository, "add_attempts", after=SIGN, when=_some)
     _wrap(node.Node, "call_many", before=COMMIT, after=BROADCAST, when=_sends)
     _wrap(node.Node, "call_many", after=RECEIPT, when=_has_receipt)
     _wrap(responses.BatchAnswer, "from_batch", before=ANSWER, when=_settled)

@@ -220,20 +220,22 @@ def test_a_line_of_the_log(stack: DevStack, frontend: Comparison) -> None:  # no
 
 
 def test_the_settings_of_a_live_network(tmp_path: Path) -> None:
-    [block] = [block for block in run_here("docs/operations.md") if block.language == "env"]
+    text = "".join(block.text for block in run_here("docs/operations.md") if block.language == "env")
     for name, secret in {
         "custody": generate_mnemonic(12, Language.ENGLISH),
         "jwt": "s" * 32,
+        "signer": "https://user:password@signer.internal:9000",
     }.items():
         (tmp_path / name).write_text(secret)
     (tmp_path / "metrics").write_text("a token for metrics")
     file = tmp_path / ".env"
-    file.write_text(block.text.replace("/run/secrets", str(tmp_path)))
-    names = re.findall(r"^CRENEAU_(\w+)=", block.text, re.MULTILINE)
+    file.write_text(text.replace("/run/secrets", str(tmp_path)))
+    names = re.findall(r"^CRENEAU_(\w+)=", text, re.MULTILINE)
     assert {name.lower() for name in names} <= set(Settings.model_fields)
     settings = Settings(_env_file=file)
     assert not settings.is_local
     assert settings.metrics_bearer == "a token for metrics"
+    assert settings.signer == "https://user:password@signer.internal:9000"
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -84,6 +84,7 @@ export const SENTENCES: Sentences = {
     "directory_invalid": "The user service answered something that can't be read. Nothing was done.",
     "directory_unavailable": "The user service does not answer just now. Nothing was done; please try again.",
     "keys_unavailable": "Your session can't be verified just now. Please try again.",
+    "signer_unavailable": "The account that is kept for you can't sign just now. Nothing was done; please try again.",
     "node_unavailable": "The blockchain node does not answer just now. Nothing was booked; please try again.",
     "database_unavailable": "The service can't store anything just now. Please send the same request again."
   },
@@ -135,6 +136,7 @@ export const SENTENCES: Sentences = {
     "directory_invalid": "La réponse du service des utilisateurs est illisible. Rien n'a été fait.",
     "directory_unavailable": "Le service des utilisateurs ne répond pas. Rien n'a été fait ; réessayez.",
     "keys_unavailable": "Votre session ne peut être vérifiée pour l'instant. Réessayez.",
+    "signer_unavailable": "Le compte tenu pour vous ne peut pas signer pour l'instant. Rien n'a été fait ; réessayez.",
     "node_unavailable": "Le nœud de la blockchain ne répond pas. Rien n'est réservé ; réessayez.",
     "database_unavailable": "Le service ne peut rien enregistrer pour l'instant. Renvoyez la même requête."
   }
