@@ -177,6 +177,7 @@ class HttpDirectory:
             base_url=str(settings.directory_url),
             headers=headers,
             timeout=None,  # noqa: S113  # the whole answer has a deadline
+            verify=httpx.create_ssl_context(),  # Which knows SSL_CERT_FILE.
             trust_env=False,
         )
         # Only a loop of events can leave an answer in the middle of a line.
