@@ -1,7 +1,7 @@
 """The commands of the service.
 
-`python -m api serve | migrate | rebuild | people | seed | accounts | import-keys | token`, and what is
-generated: `openapi | errors | settings | sentences`.
+`python -m api serve | migrate | rebuild | people | seed | mnemonic | accounts | import-keys | token`, and
+what is generated: `openapi | errors | settings | sentences`.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from eth_account.hdaccount import generate_mnemonic
+from eth_account.types import Language
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy import func, select
@@ -218,6 +220,8 @@ def main() -> None:
     try:
         if args.command == "openapi":
             print(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+        elif args.command == "mnemonic":
+            print(generate_mnemonic(24, Language.ENGLISH))
         elif args.command in {"errors", "settings", "sentences"}:
             print(getattr(reference, args.command)(), end="")
         else:
@@ -243,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("seed", help="create the people and the annonce of the demonstration")
     added = commands.add_parser("people", help="add people and annonces to the service's own tables")
     _people_arguments(added)
+    commands.add_parser("mnemonic", help="print a new mnemonic for the custodial accounts")
     commands.add_parser("accounts", help="print the custodial accounts of the user ids on standard input")
     commands.add_parser(
         "import-keys",

@@ -58,6 +58,7 @@ class HttpClient:
             base_url=self._url,
             headers=self._headers,
             timeout=None,  # noqa: S113  # the whole answer has a deadline
+            verify=httpx.create_ssl_context(),  # Which knows SSL_CERT_FILE.
             trust_env=False,
         )
         self._loop = asyncio.new_event_loop()

@@ -41,6 +41,7 @@ class Keys:
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_keepalive_connections=0),
             timeout=None,  # noqa: S113  # the whole answer has a deadline
+            verify=httpx.create_ssl_context(),  # Which knows SSL_CERT_FILE.
             trust_env=False,
         )
 

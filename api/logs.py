@@ -107,7 +107,8 @@ class Harmless:
 class Repeats:
     """A processor that lets a lasting fault have a page's worth of lines an hour, and no more.
 
-    Each of these warnings is let through once in ten minutes for each submission, and a few times in all.
+    Each of these warnings is let through once in ten minutes for each submission, and for each reason of a
+    worker, and a few times in all.
     """
 
     EVENTS = frozenset(
@@ -138,7 +139,9 @@ class Repeats:
         event = str(line.get("event"))
         if event not in self.EVENTS:
             return line
-        about = str(line.get("batch_id") or line.get("submission_id") or line.get("worker") or "")
+        # Of a worker, each reason: a node that was away may be another chain's when it is back.
+        of_worker = f"{line.get('worker', '')} {line.get('reason', '')}"
+        about = str(line.get("batch_id") or line.get("submission_id") or of_worker)
         clock = time.monotonic()
         with self._lock:
             lately = {k: at for k, at in self._lines.get(event, {}).items() if clock - at < self.SECONDS}

@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.db import repository
 from api.db.store import Store
@@ -72,10 +73,16 @@ class Shared(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges."""
-        with self._store.read() as db:
-            counts = repository.counts(db, [*UNSETTLED, State.MINED])
-            pending, dead = repository.count_messages(db)
-            oldest = repository.oldest_unsettled(db)
+        up = "creneau_database_up", "Whether the database answers"
+        try:
+            with self._store.read() as db:
+                counts = repository.counts(db, [*UNSETTLED, State.MINED])
+                pending, dead = repository.count_messages(db)
+                oldest = repository.oldest_unsettled(db)
+        except SQLAlchemyError:
+            yield GaugeMetricFamily(*up, 0)
+            return
+        yield GaugeMetricFamily(*up, 1)
         yield _gauge(
             "creneau_sends_waiting",
             "Not final yet",

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from api.chain.rpc import NodeUnavailable
+from api.chain.rpc import NodeUnavailable, RpcError
 from api.errors import Code, Parameters, Problem
 from api.french import TITLES, french_reason
 from api.json_io import ExactResponse
@@ -94,8 +94,9 @@ def install(app: FastAPI) -> None:
             headers = {"Allow": ", ".join(sorted(methods))} if methods else headers
         return response(Problem(code, headers=headers), request.scope)
 
+    @app.exception_handler(RpcError)  # Which is no contract's: those are told apart where they are read.
     @app.exception_handler(NodeUnavailable)
-    async def unavailable(request: Request, error: NodeUnavailable) -> ExactResponse:
+    async def unavailable(request: Request, error: NodeUnavailable | RpcError) -> ExactResponse:
         log.warning("the node does not answer", reason=str(error))
         return response(Problem(Code.NODE_UNAVAILABLE), request.scope)
 

@@ -7,11 +7,11 @@ taken it: a process that is killed between leaves a message that is sent again, 
 messages arrive in order.
 """
 
+import asyncio
 import json
 import random
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -112,20 +112,23 @@ class _Endpoint(threading.Thread):
 
     def run(self) -> None:
         """Deliver until the thread is to stop."""
-        timeout = self._settings.webhook_timeout_seconds
-        with httpx.Client(timeout=timeout) as self._client, ThreadPoolExecutor(_AT_ONCE) as pool:
+        # Only a loop of events can leave an answer in the middle of a line.
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(timeout=None) as self._client:  # noqa: S113  # an attempt has a deadline
             while not self.stopping.is_set():
                 claimed: list[Message] = []
                 try:
                     claimed = messages.claim(self._store, self.url, _AT_ONCE, self._lease)
-                    list(pool.map(self._deliver, claimed))
+                    await asyncio.gather(*map(self._deliver, claimed))
                 except SQLAlchemyError as error:
                     log.warning("the database does not answer", reason=type(error).__name__)
                     claimed = []
                 if not claimed:
                     self.stopping.wait(_IDLE_SECONDS)
 
-    def _deliver(self, message: Message) -> None:
+    async def _deliver(self, message: Message) -> None:
         moment = datetime.now(UTC)
         signatures = [key.sign(message.message_id, moment, message.body) for key in self._keys]
         headers = {
@@ -135,9 +138,9 @@ class _Endpoint(threading.Thread):
             "webhook-signature": " ".join(signatures),
         }
         try:
-            status = self._client.post(self.url, content=message.body, headers=headers).status_code
+            status = await self._post(message.body, headers)
             answer = str(status)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             status, answer = 0, type(error).__name__
         attempt, delivered = message.attempts + 1, 200 <= status < 300
         dead = not delivered and (status == _GONE or attempt >= self._settings.webhook_attempts)
@@ -154,6 +157,13 @@ class _Endpoint(threading.Thread):
         ids = {"batch_id": message.batch_id, "type": message.event, "message_id": message.message_id}
         line = log.bind(**ids, host=self._host)
         (line.info if delivered else line.warning)(f"webhook {outcome}", attempt=attempt, answer=answer)
+
+    async def _post(self, body: str, headers: dict[str, str]) -> int:
+        """Return the status of the answer, of which nothing else is read."""
+        deadline = asyncio.timeout(self._settings.webhook_timeout_seconds)
+        sending = self._client.stream("POST", self.url, content=body, headers=headers)
+        async with deadline, sending as answer:
+            return answer.status_code
 
 
 def _events(before: State, after: State) -> list[str]:

@@ -1,7 +1,7 @@
 """`make bench`: all parts, the figures in `bench/results.json`, the report in `docs/performance.md`.
 
-`python -m bench gas load node growth` runs the parts named, and keeps what is known of the others; `--short`
-looks for large losses only, of gas and load, and writes nothing.
+`python -m bench gas load node growth connections` runs the parts named, and keeps what is known of the
+others; `--short` looks for large losses only, of gas and load, and writes nothing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bench.report import BARS, holds, write
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-PARTS = ("gas", "load", "node", "growth")
+PARTS = ("gas", "load", "node", "growth", "connections")
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
         ratios |= part["ratios"]
         results[name] = part["raw"]
         if not options.short:
-            _keep(results, ratios, machine)
+            _keep(results, ratios)
     limits = tomllib.loads((HERE / "limits.toml").read_text())
     if not options.short:
         limits = {name: bar.limit for name, bar in BARS.items()}
@@ -57,18 +57,16 @@ def main() -> int:
     if options.short:
         return 1 if lost else 0
     if not options.parts or "minutes" not in results:
-        results["minutes"] = minutes
-    _keep(results, ratios, machine)
+        results |= {"minutes": minutes, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
+    _keep(results, ratios)
     write(results)
     return 0
 
 
-def _keep(results: dict[str, Any], ratios: Mapping[str, float], machine: Mapping[str, Any]) -> None:
+def _keep(results: dict[str, Any], ratios: Mapping[str, float]) -> None:
     """Write the results so far: a later part may fail."""
     known = results.get("ratios", {}) | ratios
     results |= {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine,
         "versions": _versions(),
         "ratios": {name: known[name] for name in BARS if name in known},
     }

@@ -34,6 +34,7 @@ BARS = {
     "growth_post": Bar(1.3, False, "median time of a POST: 1,000,000 / 10,000 bookings in the store"),
     "growth_list": Bar(1.3, False, "median time of a list: 1,000,000 / 10,000 bookings in the store"),
     "growth_memory": Bar(1.2, False, "memory of the shim: 1,000,000 / 10,000 bookings in the store"),
+    "half_open_booking": Bar(2, False, "median time of a POST: after 2,000 half-open connections / without"),
 }
 
 
@@ -52,7 +53,8 @@ def files(results: Mapping[str, Any]) -> dict[Path, str]:
     """All that is made of the results."""
     parts = [_head(results)]
     made: dict[Path, str] = {}
-    for name, section in (("gas", _gas), ("load", _load), ("node", _node), ("growth", _growth)):
+    sections = (("gas", _gas), ("load", _load), ("node", _node), ("growth", _growth))
+    for name, section in (*sections, ("connections", _connections)):
         if name in results:
             text, plots = section(results[name])
             parts.append(text)
@@ -221,6 +223,20 @@ def _node(raw: Mapping[str, Any]) -> Section:
         f"""## Requests to the node
 
 With a block every twelve seconds; a request may have several calls.
+
+{_table(("", "Measured"), rows)}
+""",
+        {},
+    )
+
+
+def _connections(raw: Mapping[str, Any]) -> Section:
+    rows = [(name, f"{value:,.1f}".removesuffix(".0")) for name, value in raw.items()]
+    return (
+        f"""## Half-open connections
+
+Another process holds them: a third idle, a third with half a header, a third with half a body. Ten lessons a
+booking; `/livez` is asked the whole time, and each request is answered.
 
 {_table(("", "Measured"), rows)}
 """,

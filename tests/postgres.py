@@ -24,10 +24,15 @@ ROLE = "creneau"
 class PostgreSQL:
     """A server while the context lasts; afterwards neither a process nor a file of it is left."""
 
-    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
-        """`durable` lets each commit reach the disk, as it does in production."""
+    def __init__(self, binaries: Path, *, durable: bool = False, empty: bool = False) -> None:
+        """`durable` lets each commit reach the disk, as it does in production.
+
+        An `empty` one has no role but its administrator's, and takes others by their passwords.
+        """
         self._binaries = binaries
         self._durable = durable
+        self._passwords = empty
+        self.administrator = "postgres" if empty else ROLE
         # Short, because a socket's path is.
         self._folder = Path(tempfile.mkdtemp(prefix="creneau-pg-"))
         self._as: dict[str, Any] = {}
@@ -36,7 +41,8 @@ class PostgreSQL:
     def __enter__(self) -> Self:
         try:
             self._become_unprivileged()
-            self._start()
+            self._make()
+            self.start()
         except BaseException:
             self.close()
             raise
@@ -59,9 +65,15 @@ class PostgreSQL:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self) -> None:
+    def _make(self) -> None:
         data = self._folder / "data"
-        options = ["--auth=trust", f"--username={ROLE}", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        options = [
+            "--auth=trust",
+            f"--username={self.administrator}",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
         made = subprocess.run(
             [self._binaries / "initdb", f"--pgdata={data}", *options],
             check=False,
@@ -75,10 +87,23 @@ class PostgreSQL:
                 f"PostgreSQL's files cannot be made in {self._folder}: {made.stderr.strip()}\n"
                 "If there is no room, name another folder in TMPDIR."
             )
+        if self._passwords:
+            (data / "pg_hba.conf").write_text(
+                f"local all {self.administrator} trust\nlocal all all scram-sha-256\n"
+            )
+
+    def start(self) -> None:
+        """Starts it, again after `stop`."""
         # Tests kill processes of the shim, not the machine: what is committed need not reach the disk.
         fsync = "on" if self._durable else "off"
         settings = {"listen_addresses": "", "fsync": fsync, "max_connections": "400"}
-        command = [str(self._binaries / "postgres"), "-D", str(data), "-k", str(self._folder)]
+        command = [
+            str(self._binaries / "postgres"),
+            "-D",
+            str(self._folder / "data"),
+            "-k",
+            str(self._folder),
+        ]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with (self._folder / "log").open("wb") as log:
@@ -95,12 +120,22 @@ class PostgreSQL:
                     raise RuntimeError((self._folder / "log").read_text()) from None
                 time.sleep(0.05)
 
-    def close(self) -> None:
-        """Stops the server and removes its files."""
+    def stop(self) -> None:
+        """Stops it; its files stay."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)  # Ends the sessions, then itself.
             self._server.wait(timeout=PATIENCE)
+            self._server = None
+
+    def close(self) -> None:
+        """Stops the server and removes its files."""
+        self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def host(self) -> str:
+        """The folder of its socket, as libpq has it."""
+        return str(self._folder)
 
     @property
     def pid(self) -> int:
@@ -117,7 +152,7 @@ class PostgreSQL:
         return f"postgresql+psycopg://{ROLE}@/{name}?host={self._folder}"
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(host=str(self._folder), user=ROLE, dbname="postgres")
+        return psycopg.connect(host=self.host, user=self.administrator, dbname="postgres")
 
 
 def _unprivileged() -> tuple[int, int]:

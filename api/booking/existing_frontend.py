@@ -4,6 +4,7 @@ Names and e-mail addresses are for people who share a lesson. An operator sees e
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -17,6 +18,7 @@ from api.booking.models import BookedLesson
 from api.booking.money import Account, Accounts, Movement
 from api.booking.queries import LessonQueries
 from api.chain.escrow import Chain
+from api.chain.rpc import NodeUnavailable, RpcError
 from api.db import money
 from api.db.bookings import Side
 from api.db.money import Notes
@@ -93,9 +95,15 @@ class ExistingFrontend:
     # --- Lessons ---
 
     def now(self) -> datetime:
-        """Return the time: the chain's, or this machine's if that is later, as before the next block."""
-        head = int(self._chain.node.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
-        return max(from_unix(head), datetime.now(self._zone))
+        """Return the time: the chain's, or this machine's if that is later, as before the next block.
+
+        Without a node it is this machine's: by the time lessons are listed, and nothing is decided.
+        """
+        here = datetime.now(self._zone)
+        with suppress(NodeUnavailable, RpcError):
+            head = self._chain.node.call("eth_getBlockByNumber", "latest", False)
+            return max(from_unix(int(head["timestamp"], 16)), here)
+        return here
 
     def of_person(
         self, user_id: str, person_id: str, side: Side, statuses: Sequence[str] = ()

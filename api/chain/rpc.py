@@ -20,6 +20,20 @@ Call = tuple[str, list[Any]]
 
 _MAY_BE_NULL = frozenset({"eth_getBlockByNumber", "eth_getTransactionReceipt", "eth_getTransactionByHash"})
 
+_QUANTITY, _DATA = re.compile("0x[0-9a-fA-F]+"), re.compile("0x(?:[0-9a-fA-F]{2})*")
+_QUANTITIES = frozenset(
+    {
+        *("eth_blockNumber", "eth_chainId", "eth_estimateGas", "eth_gasPrice", "eth_getBalance"),
+        *("eth_getTransactionCount", "eth_maxPriorityFeePerGas"),
+    }
+)
+_FIELDS = {
+    "eth_getBlockByNumber": ("number", "timestamp"),
+    "eth_getLogs": ("blockNumber", "logIndex"),
+    "eth_getTransactionReceipt": ("blockNumber", "gasUsed"),
+}
+"""Quantities in the objects that these methods return."""
+
 MOST_CALLS = 100  # In one HTTP request, unless the node takes fewer.
 _SIDE_BY_SIDE = 4  # HTTP requests, where it takes several.
 _MORE_SECONDS = 20.0
@@ -64,7 +78,7 @@ class Head(NamedTuple):
                 int(block[name], 16) for name in ("number", "timestamp", "baseFeePerGas")
             )
             return cls(number, block["hash"], block["parentHash"], timestamp, base_fee)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise NodeUnavailable(f"a block without {error}") from None
 
     @property
@@ -216,6 +230,7 @@ class Node:
             if by_place.keys() != {*range(len(calls))}:
                 self._refused(len(calls), next((a["error"] for a in answers if a.get("error")), None))
                 return [] if len(calls) > 1 else [_result(calls[0][0], answers[0])]
+            results = [_result(method, by_place[place]) for place, (method, _) in enumerate(calls)]
         except NodeUnavailable:
             for method in methods:
                 RPC_ERRORS.labels(method, "unavailable").inc()
@@ -225,7 +240,7 @@ class Node:
                 self._taken = max(self._taken, len(calls))
         for method in methods:
             RPC.labels(method).observe(time.perf_counter() - began)
-        return [_result(method, by_place[place]) for place, (method, _) in enumerate(calls)]
+        return results
 
     def _ask(self, body: Any) -> list[dict[str, Any]]:
         """Return what the node answers. Raises `NodeUnavailable` if it wants a pause, or talks nonsense."""
@@ -292,9 +307,31 @@ def _result(method: str, answer: dict[str, Any]) -> Any:
         failed = RpcError(error if isinstance(error, dict) else {"message": str(error)})
         RPC_ERRORS.labels(method, "reverted" if failed.is_revert else "refused").inc()
         return failed
-    if answer.get("result") is None and method not in _MAY_BE_NULL:
-        return RpcError({"message": "no result"})
-    return answer.get("result")
+    result = answer.get("result")
+    if result is None:
+        return None if method in _MAY_BE_NULL else RpcError({"message": "no result"})
+    if not _fits(method, result):
+        raise NodeUnavailable(f"a result that {method} can't have")
+    return result
+
+
+def _fits(method: str, result: Any) -> bool:
+    """Return True if a method of JSON-RPC can have this result, as far as it is read here."""
+    if method in _QUANTITIES:
+        return _is(_QUANTITY, result)
+    if method in {"eth_call", "eth_getCode"}:
+        return _is(_DATA, result)
+    if fields := _FIELDS.get(method):
+        objects = result if method == "eth_getLogs" else [result]
+        return isinstance(objects, list) and all(
+            isinstance(each, dict) and all(_is(_QUANTITY, each.get(name)) for name in fields)
+            for each in objects
+        )
+    return True
+
+
+def _is(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def at(call: Call, head: Head) -> Call:

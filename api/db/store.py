@@ -20,6 +20,10 @@ _MIGRATING = int.from_bytes(b"creneau")  # An advisory lock's key.
 FROZEN_SECONDS = 10
 """A process that holds locks for so long and asks nothing loses them, on PostgreSQL; SQLite is waited for."""
 
+_LOCK_SECONDS = 20
+_SILENT = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 5, "keepalives_interval": 5}
+"""After so long a PostgreSQL whose machine is gone is one that does not answer (libpq)."""
+
 
 class Store:
     """The database. Threads may share it."""
@@ -33,14 +37,20 @@ class Store:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             # One connection is the queue of the writers: cheaper and fairer than SQLite's busy waiting.
             options = {"pool_size": 1, "max_overflow": 0}
-        self._writer = create_engine(self._url, **options)
-        self._reader = create_engine(self._url, isolation_level="AUTOCOMMIT", pool_size=16, max_overflow=64)
+        given = (
+            {} if self.is_sqlite else {name: v for name, v in _SILENT.items() if name not in self._url.query}
+        )
+        self._writer = create_engine(self._url, connect_args=given, **options)
+        self._reader = create_engine(
+            self._url, connect_args=given, isolation_level="AUTOCOMMIT", pool_size=16, max_overflow=64
+        )
         if self.is_sqlite:
             event.listen(self._writer, "connect", _set_up_sqlite)
             event.listen(self._reader, "connect", _set_up_sqlite)
             event.listen(self._writer, "begin", _begin_immediate)
         else:
             event.listen(self._writer, "connect", _set_up_postgresql)
+            event.listen(self._reader, "connect", _set_up_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -100,7 +110,7 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 def _set_up_postgresql(connection: Any, _: Any) -> None:
     connection.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
-    connection.execute("SET lock_timeout = '20s'")
+    connection.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
     connection.commit()
 
 

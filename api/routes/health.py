@@ -31,6 +31,7 @@ router = APIRouter(tags=["operation"])
 Check = dict[str, Any]
 
 _RECENT_SECONDS = 1.0
+_LONGEST_SECONDS = 10.0  # Of a look that is waited for.
 _ADVICE = frozenset({"pending"})  # An alarm, and no reason to turn requests away.
 
 
@@ -47,8 +48,10 @@ class Recent:
         making = self._making
         if making is None or (making.done() and time.monotonic() - self._made_at >= _RECENT_SECONDS):
             making = self._making = asyncio.create_task(self._make())
-        await asyncio.wait([making])  # A client that goes away does not end it.
-        return making.result()
+        # A client that goes away does not end it.
+        done, _ = await asyncio.wait([making], timeout=_LONGEST_SECONDS)
+        late = f"Node or database have not answered for {_LONGEST_SECONDS:g} seconds."
+        return making.result() if done else {"answers": _check(False, "", late)}
 
     async def _make(self) -> dict[str, Check]:
         try:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import structlog
 import uvicorn
 from eth_account import Account
 from forked import Stack, run
@@ -22,6 +23,7 @@ from api.app import create_app
 from api.chain.signers import custodian, relayer_account
 from api.db.store import Store
 from api.db.tables import users
+from api.logs import Repeats
 from api.people.directory import Annonce, Directory, TableDirectory, User
 from api.schemas.requests import TUTOR
 from api.services import Services
@@ -170,6 +172,8 @@ def test_a_chain_that_is_begun_anew_gets_nothing_of_the_old_ones_database() -> N
         said = "The node serves another chain 31337 than the one that the database is of."
         until(lambda: stack.client().get("/readyz").json()["checks"]["node"]["message"] == said)
         assert stack.client().get("/readyz").status_code == 503
+        refused = scenario.book(slot("10:00"))
+        assert (refused.status_code, refused.json()["code"]) == (503, "node_unavailable")
         stack.rpc("anvil_mine", 3)
         until(lambda: "the node serves another chain with the same id" in stack.log_file.read_text())
         stack.stop_shim()
@@ -202,6 +206,22 @@ def test_request_ids_bind_a_requests_lines_and_nothing_secret_is_in_them(
     log = stack.log_file.read_text()
     assert note not in log
     assert scenario.client.headers["authorization"].split()[1] not in log
+
+
+def test_a_worker_tells_each_reason_once_in_a_while() -> None:
+    repeats = Repeats()
+
+    def is_told(worker: str, reason: str) -> bool:
+        try:
+            repeats(None, "", {"event": "the node does not answer", "worker": worker, "reason": reason})
+        except structlog.DropEvent:
+            return False
+        return True
+
+    away, other = "NewConnectionError", "the node serves another chain with the same id"
+    told = [is_told("indexer", reason) for reason in (away, away, other, other)]
+    assert told == [True, False, True, False]
+    assert is_told("sender", away)
 
 
 # --- Settings ---

@@ -3,9 +3,10 @@
 import base64
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_what_fails_is_sent_again_with_its_id_and_in_order(store: Store, receive
     assert left(store, dead=True) == 0
 
 
+def test_what_was_said_to_be_taken_is_not_sent_again(store: Store, receiver: Receiver) -> None:
+    """A receiver that says so and forgets it asks for the batch."""
+    url = f"{receiver.url}/forgetting"
+    put(store, url, "msg_1", "msg_2")
+    with delivering(store, settings(url)):
+        until(lambda: not left(store, dead=False))
+    assert receiver.asked["/forgetting"] == ["msg_1", "msg_2"]
+    assert left(store, dead=True) == 0
+
+
 def test_what_fails_too_often_is_given_up_and_holds_up_nothing(store: Store, receiver: Receiver) -> None:
     url = f"{receiver.url}/refusing"
     receiver.answers["/refusing"] = lambda message_id: 500 if message_id == "msg_1" else 200
@@ -198,6 +209,68 @@ def test_an_endpoint_that_never_answers_is_tried_again(store: Store, receiver: R
     release.set()
     assert set(receiver.asked["/stuck"]) == {"msg_1"}
     assert len(receiver.asked["/stuck"]) > 1
+
+
+class Odd:
+    """A receiver whose answer to the first message has no end; it tells when one has given up on it."""
+
+    def __init__(self, begins: bytes, goes_on: bytes) -> None:
+        self.asked: list[str] = []
+        odd = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                odd.asked.append(self.headers["webhook-id"])
+                if odd.asked[-1] != "msg_1" or odd.asked.count("msg_1") > 1:
+                    self.send_response(204)
+                    self.end_headers()
+                    return
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(begins)
+                    while True:
+                        self.wfile.write(goes_on)
+                        time.sleep(0.01)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on", "attempts"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", 2),  # Dripping: no status yet that counts.
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 2**20, 1),  # Huge, nested, wrong: nobody reads it.
+        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b"[" * 10_000, 1),
+        (b"HTTP/1.1 500 Oops\r\n\r\n", b"x" * 2**20, 2),
+        (b"<html>", b"\r\n", 2),
+    ],
+    ids=["dripping", "huge", "nested", "huge and 500", "wrong"],
+)
+def test_an_answer_without_end_is_left_and_holds_up_nothing(
+    store: Store, begins: bytes, goes_on: bytes, attempts: int
+) -> None:
+    odd = Odd(begins, goes_on)
+    put(store, odd.url, "msg_1", "msg_2", batch="0xa")
+    put(store, odd.url, "msg_3", batch="0xb")
+    seconds = PATIENCE if attempts == 1 else 0.5  # Where a status comes, nothing waits for a deadline.
+    with delivering(store, settings(odd.url, webhook_timeout_seconds=seconds, webhook_attempts=1000)):
+        until(lambda: not left(store, dead=False))
+    odd.close()
+    assert odd.asked.count("msg_1") >= attempts
+    assert odd.asked.index("msg_2") > odd.asked.index("msg_1")  # In order, within a batch.
+    if attempts == 1:
+        assert odd.asked.count("msg_1") == 1
+    assert {*odd.asked} == {"msg_1", "msg_2", "msg_3"}
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])

@@ -80,7 +80,8 @@ def test_a_full_disk(make_stack: StackMaker, monkeypatch: pytest.MonkeyPatch) ->
         assert waiting(stack) == 1
         until(lambda: http.get(f"{stack.url}/readyz").status_code == 503)  # It may be a second old.
         assert http.get(f"{stack.url}/readyz").json()["checks"]["database"]["ok"] is False
-    assert {answer.status_code for answer in answers if answer is not None} <= {500, 503}
+    told = {(answer.status_code, answer.json()["code"]) for answer in answers if answer is not None}
+    assert told == {(503, "database_unavailable")}
     time.sleep(1)  # Blocks come, and what they say can't be stored.
     assert stack.shim.poll() is None
     resource.prlimit(stack.shim.pid, resource.RLIMIT_FSIZE, UNLIMITED)

@@ -2,10 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from caddy import caddy, rule_of
 from waiting import PATIENCE
 
 from api.app import create_app
@@ -71,43 +69,12 @@ def named(name: str) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Caddy with the guide's file, whose ports are free ones here."""
-    folder, port = tmp_path_factory.mktemp("proxy"), free_port()
-    guide = (ROOT / "docs/existing-service.md").read_text()
-    [rule] = re.findall(r"```caddyfile .*?\n(.*?)```", guide, re.DOTALL)
+    folder, url = tmp_path_factory.mktemp("proxy"), f"http://127.0.0.1:{(port := free_port())}"
     with named("old") as old, named("creneau") as creneau:
-        for shown, here in (
-            (":3003 {", f":{port} {{"),
-            (":3103\n", f":{old}\n"),
-            (":8000\n", f":{creneau}\n"),
-        ):
-            assert shown in rule
-            rule = rule.replace(shown, here)
-        file = folder / "Caddyfile"
-        file.write_text("{\n\tadmin off\n}\n" + rule)
-        with (folder / "log").open("w+") as log:
-            command = [Path(sys.prefix) / "bin" / "caddy", "run", "--config", file]
-            home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-            process = subprocess.Popen(command, env=home, stdout=log, stderr=log, cwd=folder)
-            try:
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-                    _wait(client, process, Path(log.name))
-                    yield client
-            finally:
-                process.terminate()
-                process.wait()
-
-
-def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            client.get("/")
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        else:
-            return
+        shown = {":3003 {": f":{port} {{", ":3103\n": f":{old}\n", ":8000\n": f":{creneau}\n"}
+        rule = rule_of(ROOT / "docs/existing-service.md", shown)
+        with caddy(folder, rule, url), httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            yield client
 
 
 def asked(proxy: httpx.Client, call: str) -> tuple[str, str]:
