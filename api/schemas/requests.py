@@ -153,12 +153,13 @@ _INTEGRAL = BeforeValidator(_integer)
 Note = Annotated[str, Field(max_length=2_000, json_schema_extra=_TEXT), AfterValidator(text)]
 Description = Annotated[str, Field(max_length=10_000, json_schema_extra=_TEXT), AfterValidator(text)]
 _DATES = "(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_ANY_YEAR = "(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
 _HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]"
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": f"^{YEARS}-{_DATES}$"}
 MOMENT_SCHEMA = {
     "type": "string",
     "format": "date-time",
-    "pattern": f"^(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{{2}}|[1-9][0-9]{{3}})-{_DATES}[Tt]{_HOURS}:[0-5][0-9](\\.[0-9]{{1,9}})?([Zz]|[+-]{_HOURS})$",
+    "pattern": f"^{_ANY_YEAR}-{_DATES}[Tt]{_HOURS}:[0-5][0-9](\\.[0-9]{{1,9}})?([Zz]|[+-]{_HOURS})$",
 }
 Day = Annotated[date, BeforeValidator(_date), WithJsonSchema(DAY_SCHEMA)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
