@@ -44,7 +44,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         openapi_tags=openapi.TAGS,
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url="/docs" if services is None or services.settings.is_local else None,
+        docs_url=None,
         redoc_url=None,
     )
     if services is not None:

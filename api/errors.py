@@ -61,20 +61,20 @@ _NOT_AS_ISSUED = (
 class Code(StrEnum):
     """A code: its value, its status, its sentences in English and French, and perhaps a note for programs.
 
-    Of several sentences a code says the one that has exactly the parameters given. A second status is 422,
-    of a field that is well formed and still wrong. A sentence that begins with a verb in small letters is
-    about a lesson, and follows on the lesson's day and time.
+    Of several sentences a code says the one that has exactly the parameters given. 422 is the status of what
+    the OpenAPI document tells to be wrong, 404 of what is not there, and 409 of what does not fit what is. A
+    sentence that begins with a verb in small letters is about a lesson, and follows on its day and time.
     """
 
-    statuses: tuple[int, ...]
+    status: int
     sentences: Mapping[Language, tuple[str, ...]]
     note: str
 
-    def __new__(cls, value: str, status: int | tuple[int, ...] = (), *texts: str) -> Self:
+    def __new__(cls, value: str, status: int = 500, *texts: str) -> Self:
         """Take the texts in pairs, and an odd one for the note."""
         code = str.__new__(cls, value)
         code._value_ = value
-        code.statuses = (status,) if isinstance(status, int) else status
+        code.status = status
         pairs = len(texts) // 2 * 2
         code.sentences = {"en": texts[0:pairs:2], "fr": texts[1:pairs:2]}
         code.note = texts[-1] if pairs < len(texts) else ""
@@ -118,9 +118,9 @@ class Code(StrEnum):
         "There is no such booking.", "Cette réservation n'existe pas.",
         "Or the booking is somebody else's.")
     USER_NOT_FOUND = "user_not_found", 404, "There is no such user.", "Cette personne n'existe pas."
-    TUTOR_NOT_FOUND = ("tutor_not_found", (404, 422),
+    TUTOR_NOT_FOUND = ("tutor_not_found", 404,
         "There is no such tutor.", "Ce professeur n'existe pas.")
-    ANNONCE_NOT_FOUND = ("annonce_not_found", (404, 422),
+    ANNONCE_NOT_FOUND = ("annonce_not_found", 404,
         "There is no such listing.", "Cette annonce n'existe pas.", "Or the listing is another tutor's.")
     BATCH_NOT_FOUND = ("batch_not_found", 404,
         "There is no such batch.", "Ce lot n'existe pas.", "Or the batch is somebody else's.")
@@ -242,7 +242,7 @@ class Code(StrEnum):
     NOT_PUBLISHED = ("not_published", 409,
         "The tutor has not published this listing yet. Nothing was booked.",
         "Le professeur n'a pas encore publié cette annonce. Rien n'est réservé.")
-    RATE_MISMATCH = ("rate_mismatch", (409, 422),
+    RATE_MISMATCH = ("rate_mismatch", 409,
         "The tutor has published {published:edu} an hour, not {rate:edu}. Nothing was booked.",
         "Le professeur a publié {published:edu} de l'heure, et non {rate:edu}. Rien n'est réservé.",
         "The tutor's rate is {rate:edu} an hour now. Please prepare it again.",
@@ -253,6 +253,32 @@ class Code(StrEnum):
     EXPIRED = ("expired", 409,
         "It could not be sent in time. Please try again.",
         "L'envoi n'a pas pu se faire à temps. Réessayez.")
+    FEWER_LESSONS = ("fewer_lessons", 409,
+        "There are fewer lessons in this request than minLessons.",
+        "Cette demande a moins de cours que minLessons.")
+    INVALID_RANGE = ("invalid_range", 409,
+        "It must be between 1970 and 9998.", "La date doit être entre 1970 et 9998.",
+        "`to` has to be later than `from`, by at most {days} days.",
+        "`to` doit suivre `from`, de {days} jours au plus.")
+    OWN_LESSONS = ("own_lessons", 409,
+        "Nobody books lessons with themselves.", "On ne réserve pas de cours avec soi-même.")
+    OTHER_BATCH = ("other_batch", 409,
+        "The booking {booking} is of another batch.", "La réservation {booking} est d'un autre lot.")
+    WRONG_SIGNER = ("wrong_signer", 409,
+        "This is not the signature of {account} for exactly this. Nothing was changed.",
+        "Ce n'est pas la signature de {account} pour exactement cela. Rien n'a changé.")
+    WALLET_NOT_DEPLOYED = ("wallet_not_deployed", 409,
+        "The wallet {account} has no code on this chain yet (ERC-6492), so the contract can't ask it. "
+        "Deploy it with a first transaction, and sign again. Nothing was changed.",
+        "Le portefeuille {account} n'a pas encore de code sur cette chaîne (ERC-6492) : le contrat ne peut "
+        "l'interroger. Déployez-le par une première transaction, puis signez. Rien n'a changé.")
+    WRONG_DOMAIN = "wrong_domain", 409, *_NOT_AS_ISSUED, "The message is for another site."
+    WRONG_ADDRESS = ("wrong_address", 409, *_NOT_AS_ISSUED, "The message names another wallet.")
+    WRONG_NONCE = ("wrong_nonce", 409, *_NOT_AS_ISSUED, "The message was issued at another time.")
+    WRONG_MESSAGE = ("wrong_message", 409, *_NOT_AS_ISSUED)
+    PERMIT_REQUIRED = ("permit_required", 409,
+        "The contract may not take the price yet, so the permit has to be signed too.",
+        "Le contrat n'est pas encore autorisé à prélever le prix : signez aussi l'autorisation.")
     REFUSED = ("refused", 409,
         "The lesson of {date} at {time} was refused: {reason}",
         "Le cours du {date} à {time} a été refusé : {reason}",
@@ -269,29 +295,6 @@ class Code(StrEnum):
         "This key was already used for another request.", "Cette clé a déjà servi à une autre requête.")
     INVALID_CURSOR = ("invalid_cursor", 422,
         "This is no cursor that an earlier page gave.", "Ce curseur ne vient d'aucune page précédente.")
-    INVALID_RANGE = ("invalid_range", 422,
-        "It must be between 1970 and 9998.", "La date doit être entre 1970 et 9998.",
-        "It must be later than from, by at most {days} days.",
-        "La date doit suivre from, de {days} jours au plus.")
-    OWN_LESSONS = ("own_lessons", 422,
-        "Nobody books lessons with themselves.", "On ne réserve pas de cours avec soi-même.")
-    OTHER_BATCH = ("other_batch", 422,
-        "The booking {booking} is of another batch.", "La réservation {booking} est d'un autre lot.")
-    WRONG_SIGNER = ("wrong_signer", 422,
-        "This is not the signature of {account} for exactly this. Nothing was changed.",
-        "Ce n'est pas la signature de {account} pour exactement cela. Rien n'a changé.")
-    WALLET_NOT_DEPLOYED = ("wallet_not_deployed", 422,
-        "The wallet {account} has no code on this chain yet (ERC-6492), so the contract can't ask it. "
-        "Deploy it with a first transaction, and sign again. Nothing was changed.",
-        "Le portefeuille {account} n'a pas encore de code sur cette chaîne (ERC-6492) : le contrat ne peut "
-        "l'interroger. Déployez-le par une première transaction, puis signez. Rien n'a changé.")
-    WRONG_DOMAIN = "wrong_domain", 422, *_NOT_AS_ISSUED, "The message is for another site."
-    WRONG_ADDRESS = ("wrong_address", 422, *_NOT_AS_ISSUED, "The message names another wallet.")
-    WRONG_NONCE = ("wrong_nonce", 422, *_NOT_AS_ISSUED, "The message was issued at another time.")
-    WRONG_MESSAGE = ("wrong_message", 422, *_NOT_AS_ISSUED)
-    PERMIT_REQUIRED = ("permit_required", 422,
-        "The contract may not take the price yet, so the permit has to be signed too.",
-        "Le contrat n'est pas encore autorisé à prélever le prix : signez aussi l'autorisation.")
 
     TOO_MANY_REQUESTS = ("too_many_requests", 429,
         "Too many requests. Please try again in {seconds} seconds.",
@@ -322,11 +325,6 @@ class Code(StrEnum):
         "The service can't store anything just now. Please send the same request again.",
         "Le service ne peut rien enregistrer pour l'instant. Renvoyez la même requête.")
     # fmt: on
-
-    @property
-    def status(self) -> int:
-        """The HTTP status, unless it is a field's."""
-        return self.statuses[0]
 
     @property
     def is_lesson(self) -> bool:
@@ -373,9 +371,8 @@ class Problem(Exception):
 
     @classmethod
     def of_field(cls, code: Code, field_name: str, **parameters: Unpack[Parameters]) -> Self:
-        """Refuse a field that is well formed and still wrong: status 422."""
+        """Refuse a request for one of its fields, and name the field."""
         problem = cls(code, **parameters)
-        problem.status = 422
         problem.details["errors"] = [{"field": field_name, "slot": None, "message": problem.message}]
         return problem
 

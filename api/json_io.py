@@ -1,7 +1,7 @@
 """Requests and responses whose numbers are exact, from the first digit read to the last one written."""
 
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -43,6 +43,17 @@ def page_of(count: int, build: Callable[[int], BaseModel]) -> ExactResponse:
     while len(response.body) > MOST_PAGE_BYTES and count > 1:
         count = min(count - 1, max(1, count * MOST_PAGE_BYTES // len(response.body)))
         response = ExactResponse(build(count))
+    return response
+
+
+def bounded(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> ExactResponse:
+    """Return the response; if it is too large, a batch's words stand at its first lesson only."""
+    response = ExactResponse(answer, status, headers)
+    if len(response.body) > MOST_PAGE_BYTES:
+        content = answer.model_dump(by_alias=True)
+        for lesson in content["data"].get("bookings", [])[1:]:
+            lesson |= {"description": None, "studentNotes": None}
+        response = ExactResponse(content, status, headers)
     return response
 
 

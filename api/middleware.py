@@ -33,7 +33,6 @@ _PAGE = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )  # Wallets announce themselves with icons in data URLs (EIP-6963).
-_VIEWER = "/docs"  # On the local network only; its scripts come from elsewhere.
 
 
 class _Counters(MemoryStorage):
@@ -114,8 +113,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
-                if scope["path"] != _VIEWER:
-                    headers["Content-Security-Policy"] = policy
+                headers["Content-Security-Policy"] = policy
                 if private:
                     headers.setdefault("Cache-Control", "no-store")
                     headers.setdefault("Content-Language", language.get())

@@ -7,9 +7,10 @@ from typing import Any, TypeGuard
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from api import reference_page
 from api.booking.models import frontend_id
 from api.errors import Code, Parameters, placeholders
 from api.json_io import tagged
@@ -105,6 +106,7 @@ FIELDS = {
 _PARAMETERS = {
     "limit": "How many at most on a page.",
 }
+_ANYWHERE = ("409", "429", "500", "502", "503")  # People's accounts are found, or made, on every route.
 _LATER = {"Retry-After": ("integer", "In how many seconds to come again")}
 _HEADERS = {
     "401": {
@@ -194,6 +196,16 @@ def install(app: FastAPI) -> None:
     async def document(request: Request) -> Response:
         return tagged(JSONResponse(app.openapi()), request.headers.get("if-none-match"))
 
+    async def reference(request: Request) -> Response:
+        page = HTMLResponse(reference_page.render(app.openapi()))
+        return tagged(page, request.headers.get("if-none-match"))
+
+    async def style(request: Request) -> Response:
+        page = Response(reference_page.STYLE, media_type="text/css")
+        return tagged(page, request.headers.get("if-none-match"))
+
+    app.add_route("/docs", reference, include_in_schema=False)
+    app.add_route("/docs/style.css", style, include_in_schema=False)
     app.router.routes[:] = [Route(each.path, document) if _is_document(each) else each for each in app.routes]
 
 
@@ -215,10 +227,7 @@ def _complete(document: dict[str, Any]) -> None:
         }
     }
     components["examples"] = {
-        f"{code}.{status}": {"summary": text, "value": _problem(status, code, text)}
-        for code in Code
-        for status in code.statuses
-        for text in [_example(code)]
+        code: {"summary": text, "value": _problem(code, text)} for code in Code for text in [_example(code)]
     }
     shared: dict[str, dict[str, Any]] = {}
     for path, methods in document["paths"].items():
@@ -228,7 +237,7 @@ def _complete(document: dict[str, Any]) -> None:
                     parameter.setdefault("description", _PARAMETERS[parameter["name"]])
             answers: dict[str, dict[str, Any]] = operation["responses"]
             if path.startswith("/api/"):
-                answers |= {status: {} for status in ("429", "500", "503") if status not in answers}
+                answers |= {status: {} for status in _ANYWHERE if status not in answers}
             for status, answer in answers.items():
                 name, whole = _answer(status, answer)
                 if shared.setdefault(name, whole) == whole:
@@ -253,11 +262,11 @@ def _answer(status: str, answer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     schema = content.get("application/json", {}).get("schema", {}).get("$ref", _PROBLEM)
     model = schema.rsplit("/", 1)[1]
     if status >= "400" and schema == _PROBLEM:
-        known = [code for code in Code if int(status) in code.statuses]
+        known = [code for code in Code if code.status == int(status)]
         content = {
             "application/problem+json": {
                 "schema": {"$ref": _PROBLEM},
-                "examples": {code: {"$ref": f"#/components/examples/{code}.{status}"} for code in known},
+                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in known},
             }
         }
         description = " ".join(f"`{code}`" for code in known)
@@ -310,11 +319,11 @@ def _example(code: Code) -> str:
     return code.sentence(**terms)
 
 
-def _problem(status: int, code: Code, text: str) -> dict[str, Any]:
+def _problem(code: Code, text: str) -> dict[str, Any]:
     problem = {
         "type": f"urn:creneau:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
+        "title": HTTPStatus(code.status).phrase,
+        "status": code.status,
         "detail": text,
         "code": code,
         "success": False,

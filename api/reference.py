@@ -22,10 +22,9 @@ def errors() -> str:
         "| status | code | says |",
         "| --- | --- | --- |",
     ]
-    pairs = [(status, each) for each in Code for status in each.statuses]
-    for status, code in sorted(pairs, key=lambda pair: pair[0]):
+    for code in sorted(Code, key=lambda each: each.status):
         said = re.sub(r":\w+}", "}", " ".join([*code.templates(), code.note])).strip()
-        lines.append(f"| {status} | `{code}` | {said} |")
+        lines.append(f"| {code.status} | `{code}` | {said} |")
     lines += ["", "## The contract's errors", ""]
     lines += ["| error | says | the code |", "| --- | --- | --- |"]
     for error in sorted(_concrete(ContractError), key=lambda error: error.__name__):

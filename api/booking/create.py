@@ -192,6 +192,8 @@ class Bookings:
         """
         if request.gives_both:
             raise Problem.of_field(Code.BOTH_GIVEN, "minLessons")
+        if request.least > len(request.bookings):
+            raise Problem.of_field(Code.FEWER_LESSONS, "minLessons")
         read_to = self._view.require_complete()
         log.info(f"{TAG} Nouvelles {len(request.bookings)} réservations demandées")
         parties = self.resolve(student_id, request.tutor_id, request.annonce_id)

@@ -3,6 +3,7 @@
 Names and e-mail addresses are for people who share a lesson. An operator sees everything else.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from api.db.money import Notes
 from api.db.store import Store
 from api.errors import Code, Problem
 from api.people.directory import NO_NAME, Annonce, Directory, Name, User
+from api.schemas.requests import MOVEMENT_CURSOR
 from api.settings import Settings
 from creneau.lifecycle import Role
 from creneau.types import from_unix
 
+_CURSOR = re.compile(MOVEMENT_CURSOR)
 MOST_LESSONS = 200  # To come, and likewise past, of a list that is asked for as a whole.
 
 
@@ -225,6 +228,15 @@ class ExistingFrontend:
             if first <= each.at < last
             and kind in {None, "", each.kind, "INCOMING" if each.incoming else "OUTGOING"}
         ]
+
+    @staticmethod
+    def after(movements: Sequence[Movement], cursor: str) -> Sequence[Movement]:
+        """Return the movements after the page that gave this cursor. Raises `Problem` if none did."""
+        match = _CURSOR.fullmatch(cursor)
+        if match is None:
+            raise Problem.of_field(Code.INVALID_CURSOR, "cursor")
+        last = (int(match[1]), int(match[2]), match[3])
+        return [each for each in movements if each.order < last]
 
     def _unix(self, moment: datetime | None, otherwise: float) -> float:
         if moment is None:

@@ -26,6 +26,8 @@ from creneau.types import from_unix, to_hex
 
 MOST_DAYS = 62
 _USUAL_DAYS = 7
+_MOST_SPANS = 2_000
+"""Spans of a schedule that an answer has: 63 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ class Listings:
             raise Problem(Code.NOT_YOURS_TO_DO)
         if not 0 < annonce.hourly_rate <= UINT96_MAX:
             raise Problem(Code.ANNONCE_NOT_BOOKABLE)
-        rate = annonce.hourly_rate if wanted.hourly_rate is None else to_wei(wanted.hourly_rate)
-        if rate not in {0, annonce.hourly_rate}:
+        asked_rate = wanted.hourly_rate
+        if asked_rate not in {None, 0, from_wei(annonce.hourly_rate)}:
             raise Problem.of_field(Code.RATE_MISMATCH, "hourlyRate", listing_rate=annonce.hourly_rate)
+        rate = annonce.hourly_rate if asked_rate is None else to_wei(asked_rate)
         listing = self._published(annonce, tutor)
         asked = wanted.instant, wanted.min_notice, wanted.horizon
         instant, min_notice, horizon = (
@@ -164,6 +167,7 @@ class Listings:
     def _details(self, annonce: Annonce, tutor: User, listing: Listing) -> ListingDetails:
         zone, times = annonce.time_zone or self._time_zone, None
         if tutor.schedule is not None:
-            times = hours(tutor.schedule, ZoneInfo(tutor.time_zone or zone))
+            ahead, moment = hours(tutor.schedule, ZoneInfo(tutor.time_zone or zone)), datetime.now(UTC)
+            times = [span for span in ahead if span[1] > moment][:_MOST_SPANS]
         terms = annonce.id, annonce.tutor_id, annonce.title, annonce.hourly_rate
         return ListingDetails(*terms, zone, times, listing)

@@ -47,6 +47,11 @@ class Movement(NamedTuple):
     lesson: LessonMoney | None = None
 
     @property
+    def order(self) -> tuple[int, int, str]:
+        """The place among other movements: the later, the larger."""
+        return self.at, self.block_number, self.id
+
+    @property
     def signed(self) -> int:
         """The change of the balance, in base units."""
         return 0 if self.is_pending else self.wei if self.incoming else -self.wei
@@ -85,7 +90,7 @@ class Accounts:
         before = available - sum(each.signed for each in movements)
         if before:
             movements.append(self._before(address, before))
-        movements.sort(key=lambda each: (each.at, each.block_number, each.id), reverse=True)
+        movements.sort(key=lambda each: each.order, reverse=True)
         locked = sum(each.amount for each in lessons if each.tutor == address and each.status in OPEN)
         return Account(address, available, locked, movements)
 

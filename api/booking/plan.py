@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Unpack
 from zoneinfo import ZoneInfo
@@ -108,7 +109,7 @@ def plan(
             failures.append(failure(lesson, Code.IN_PAST))
         elif during is not None and not covers(during, start, slot.duration):
             failures.append(failure(lesson, Code.OUTSIDE_SCHEDULE))
-        elif not is_price(to_wei(slot.amount), hourly_rate, slot.duration):
+        elif not is_price(slot.amount, hourly_rate, slot.duration):
             price = lesson_amount(hourly_rate, slot.duration)
             failures.append(failure(lesson, Code.AMOUNT_MISMATCH, price=price, amount=slot.amount))
         else:
@@ -116,8 +117,12 @@ def plan(
     return lessons, failures
 
 
-def is_price(wei: int, hourly_rate: int, minutes: int) -> bool:
+def is_price(amount: Decimal, hourly_rate: int, minutes: int) -> bool:
     """Return True for the price: the exact one, or that rounded to two decimals (a half either way)."""
+    try:
+        wei = to_wei(amount)
+    except ValueError:  # Decimal places that no price has.
+        return False
     cents, rest = divmod(hourly_rate * minutes, 60 * _CENT)
     rounded = {cents + (2 * rest >= 60 * _CENT), cents + (2 * rest > 60 * _CENT)}
     return wei == lesson_amount(hourly_rate, minutes) or wei in {cent * _CENT for cent in rounded}

@@ -6,7 +6,6 @@ Lessons that were booked elsewhere (from a console, by a wallet) are here too: t
 description and no notes, and an account in place of a person whom nobody here knows.
 """
 
-import base64
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +20,7 @@ from api.db.bookings import ListedLesson, Position, Side
 from api.db.store import Store
 from api.errors import Code, Problem
 from api.people.directory import Directory, User
-from api.schemas.requests import Selection
+from api.schemas.requests import CURSOR, Selection
 from api.settings import Settings
 from creneau.lifecycle import Role, Status
 from creneau.types import to_address, to_unix
@@ -30,7 +29,7 @@ OPEN = (Status.PENDING, Status.CONFIRMED, Status.DISPUTED)
 
 _PAGE = 50
 _LAG_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
-_CURSOR = re.compile(r"([0-9]{1,15})\.(0x[0-9a-f]{64})")
+_CURSOR = re.compile(CURSOR)
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = _LAG_SECONDS) -> bool:
@@ -231,15 +230,11 @@ def beginning(page: LessonPage, count: int) -> LessonPage:
 
 
 def _cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(f"{position.start}.{position.id}".encode()).decode().rstrip("=")
+    return f"{position.start}.{position.id}"
 
 
 def _position(cursor: str) -> Position:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        match = _CURSOR.fullmatch(text)
-    except ValueError:
-        match = None
+    match = _CURSOR.fullmatch(cursor)
     if match is None:
         raise Problem.of_field(Code.INVALID_CURSOR, "cursor")
     return Position(int(match[1]), match[2])

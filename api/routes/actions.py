@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.booking.actions import Beside, LessonAction
 from api.errors import Code, Problem
-from api.json_io import ExactResponse
+from api.json_io import ExactResponse, bounded
 from api.outbox.models import UNSETTLED, Submission
 from api.routes.bookings import LATER
 from api.routes.deps import BearerRoute, CurrentUser, Prefer, RequestId, ServicesDep
@@ -168,17 +168,21 @@ async def resolve_booking(
     return await perform(services, user, request_id, action, ActData(), prefer)
 
 
-_HELD = "Whether the lesson took place, as who asks says."
+_HELD = "Whether the lesson took place, as who asks says. `course_held`, its older name, is deprecated."
+
+
+_HELD_PARAMETER = {
+    "name": "courseHeld",
+    "in": "query",
+    "required": True,
+    "schema": {"type": "boolean"},
+    "description": _HELD,
+}
 
 
 async def _held(
-    course_held: Annotated[bool | None, Query(alias="courseHeld", description=_HELD)] = None,
-    older: Annotated[
-        bool | None,
-        Query(
-            alias="course_held", deprecated=True, description="`courseHeld`, as the earlier frontend has it."
-        ),
-    ] = None,
+    course_held: Annotated[bool | None, Query(alias="courseHeld", include_in_schema=False)] = None,
+    older: Annotated[bool | None, Query(alias="course_held", include_in_schema=False)] = None,
 ) -> bool:
     held = older if course_held is None else course_held
     if held is None or None not in {course_held, older}:
@@ -192,6 +196,7 @@ async def _held(
     operation_id="confirmOutcome",
     summary="Say whether a lesson was held",
     responses=SENT,
+    openapi_extra={"parameters": [_HELD_PARAMETER]},
 )
 async def confirm_outcome(
     services: ServicesDep,
@@ -260,12 +265,12 @@ async def settled(
     for _ in range(_TRIES):
         subject, submission_id = await services.waiting.in_thread(begin)
         if submission_id is None:
-            return ExactResponse(await services.waiting.in_thread(answer, subject, None))
+            return bounded(await services.waiting.in_thread(answer, subject, None))
         submission = await services.waiting.wait(submission_id, seconds)
         if not submission.failed:
             body = await services.waiting.in_thread(answer, subject, submission)
             if submission.state in UNSETTLED:
                 location = router.url_path_for("get_act", actId=submission_id)
-                return ExactResponse(body, 202, headers={"Location": location, "Retry-After": "1"})
-            return ExactResponse(body)
+                return bounded(body, 202, {"Location": location, "Retry-After": "1"})
+            return bounded(body)
     raise Problem(Code(submission.code or Code.REFUSED), message=submission.detail or Code.REFUSED.sentence())

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.booking.create import Accepted
 from api.booking.plan import not_created
-from api.json_io import ExactResponse
+from api.json_io import bounded
 from api.outbox.models import UNSETTLED
 from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import responses as models
@@ -37,7 +37,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
         "description": "On its way",
         "headers": LATER | _REPLAYED,
     },
-    **models.problems(401, 402, 403, 409, 413, 422, 502, 503),
+    **models.problems(401, 402, 403, 404, 409, 413, 422, 502, 503),
 }
 
 
@@ -101,8 +101,8 @@ async def outcome(request: Request, services: Services, accepted: Accepted, pref
     headers = {"Idempotent-Replayed": "true"} if accepted.replayed else {}
     if batch.state in UNSETTLED:
         headers |= {"Location": request.url_for("get_batch", batchId=batch.id).path, "Retry-After": "1"}
-        return ExactResponse(body, 202, headers=headers)
-    return ExactResponse(body, headers=headers)
+        return bounded(body, 202, headers)
+    return bounded(body, headers=headers)
 
 
 async def no_booking(request: Request) -> Response:  # noqa: ARG001

@@ -80,16 +80,16 @@ def get_all_bookings(
     student, tutor = room.on_both_sides(user, user_id, which.status)
 
     def build(count: int) -> models.BothSidesAnswer:
-        learnt, given = (answers.nearest(each, room.now, count) for each in (student, tutor))
-        total = len(learnt) + len(given)
+        shown = {id(each) for each in answers.nearest([*student, *tutor], room.now, count)}
+        learnt, given = ([each for each in side if id(each) in shown] for side in (student, tutor))
         data = models.BothSides(
             as_student=[answers.lesson(each, periods) for each in learnt],
             as_tutor=[answers.lesson(each, periods) for each in given],
-            total=total,
+            total=count,
         )
-        return models.BothSidesAnswer(success=True, message=answers.count_of(total), data=data)
+        return models.BothSidesAnswer(success=True, message=answers.count_of(count), data=data)
 
-    return page_of(max(len(student), len(tutor)), build)
+    return page_of(len(student) + len(tutor), build)
 
 
 @router.get(
@@ -281,15 +281,22 @@ def get_history(
     room = _room(services)
     wallet = room.wallet(user, which.user_id or user)
     chosen = room.chosen(wallet.account, which.start_date, which.end_date, which.transaction_type)
-    page = chosen[(which.page - 1) * which.limit : which.page * which.limit]
-    data = models.History(
-        transactions=[answers.transaction(wallet, each) for each in room.entries(user, wallet, page)],
-        total=len(chosen),
-        page=which.page,
-        total_pages=max(-(-len(chosen) // which.limit), 1),
-    )
+    skipped = (which.page - 1) * which.limit if which.cursor is None else 0
+    ahead = chosen[skipped:] if which.cursor is None else room.after(chosen, which.cursor)
+    entries = room.entries(user, wallet, ahead[: which.limit])
     message = say("The movements.", "Les mouvements.")
-    return ExactResponse(models.HistoryAnswer(success=True, message=message, data=data))
+
+    def build(count: int) -> models.HistoryAnswer:
+        data = models.History(
+            transactions=[answers.transaction(wallet, each) for each in entries[:count]],
+            total=len(chosen),
+            page=which.page,
+            total_pages=max(-(-len(chosen) // which.limit), 1),
+        )
+        cursor = ".".join(map(str, ahead[count - 1].order)) if count < len(ahead) else None
+        return models.HistoryAnswer(success=True, message=message, data=data, next_cursor=cursor)
+
+    return page_of(len(entries), build)
 
 
 @router.get(

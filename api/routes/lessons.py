@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from api.booking.queries import beginning
-from api.json_io import ExactResponse, page_of
+from api.json_io import ExactResponse, bounded, page_of
 from api.routes.deps import BearerRoute, CurrentUser, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
@@ -35,7 +35,7 @@ _LISTED: dict[int | str, dict[str, Any]] = {
 def get_batch(services: ServicesDep, user: CurrentUser, batch_id: BatchId) -> Response:
     """Show state, transaction, bookings as they stand, and failures."""
     batch, _ = services.lessons.batch(batch_id, user)
-    return ExactResponse(models.BatchAnswer.from_batch(batch, services.chain.periods))
+    return bounded(models.BatchAnswer.from_batch(batch, services.chain.periods))
 
 
 @router.get(

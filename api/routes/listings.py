@@ -29,7 +29,7 @@ Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
     responses={
         200: {"model": lesson_models.CalendarAnswer, "description": "For anybody", "headers": _TAGGED},
         304: {"description": "As the client has it", "headers": _TAGGED},
-        **models.problems(404, 422, 502, 503),
+        **models.problems(404, 409, 422, 502, 503),
     },
 )
 def get_calendar(

@@ -10,6 +10,7 @@ from api.booking.settlements import Settlement
 from api.json_io import ExactResponse
 from api.outbox.models import Submission
 from api.routes.actions import settled
+from api.routes.bookings import LATER
 from api.routes.deps import BearerRoute, CurrentUser, Key, Prefer, RequestId, ServicesDep
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
@@ -25,7 +26,7 @@ _PROBLEMS = models.problems(401, 403, 404, 409, 413, 422, 502, 503)
 def _answers(model: Any, done: str, *, waits: bool = True) -> dict[int | str, dict[str, Any]]:
     first: dict[int | str, dict[str, Any]] = {200: {"model": model, "description": done}}
     if waits:
-        first[202] = {"model": model, "description": "On its way"}
+        first[202] = {"model": model, "description": "On its way", "headers": LATER}
     return first | _PROBLEMS
 
 

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/blockchain", tags=["wallet"], route_class=Bearer
     summary="Check several lessons, and get what to sign for them",
     responses={
         200: {"model": models.PreparedAnswer, "description": "To be signed by the student's wallet"},
-        **models.problems(401, 403, 409, 413, 422, 502, 503),
+        **models.problems(401, 403, 404, 409, 413, 422, 502, 503),
     },
 )
 def prepare_batch_bookings(
@@ -42,7 +42,7 @@ def prepare_batch_bookings(
     "/booking/batch/{batchId}/submit",
     operation_id="submitBatchBookings",
     summary="Book what was prepared, with the wallet's signatures",
-    responses=ACCEPTED | models.problems(404),
+    responses=ACCEPTED,
 )
 async def submit_batch_bookings(
     request: Request,

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from api.schemas.lesson_responses import Stats
-from api.schemas.requests import ActData, Id, Model, Note, Number, Statuses
+from api.schemas.requests import (
+    DAY_SCHEMA,
+    MOMENT_SCHEMA,
+    YEARS,
+    ActData,
+    Id,
+    Model,
+    MovementCursor,
+    Note,
+    Number,
+    Statuses,
+    in_reach,
+)
 from api.schemas.responses import Answer, BookingData, Response
 
 
@@ -31,21 +43,19 @@ class CancelData(ActData):
 def _day_or_moment(value: object) -> datetime:
     """Read a day, or a time of RFC 3339; a day is its beginning, in the service's time zone."""
     try:
-        return datetime.fromisoformat(value if isinstance(value, str) else "")
+        return datetime.fromisoformat(in_reach(value).upper() if isinstance(value, str) else "")
     except ValueError:
         raise ValueError("a day looks like 2035-03-05") from None
 
 
 def _end(value: object) -> datetime:
     """Read the last day, whole, or a time."""
-    moment, is_day = _day_or_moment(value), len(str(value)) == len("2035-03-05")
-    try:
-        return moment + timedelta(days=is_day)
-    except OverflowError:
-        raise ValueError("a day looks like 2035-03-05") from None
+    return _day_or_moment(value) + timedelta(days=len(str(value)) == len("2035-03-05"))
 
 
-_DAY = WithJsonSchema({"type": "string", "examples": ["2035-03-05"]})
+_DAY = WithJsonSchema(
+    {"anyOf": [DAY_SCHEMA, MOMENT_SCHEMA | {"pattern": f"^{YEARS}-.*[Tt].*$"}], "examples": ["2035-03-05"]}
+)
 
 
 class HistorySelection(Model):
@@ -59,6 +69,9 @@ class HistorySelection(Model):
     )
     end_date: Annotated[datetime | None, BeforeValidator(_end), _DAY] = Field(
         default=None, description="The last day, whole, or a time before which they were."
+    )
+    cursor: MovementCursor | None = Field(
+        default=None, description="The `nextCursor` of the page before, in place of `page`."
     )
     transaction_type: Annotated[str | None, AfterValidator(str.upper)] = Field(
         default=None, max_length=20, description="BOOKING, REFUND, DEPOSIT, TRANSFER, incoming or outgoing."
@@ -290,9 +303,10 @@ class History(Response):
 
 
 class HistoryAnswer(Answer):
-    """A page of an account's movements."""
+    """A page of an account's movements; one that would be too large ends sooner, and the cursor goes on."""
 
     data: History
+    next_cursor: str | None
 
 
 class Sums(Response):

@@ -73,7 +73,9 @@ class Done(Response):
     state: Sent
     transaction_hash: str | None = Field(description="Null if nothing was left to do.")
     gas_used: int | None
-    bookings: list[BookingData] = Field(description="The lessons it was about, as they stand now.")
+    bookings: list[BookingData] = Field(
+        description="The lessons it was about, as they stand now. Long words are at the first one only."
+    )
     payments: list[Payment] = Field(description="Who got how much of their price.")
 
 
@@ -252,7 +254,8 @@ class AnnonceData(Response):
     hourly_rate_wei: str
     time_zone: str
     schedule: list[Interval] | None = Field(
-        description="When the tutor gives lessons; null: at any time. The calendar tells what is taken."
+        description="When the tutor gives lessons from now on, 2,000 spans at most; null: at any time. The "
+        "calendar tells what is taken."
     )
     published: bool = Field(description="It is on the chain, at this rate.")
     published_rate: Number | None = Field(description="On the chain; null: none.")

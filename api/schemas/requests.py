@@ -15,27 +15,33 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+from typing_extensions import TypeAliasType
 
 from api.settings import TIME_ZONES
+from creneau.amounts import from_wei, to_wei
 from creneau.order import MAX_SLOTS
-from creneau.types import Address, TokenAmount
+from creneau.types import to_address
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+YEARS = "(197[1-9]|19[89][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
 _TIME = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
 _REAL_TIME = "^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
+_TEXT: JsonDict = {"pattern": "^[^\0]*$"}  # Half characters are no JSON.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # What databases, or UTF-8, can't hold.
 _MOST_SIGNATURE = (
     4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
 )
 _SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
-_AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?")
+_MOST_DIGITS = 100
+_AMOUNT = re.compile(r"[0-9]{1,59}(\.[0-9]{1,18})?")
+_MOST_AMOUNT = Decimal(10) ** 59  # Of base units, 256 bits hold a little more.
+_LEAST_EXPONENT = -400  # No number of JavaScript has a smaller one. No price has it, but it can be told so.
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+)")
 _FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)  # A day inside what every time zone can reckon.
 
@@ -47,8 +53,7 @@ def _date(value: object) -> date:
         day = date.fromisoformat(value)
     except ValueError:
         raise ValueError("a date looks like 2035-03-05, and exists") from None
-    if not _FIRST_DAY <= day <= _LAST_DAY:
-        raise ValueError(f"a date is from {_FIRST_DAY} to {_LAST_DAY}")
+    in_reach(value)
     return day
 
 
@@ -86,17 +91,46 @@ def _signature(value: object) -> bytes:
     return bytes.fromhex(value[2:])
 
 
-def _amount(value: object) -> object:
-    """Refuse texts such as " 35 " or "3.5e1", which `Decimal` would read."""
+def _amount(value: object) -> Decimal:
+    """Read an amount. Texts such as " 35 " or "3.5e1", which `Decimal` would read, are none.
+
+    A number may have more decimal places than the token: it is the price of nothing, and refused as such.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+        raise ValueError("not a number")
     if isinstance(value, str) and not _AMOUNT.fullmatch(value):
         raise ValueError("an amount in a text looks like 35 or 35.50")
+    amount = Decimal(value)
+    if amount < 0:
+        raise ValueError("an amount is not negative")
+    if amount > _MOST_AMOUNT or int(amount.as_tuple().exponent) < _LEAST_EXPONENT:
+        raise ValueError("an amount has at most 59 digits before the point, and 400 after it")
+    try:
+        return from_wei(to_wei(amount))  # 35.0 is the same request as 35.
+    except ValueError:
+        return amount
+
+
+def _integer(value: object) -> object:
+    """Take 60.0 for 60, as JSON Schema does."""
+    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
+        return int(value)
     return value
 
 
 def _rfc_3339(value: object) -> object:
     """Refuse numbers, which Pydantic would take for seconds since 1970."""
-    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
         raise ValueError("a time looks like 2035-03-05T09:00:00Z")
+    return value
+
+
+def in_reach(value: str) -> str:
+    """Return a day or a time that every time zone can reckon. Raises `ValueError` for any other."""
+    if not re.match(YEARS, value):
+        raise ValueError(f"a date is from {_FIRST_DAY} to {_LAST_DAY}")
     return value
 
 
@@ -104,16 +138,44 @@ Id = Annotated[
     str, AfterValidator(_id), WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 ]
 Amount = Annotated[
-    TokenAmount,
+    Decimal,
     BeforeValidator(_amount),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_AMOUNT.pattern}$"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 10**59},
+                {"type": "string", "pattern": f"^{_AMOUNT.pattern}$"},
+            ]
+        }
+    ),
 ]
-Note = Annotated[str, Field(max_length=2_000), AfterValidator(text)]
-Description = Annotated[str, Field(max_length=10_000), AfterValidator(text)]
-Day = Annotated[date, BeforeValidator(_date)]
+_INTEGRAL = BeforeValidator(_integer)
+Note = Annotated[str, Field(max_length=2_000, json_schema_extra=_TEXT), AfterValidator(text)]
+Description = Annotated[str, Field(max_length=10_000, json_schema_extra=_TEXT), AfterValidator(text)]
+_DATES = "(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_ANY_YEAR = "(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+_HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]"
+DAY_SCHEMA = {"type": "string", "format": "date", "pattern": f"^{YEARS}-{_DATES}$"}
+MOMENT_SCHEMA = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": f"^{_ANY_YEAR}-{_DATES}[Tt]{_HOURS}:[0-5][0-9](\\.[0-9]{{1,9}})?([Zz]|[+-]{_HOURS})$",
+}
+Day = Annotated[date, BeforeValidator(_date), WithJsonSchema(DAY_SCHEMA)]
 Clock = Annotated[time, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": _REAL_TIME})]
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), WithJsonSchema(MOMENT_SCHEMA)]
+TimeZone = TypeAliasType(
+    "TimeZone",
+    Annotated[
+        str,
+        AfterValidator(_time_zone),
+        WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(map(re.escape, sorted(TIME_ZONES)))})$"}),
+    ],
+)
+"""A name of IANA's that this service knows."""
+Address = Annotated[
+    str, BeforeValidator(to_address), WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"})
+]
 Signature = Annotated[
     bytes,
     BeforeValidator(_signature),
@@ -136,7 +198,7 @@ class Model(BaseModel):
 class _Time(Model):
     date: Day = Field(examples=["2035-03-05"])
     time: Clock = Field(examples=["09:00"])
-    duration: StrictInt = 60
+    duration: Annotated[StrictInt, _INTEGRAL] = 60
     starts_at: Moment | None = Field(
         default=None,
         description="The instant that date and time mean to you. Where the service's time zone data read "
@@ -165,26 +227,25 @@ class _Terms(Model):
     )
 
 
+_BOTH_GIVEN: JsonDict = {
+    "required": ["allowPartial", "minLessons"],
+    "properties": {"minLessons": {"type": "integer"}},
+}
+
+
 class CreateBatchBookingData(_Terms):
     """Several lessons with one tutor, booked in one transaction."""
+
+    model_config = ConfigDict(json_schema_extra={"not": _BOTH_GIVEN})
 
     bookings: list[SlotData] = Field(min_length=1, max_length=MAX_SLOTS)
     allow_partial: StrictBool = Field(
         default=True, description="Book the lessons that can be booked, when others can't."
     )
-    min_lessons: StrictInt | None = Field(
+    min_lessons: Annotated[StrictInt, Field(ge=1, le=MAX_SLOTS), _INTEGRAL] | None = Field(
         default=None,
-        ge=1,
-        le=MAX_SLOTS,
         description="The same, if so many can be booked at least. Instead of `allowPartial`, not beside it.",
     )
-
-    @field_validator("min_lessons")
-    @classmethod
-    def _of_the_lessons(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and value > len(info.data.get("bookings", range(MAX_SLOTS))):
-            raise ValueError("there are fewer lessons than that in this request")
-        return value
 
     @property
     def gives_both(self) -> bool:
@@ -246,11 +307,20 @@ class _Strict(Model):
     model_config = ConfigDict(extra="forbid")
 
 
-Deadline = Annotated[StrictInt, Field(ge=0, lt=2**40, examples=[2051262000])]
+Deadline = Annotated[StrictInt, Field(ge=0, lt=2**40, examples=[2051262000]), _INTEGRAL]
 """The last second at which a signature counts, in unix time: the contract's `uint40`."""
 
 
+_TOGETHER: JsonDict = {
+    "if": {"required": ["signature"], "properties": {"signature": {"type": "string"}}},
+    "then": {"required": ["deadline"], "properties": {"deadline": {"type": "integer"}}},
+    "else": {"properties": {"deadline": {"type": "null"}}},
+}
+
+
 class _Signed(Model):
+    model_config = ConfigDict(json_schema_extra=_TOGETHER)
+
     signature: Signature | None = Field(
         default=None, description="Of a wallet of one's own, for the typed data that `prepare` gave."
     )
@@ -287,9 +357,7 @@ class BatchActData(ActData, LessonChoice):
 class Share(_Strict):
     """The arbiter's split of a price."""
 
-    tutor_share_bps: StrictInt = Field(
-        ge=0,
-        le=10_000,
+    tutor_share_bps: Annotated[StrictInt, Field(ge=0, le=10_000), _INTEGRAL] = Field(
         examples=[5000],
         description="The tutor's share in basis points; the student gets the rest.",
     )
@@ -347,6 +415,14 @@ Statuses = Annotated[
 ]
 
 
+CURSOR = "([0-9]{1,15})\\.(0x[0-9a-f]{64})"
+"""The end of a page: unix seconds, and the booking's id on the chain."""
+MOVEMENT_CURSOR = "([0-9]{1,15})\\.([0-9]{1,15})\\.([0-9A-Za-z:]{1,80})"
+"""The end of a page of movements: unix seconds, the block's number, and the movement's id."""
+Cursor = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{CURSOR}$"})]
+MovementCursor = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{MOVEMENT_CURSOR}$"})]
+
+
 class Selection(Model):
     """A choice of lessons, and the size of a page."""
 
@@ -355,12 +431,10 @@ class Selection(Model):
     to: Moment | None = Field(default=None, description="and before.")
     order: Literal["asc", "desc"] = Field(default="asc", description="By their beginning.")
     limit: int = Field(default=50, ge=1, le=100)
-    cursor: str | None = Field(
-        default=None, max_length=200, description="The `nextCursor` of the page before."
-    )
+    cursor: Cursor | None = Field(default=None, description="The `nextCursor` of the page before.")
 
 
-Seconds = Annotated[StrictInt, Field(ge=0, lt=2**32)]
+Seconds = Annotated[StrictInt, Field(ge=0, lt=2**32), _INTEGRAL]
 
 
 class PublishData(_Signed):

@@ -212,7 +212,9 @@ class BatchData(Response):
 
     batch_id: str
     state: Literal["accepted", "signed", "submitted", "reverting", "mined", "final", "rejected", "expired"]
-    bookings: list[BookingData]
+    bookings: list[BookingData] = Field(
+        description="The lessons that are booked or on their way. Long words are at the first one only."
+    )
     total_amount: Number
     total_amount_wei: str
     count: int

@@ -113,7 +113,7 @@ def test_wallets_sign_a_settlement_until_the_same_deadline(stack: DevStack) -> N
     asked = data_of(clients["student"].post(f"{path}/prepare", json=split))["typedData"]
     assert refused(clients["student"].post(f"{path}/offer", json=split)) == (409, "signature_required")
     wrong = split | signed(keys["tutor"], asked)
-    assert refused(clients["student"].post(f"{path}/offer", json=wrong)) == (422, "wrong_signer")
+    assert refused(clients["student"].post(f"{path}/offer", json=wrong)) == (409, "wrong_signer")
     offer = split | signed(keys["student"], asked)
     data_of(clients["student"].post(f"{path}/offer", json=offer))
     accepted = data_of(clients["tutor"].post(f"{path}/prepare", json=split))["typedData"]
@@ -179,5 +179,5 @@ def test_a_wallet_signs_for_its_own_time(stack: DevStack) -> None:
     asked = data_of(client.post(f"{API}/own-time/prepare", json=times))
     assert (asked["signer"], asked["typedData"]["primaryType"]) == (key.address, "Order")
     wrong = times | signed(Account.create(), asked["typedData"])
-    assert refused(client.post(f"{API}/own-time", json=wrong)) == (422, "wrong_signer")
+    assert refused(client.post(f"{API}/own-time", json=wrong)) == (409, "wrong_signer")
     data_of(client.post(f"{API}/own-time", json=times | signed(key, asked["typedData"])))

@@ -86,7 +86,7 @@ def test_nobody_else_publishes_it_and_no_other_rate(stack: DevStack, scenario: S
         assert stack.client().post(f"{path(scenario)}/publish").status_code == 401
         tutor = stack.client(scenario.tutor.id)
         answer = tutor.post(f"{path(scenario)}/publish", json={"hourlyRate": 36})
-        assert refused(answer) == (422, "rate_mismatch")
+        assert refused(answer) == (409, "rate_mismatch")
         for body in ({"hourlyRate": -1}, {"hourlyRate": "x"}, {"instant": "yes"}, {"signature": "abc"}, []):
             assert refused(tutor.post(f"{path(scenario)}/publish", json=body)) == (422, "invalid_request")
     assert seen.transactions == []
@@ -118,10 +118,10 @@ def test_a_wallet_signs_the_publication(stack: DevStack) -> None:
         "signature": to_hex(other.sign_message(message).signature),
         "deadline": deadline,
     }
-    assert refused(client.post(f"{path(scenario)}/publish", json=signed)) == (422, "wrong_signer")
+    assert refused(client.post(f"{path(scenario)}/publish", json=signed)) == (409, "wrong_signer")
     signed["signature"] = to_hex(key.sign_message(message).signature)
     assert refused(client.post(f"{path(scenario)}/publish", json=signed | {"instant": False})) == (
-        422,
+        409,
         "wrong_signer",
     )
     assert client.post(f"{path(scenario)}/publish", json=signed).status_code == 200

@@ -110,6 +110,9 @@ def test_so_many_lessons_at_least(stack: DevStack, scenario: Scenario) -> None:
     assert (some.json()["data"]["count"], failures(some)) == (2, [(1, "taken"), (2, "taken")])
     both = scenario.book(slot("15:00"), slot("16:00"), minLessons=2, allowPartial=True)
     assert (both.status_code, both.json()["code"]) == (422, "both_given")
+    more = scenario.book(slot("15:00"), slot("16:00"), minLessons=3)
+    assert (more.status_code, more.json()["code"]) == (409, "fewer_lessons")
+    assert [error["field"] for error in more.json()["errors"]] == ["minLessons"]
     assert "not both" in both.json()["message"]
 
 
@@ -282,14 +285,14 @@ def test_a_tutor_or_annonce_that_is_not_there(stack: DevStack, scenario: Scenari
     somebody = {"tutorId": scenario.student.id, "annonceId": other.annonce.id}[field]
     for value in (str(uuid.uuid4()), somebody):
         answer = scenario.post(scenario.body(slot("09:00")) | {field: value})
-        assert answer.status_code == 422
+        assert answer.status_code == 404
         assert answer.json()["code"] == code
         assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 def test_nobody_books_with_themselves_and_nobody_unknown_books(stack: DevStack, scenario: Scenario) -> None:
     for user_id, refused in (
-        (scenario.tutor.id, (422, "own_lessons")),
+        (scenario.tutor.id, (409, "own_lessons")),
         (str(uuid.uuid4()), (403, "unknown_user")),
     ):
         answer = stack.client(user_id).post(BATCH, json=scenario.body(slot("09:00")))

@@ -1,5 +1,6 @@
 """Users and annonces of an existing user service, at a real HTTP service; and the schedules of tutors."""
 
+import json
 import sys
 import threading
 import uuid
@@ -22,7 +23,7 @@ from scenario import BATCH, DAY, EDU, clock_change, failures, slot
 from service import Answer, Service, service, serving
 from waiting import PATIENCE
 
-from tools.dev_stack import DevStack
+from tools.dev_stack import ROOT, DevStack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -42,6 +43,7 @@ __all__ = ["postgres"]
 
 PARIS = ZoneInfo("Europe/Paris")
 TOKEN = "the-shims-token-at-the-user-service"
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
 
 
 class People:
@@ -215,6 +217,27 @@ def test_an_account_of_anothers_is_refused_and_told(
     assert stack.balance(student.wallet) == 1000 * EDU
 
 
+@pytest.mark.parametrize("code", ["account_taken", "directory_invalid", "directory_unavailable"])
+def test_what_the_user_service_does_to_a_read_is_documented(
+    stack: DevStack, shim: Services, people: People, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    if code == "account_taken":
+        monkeypatch.setattr(signers, "_STEP_BITS", 0)  # All accounts are one, which is the student's.
+        fund(stack, shim, people)
+    else:
+        wrong = Answer(b"no JSON") if code == "directory_invalid" else Answer(None, 503)
+        people.service.answers |= dict.fromkeys(people.paths.values(), wrong)
+    names = {"userId": people.tutor, "tutorId": people.profile, "annonceId": people.annonce}
+    names |= dict.fromkeys(("id", "batchId", "actId"), "0x" + "0" * 64)
+    client, said = stack.client(people.tutor, url=f"http://127.0.0.1:{shim.settings.port}"), []
+    for path, item in DOCUMENT["paths"].items():
+        if path.startswith("/api/") and "get" in item:
+            answer = client.get(path.format(**names))
+            assert str(answer.status_code) in item["get"]["responses"], path
+            said.append(answer.json().get("code"))
+    assert said.count(code) >= 8
+
+
 def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: People) -> None:
     fund(stack, shim, people)
     for changed, code in (
@@ -225,7 +248,7 @@ def test_who_is_not_there_is_not_found(stack: DevStack, shim: Services, people: 
     ):
         people.service.answers["/api/annonces/nothing"] = Answer({"message": "no UUID"}, 400)
         answer = book(stack, shim, people, slot("09:00"), **changed)
-        assert (answer.status_code, answer.json()["code"]) == (422, code)
+        assert (answer.status_code, answer.json()["code"]) == (404, code)
     assert not any(".." in path for path in people.asked())
     del people.service.answers[people.paths[people.student]]
     answer = book(stack, shim, people, slot("09:00"))

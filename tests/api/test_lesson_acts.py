@@ -291,7 +291,7 @@ def test_a_lesson_of_another_batch_is_refused(lesson_scenario: LessonScenario) -
     mine, other = lesson_scenario.book(days=10), lesson_scenario.book(days=11)
     path = f"{BATCH}/{mine['batchId']}/confirm"
     answer = lesson_scenario.tutor.patch(path, json={"lessons": [other["bookings"][0]["id"]]})
-    assert refused(answer) == (422, "other_batch")
+    assert refused(answer) == (409, "other_batch")
     strangers = LessonScenario.of(lesson_scenario.stack).book()["bookings"][0]["id"]
     assert refused(lesson_scenario.tutor.patch(path, json={"lessons": [strangers]})) == (
         404,
@@ -356,10 +356,10 @@ def test_wallets_sign_what_was_prepared_for_lessons_that_were_booked_elsewhere(
         for key in (Account.create(), keys["tutor" if who == "student" else "student"]):
             signed = {"lessons": data["lessons"], "signature": to_hex(key.sign_message(message).signature)}
             signed["deadline"] = deadline
-            assert refused(client.request(method, f"{path}/{act}", json=signed)) == (422, "wrong_signer")
+            assert refused(client.request(method, f"{path}/{act}", json=signed)) == (409, "wrong_signer")
         right = bytes(keys[who].sign_message(message).signature)
         later = signed | {"signature": to_hex(right), "deadline": deadline + 1}
-        assert refused(client.request(method, f"{path}/{act}", json=later)) == (422, "wrong_signer")
+        assert refused(client.request(method, f"{path}/{act}", json=later)) == (409, "wrong_signer")
         # Some wallets count v from 0.
         signed["signature"] = to_hex(right if act == "confirm" else right[:64] + bytes([right[64] - 27]))
         done = client.request(method, f"{path}/{act}", json=signed)

@@ -118,7 +118,7 @@ def test_a_contract_wallet_signs_by_erc_1271(stack: DevStack, user: User, key: L
     sent = {"from": stack.owner.address, "data": to_hex(code + encode(["address"], [key.address]))}
     receipt = stack.web3.eth.wait_for_transaction_receipt(stack.rpc("eth_sendTransaction", sent))
     client, address = stack.client(user.id), str(receipt["contractAddress"])
-    assert_refused(link(client, Account.create(), address), 422, "wrong_signer", "signature")
+    assert_refused(link(client, Account.create(), address), 409, "wrong_signer", "signature")
     assert link(client, key, address).json()["data"] == {"address": address, "custodial": False}
 
 
@@ -149,7 +149,7 @@ def test_a_message_links_once(stack: DevStack, user: User, key: LocalAccount) ->
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 9
     assert_refused(put(client, message, sign(key, message)), 409, "no_challenge")
     challenge(client, key.address)
-    assert_refused(put(client, message, sign(key, message)), 422, "wrong_nonce", "message")
+    assert_refused(put(client, message, sign(key, message)), 409, "wrong_nonce", "message")
 
 
 def test_a_message_expires(stack: DevStack, user: User, key: LocalAccount) -> None:
@@ -166,7 +166,7 @@ def test_a_message_is_its_users_own(stack: DevStack, user: User, key: LocalAccou
     thief = stack.client(stack.create_user("student").id)
     assert_refused(put(thief, message, sign(key, message)), 409, "no_challenge")
     challenge(thief, key.address)
-    assert_refused(put(thief, message, sign(key, message)), 422, "wrong_message", "message")
+    assert_refused(put(thief, message, sign(key, message)), 409, "wrong_message", "message")
 
 
 def test_what_is_signed_is_what_was_issued(stack: DevStack, user: User, key: LocalAccount) -> None:
@@ -188,9 +188,9 @@ def test_what_is_signed_is_what_was_issued(stack: DevStack, user: User, key: Loc
     ):
         changed = message.replace(old, new)
         for signer in (key, stranger):
-            assert_refused(put(client, changed, sign(signer, changed)), 422, code, "message")
+            assert_refused(put(client, changed, sign(signer, changed)), 409, code, "message")
     for signature in (sign(stranger, message), sign(key, message + " "), "0x" + "00" * 65, "0x00"):
-        assert_refused(put(client, message, signature), 422, "wrong_signer", "signature")
+        assert_refused(put(client, message, signature), 409, "wrong_signer", "signature")
     assert put(client, message, sign(key, message)).status_code == 200
 
 

@@ -1,6 +1,5 @@
 """Lists and sums of lessons: for whom, in pages that hold still, by status and time, and fast."""
 
-import base64
 import itertools
 from collections.abc import Iterator
 from datetime import datetime
@@ -253,10 +252,6 @@ def test_pages_hold_still_while_lessons_are_booked(lesson_scenario: LessonScenar
     assert len({b["id"] for b in found}) == len(found)
 
 
-def encoded(content: str) -> str:
-    return base64.urlsafe_b64encode(content.encode()).decode()
-
-
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -265,12 +260,12 @@ def encoded(content: str) -> str:
         "!",
         "é",
         "AAAA",
-        encoded("1.2"),
-        encoded("-1.0x" + "0" * 64),
-        encoded("1" * 16 + ".0x" + "0" * 64),
-        encoded("1.0x" + "0" * 63 + "\0"),
-        encoded("1.0x" + "0" * 64 + "\n"),
-        encoded("1' or 1=1 --"),
+        "1.2",
+        "-1.0x" + "0" * 64,
+        "1" * 16 + ".0x" + "0" * 64,
+        "1.0x" + "0" * 63 + "\0",
+        "1.0x" + "0" * 64 + "\n",
+        "1' or 1=1 --",
         "A" * 201,
     ],
 )

@@ -208,7 +208,7 @@ def test_a_wallet_that_is_not_deployed_is_told_so(wallet: Wallet) -> None:
     good = wallet.signatures(data)
     for name in ("signature", "permitSignature"):
         answer = wallet.submit(data["batchId"], **good | {name: wrapped})
-        assert (answer.status_code, answer.json()["code"]) == (422, "wallet_not_deployed")
+        assert (answer.status_code, answer.json()["code"]) == (409, "wallet_not_deployed")
         assert wallet.student.wallet in answer.json()["message"]
         assert [each["field"] for each in answer.json()["errors"]] == [name]
     assert wallet.submit(data["batchId"], **good).status_code == 200
@@ -276,7 +276,7 @@ def test_prepare_is_not_able_to_send(stack: DevStack, wallet: Wallet, scenario: 
 
 
 def assert_wrong_signer(answer: httpx.Response, field: str = "signature") -> None:
-    assert (answer.status_code, answer.json()["code"]) == (422, "wrong_signer")
+    assert (answer.status_code, answer.json()["code"]) == (409, "wrong_signer")
     assert answer.json()["errors"][0]["field"] == field
 
 
@@ -469,7 +469,7 @@ def test_the_permit_can_be_left_out_once_it_is_not_needed(wallet: Wallet) -> Non
     data = wallet.prepare(slot("09:00")).json()["data"]
     order = wallet.signatures(data)["signature"]
     refused = wallet.submit(data["batchId"], signature=order)
-    assert (refused.status_code, refused.json()["code"]) == (422, "permit_required")
+    assert (refused.status_code, refused.json()["code"]) == (409, "permit_required")
     assert refused.json()["errors"][0]["field"] == "permitSignature"
     approve(wallet, 35 * EDU)
     assert wallet.submit(data["batchId"], signature=order).status_code == 200

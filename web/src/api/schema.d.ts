@@ -1374,7 +1374,7 @@ export interface components {
             timeZone: string;
             /**
              * Schedule
-             * @description When the tutor gives lessons; null: at any time. The calendar tells what is taken.
+             * @description When the tutor gives lessons from now on, 2,000 spans at most; null: at any time. The calendar tells what is taken.
              */
             schedule: components["schemas"]["Interval"][] | null;
             /**
@@ -1494,7 +1494,7 @@ export interface components {
             state: "accepted" | "signed" | "submitted" | "reverting" | "mined" | "final" | "rejected" | "expired";
             /**
              * Bookings
-             * @description The lessons, 1 to 40; of an answer, those that are booked or on their way.
+             * @description The lessons that are booked or on their way. Long words are at the first one only.
              */
             bookings: components["schemas"]["BookingData"][];
             /**
@@ -1968,11 +1968,10 @@ export interface components {
              */
             studentNotes?: string | null;
             /**
-             * Timezone
              * @description IANA name; else the annonce's.
              * @example Europe/Paris
              */
-            timeZone?: string | null;
+            timeZone?: components["schemas"]["TimeZone"] | null;
             /**
              * Bookings
              * @description The lessons, 1 to 40; of an answer, those that are booked or on their way.
@@ -2049,11 +2048,10 @@ export interface components {
              */
             studentNotes?: string | null;
             /**
-             * Timezone
              * @description IANA name; else the annonce's.
              * @example Europe/Paris
              */
-            timeZone?: string | null;
+            timeZone?: components["schemas"]["TimeZone"] | null;
         };
         /**
          * Credit
@@ -2124,7 +2122,7 @@ export interface components {
             gasUsed: number | null;
             /**
              * Bookings
-             * @description The lessons it was about, as they stand now.
+             * @description The lessons it was about, as they stand now. Long words are at the first one only.
              */
             bookings: components["schemas"]["BookingData"][];
             /**
@@ -2868,7 +2866,7 @@ export interface components {
         };
         /**
          * HistoryAnswer
-         * @description A page of an account's movements.
+         * @description A page of an account's movements; one that would be too large ends sooner, and the cursor goes on.
          */
         HistoryAnswer: {
             /**
@@ -2884,6 +2882,11 @@ export interface components {
             message: string;
             /** @description What became of the batch. */
             data: components["schemas"]["History"];
+            /**
+             * Nextcursor
+             * @description Give it as `cursor` for the next page; null on the last.
+             */
+            nextCursor: string | null;
         };
         /**
          * HistoryWallet
@@ -3151,11 +3154,8 @@ export interface components {
              * @description All of them are taken, or none.
              */
             slots: components["schemas"]["TimeData"][];
-            /**
-             * Timezone
-             * @description IANA name; else the tutor's.
-             */
-            timeZone?: string | null;
+            /** @description IANA name; else the tutor's. */
+            timeZone?: components["schemas"]["TimeZone"] | null;
         };
         /**
          * OwnTimeTaken
@@ -3437,7 +3437,7 @@ export interface components {
              * @description Why, for programs. It is stable; docs/errors.md lists all.
              * @enum {string}
              */
-            code: "account_taken" | "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "signer_unavailable" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_not_deployed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
+            code: "account_taken" | "act_not_found" | "already_submitted" | "ambiguous_time" | "amount_mismatch" | "annonce_not_bookable" | "annonce_not_found" | "bad_request" | "batch_not_found" | "booking_not_found" | "both_given" | "challenge_expired" | "custodial_account" | "database_unavailable" | "directory_invalid" | "directory_refused" | "directory_unavailable" | "expired" | "fewer_lessons" | "idempotency_key_reused" | "in_past" | "insufficient_allowance" | "insufficient_balance" | "internal_error" | "invalid_cursor" | "invalid_duration" | "invalid_range" | "invalid_request" | "invalid_token" | "keys_unavailable" | "lessons_ahead" | "method_not_allowed" | "metrics_private" | "misaligned" | "no_arbiter" | "no_challenge" | "no_credit" | "no_offer" | "node_unavailable" | "nonexistent_time" | "not_a_tutor" | "not_an_operator" | "not_booked_yet" | "not_found" | "not_published" | "not_yours" | "not_yours_to_do" | "other_batch" | "outside_schedule" | "overlap" | "own_lessons" | "permit_required" | "prepared_expired" | "rate_mismatch" | "refused" | "signature_required" | "signer_unavailable" | "taken" | "time_zone_mismatch" | "token_expired" | "token_missing" | "too_early" | "too_far" | "too_large" | "too_late" | "too_many_requests" | "too_soon" | "tutor_not_found" | "unknown_user" | "user_not_found" | "wallet_changed" | "wallet_not_deployed" | "wallet_taken" | "wrong_address" | "wrong_domain" | "wrong_message" | "wrong_nonce" | "wrong_signer" | "wrong_status";
             /**
              * Success
              * @description Nothing was booked.
@@ -3538,7 +3538,7 @@ export interface components {
             timeZone: string;
             /**
              * Schedule
-             * @description When the tutor gives lessons; null: at any time. The calendar tells what is taken.
+             * @description When the tutor gives lessons from now on, 2,000 spans at most; null: at any time. The calendar tells what is taken.
              */
             schedule: components["schemas"]["Interval"][] | null;
             /**
@@ -3653,11 +3653,8 @@ export interface components {
              * @description All of them are taken, or none.
              */
             slots: components["schemas"]["TimeData"][];
-            /**
-             * Timezone
-             * @description IANA name; else the tutor's.
-             */
-            timeZone?: string | null;
+            /** @description IANA name; else the tutor's. */
+            timeZone?: components["schemas"]["TimeZone"] | null;
         };
         /**
          * SignedShare
@@ -3853,6 +3850,7 @@ export interface components {
              */
             startsAt?: string | null;
         };
+        TimeZone: string;
         /**
          * To
          * @description The address that gets a credit.
@@ -4236,7 +4234,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `account_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `refused` */
+        /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` `act_not_found` */
+        NotFound: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `in_past` `outside_schedule` `misaligned` `too_soon` `too_far` `invalid_duration` `overlap` `taken` `amount_mismatch` `nonexistent_time` `ambiguous_time` `time_zone_mismatch` `annonce_not_bookable` `insufficient_allowance` `signature_required` `custodial_account` `already_submitted` `prepared_expired` `wallet_changed` `no_challenge` `challenge_expired` `lessons_ahead` `wallet_taken` `account_taken` `not_booked_yet` `wrong_status` `too_early` `too_late` `no_offer` `no_credit` `no_arbiter` `not_published` `rate_mismatch` `expired` `fewer_lessons` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` `refused` */
         Conflict: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4256,7 +4264,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `both_given` `tutor_not_found` `annonce_not_found` `rate_mismatch` `invalid_request` `idempotency_key_reused` `invalid_cursor` `invalid_range` `own_lessons` `other_batch` `wrong_signer` `wallet_not_deployed` `wrong_domain` `wrong_address` `wrong_nonce` `wrong_message` `permit_required` */
+        /** @description `both_given` `invalid_request` `idempotency_key_reused` `invalid_cursor` */
         UnprocessableEntity: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -4318,16 +4326,6 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["PreparedAnswer"];
-            };
-        };
-        /** @description `not_found` `booking_not_found` `user_not_found` `tutor_not_found` `annonce_not_found` `batch_not_found` `act_not_found` */
-        NotFound: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
             };
         };
         /** @description The account in force */
@@ -4447,6 +4445,10 @@ export interface components {
         /** @description On its way */
         WithdrawnAnswerAccepted: {
             headers: {
+                /** @description Where to ask for the outcome */
+                Location?: string;
+                /** @description In how many seconds */
+                "Retry-After"?: number;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4467,6 +4469,10 @@ export interface components {
         /** @description On its way */
         OwnTimeAnswerAccepted: {
             headers: {
+                /** @description Where to ask for the outcome */
+                Location?: string;
+                /** @description In how many seconds */
+                "Retry-After"?: number;
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -4698,6 +4704,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             422: components["responses"]["UnprocessableEntity"];
@@ -4730,6 +4737,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             402: components["responses"]["PaymentRequired"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             422: components["responses"]["UnprocessableEntity"];
@@ -4758,6 +4766,7 @@ export interface operations {
             200: components["responses"]["PreparedAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             422: components["responses"]["UnprocessableEntity"];
@@ -4812,6 +4821,7 @@ export interface operations {
             200: components["responses"]["WalletAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
             502: components["responses"]["BadGateway"];
@@ -4878,6 +4888,7 @@ export interface operations {
             200: components["responses"]["ChallengeAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
@@ -4909,9 +4920,11 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -5381,14 +5394,9 @@ export interface operations {
     };
     confirmOutcome: {
         parameters: {
-            query?: {
-                /** @description Whether the lesson took place, as who asks says. */
-                courseHeld?: boolean | null;
-                /**
-                 * @deprecated
-                 * @description `courseHeld`, as the earlier frontend has it.
-                 */
-                course_held?: boolean | null;
+            query: {
+                /** @description Whether the lesson took place, as who asks says. `course_held`, its older name, is deprecated. */
+                courseHeld: boolean;
             };
             header?: {
                 /** @description `respond-async`: do not wait for the block. */
@@ -5433,9 +5441,11 @@ export interface operations {
             200: components["responses"]["ActAnswer"];
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -5550,6 +5560,10 @@ export interface operations {
             /** @description On its way */
             202: {
                 headers: {
+                    /** @description Where to ask for the outcome */
+                    Location?: string;
+                    /** @description In how many seconds */
+                    "Retry-After"?: number;
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -5730,6 +5744,7 @@ export interface operations {
             200: components["responses"]["CalendarAnswer"];
             304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5754,6 +5769,7 @@ export interface operations {
             200: components["responses"]["AnnonceAnswer"];
             304: components["responses"]["NotModified"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5877,6 +5893,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5899,6 +5916,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5934,6 +5952,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5969,6 +5988,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6004,6 +6024,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6026,6 +6047,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6047,6 +6069,7 @@ export interface operations {
             200: components["responses"]["BookingAnswer"];
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6134,6 +6157,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6154,6 +6178,8 @@ export interface operations {
                 startDate?: string;
                 /** @description The last day, whole, or a time before which they were. */
                 endDate?: string;
+                /** @description The `nextCursor` of the page before, in place of `page`. */
+                cursor?: string | null;
                 /** @description BOOKING, REFUND, DEPOSIT, TRANSFER, incoming or outgoing. */
                 transactionType?: string | null;
             };
@@ -6167,6 +6193,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6190,6 +6217,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -6209,8 +6237,10 @@ export interface operations {
             200: components["responses"]["AccountAnswer"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
