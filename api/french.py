@@ -32,10 +32,12 @@ OWN_REASONS = {
     "a date is from 1971-01-01 to 9998-12-31": "une date va de 1971-01-01 à 9998-12-31",
     "a signature is hex, 0x and up to 4096 bytes": "une signature s'écrit 0x et jusqu'à 4096 octets en hexa",
     "a signature and its deadline go together": "une signature va avec son échéance",
-    "there are fewer lessons than that in this request": "la requête a moins de cours que cela",
     "not a number": "ce n'est pas un nombre",
     "an amount is not negative": "un montant n'est pas négatif",
     "an amount has at most 18 decimal places": "un montant a au plus 18 décimales",
+    "an amount has at most 59 digits before the point, and 400 after it": (
+        "un montant a au plus 59 chiffres avant la virgule, et 400 après"
+    ),
     "an amount has at most 256 bits of base units": "un montant trop grand",
 }
 _TYPES = {
