@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,26 @@ def test_a_chosen_port_that_another_process_took_meanwhile_is_chosen_anew(
         with LocalNode(tmp_path / "b") as ours:
             assert ours.port == free
             assert listener(ours.process.pid) == {free}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of sockets that end with the process")
+def test_a_port_that_another_process_has_chosen_is_chosen_by_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The shim of that process may be starting again, and would answer for ours."""
+    program = "from tools.local_node import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        taken, free = int(other.stdout.readline()), local_node.free_port()
+        local_node._MARKS.pop().close()
+        chosen = iter([taken, free])
+        monkeypatch.setattr(local_node.random, "randrange", lambda *_: next(chosen))
+        assert local_node.free_port() == free
+        other.communicate("")
+    chosen = iter([taken])
+    assert local_node.free_port() == taken
 
 
 def test_a_port_that_was_asked_for_and_belongs_to_a_foreign_node_is_an_error(tmp_path: Path) -> None:

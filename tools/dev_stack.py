@@ -418,7 +418,8 @@ def _wait_until_answers(process: subprocess.Popen[bytes], ask: Callable[[], obje
         except httpx.HTTPError:
             time.sleep(0.05)
         else:
-            return
+            if process.poll() is None:  # Else it was another one that answered.
+                return
     end = log.read_text(errors="replace")[-2000:]
     raise RuntimeError(f"{log.stem} did not start:\n{end}")
 

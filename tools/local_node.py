@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ STATES = 500
 
 TLS = httpx.create_ssl_context()
 """For every client, though none needs it here: making one takes longer than ten requests."""
+
+_MARKS: list[socket.socket] = []
+"""Names of the ports that were chosen here."""
 
 Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
 """Starts a command whose output is appended to a file."""
@@ -123,7 +127,10 @@ class LocalNode:
 
 
 def free_port() -> int:
-    """Return a port that is free, and that no outgoing connection will be given meanwhile."""
+    """Return a port that is free, and that no outgoing connection will be given meanwhile.
+
+    No other process gets it from here while this one lives, not even while nothing listens there.
+    """
     while True:
         port = random.randrange(10_000, 32_000)  # noqa: S311  # below the ephemeral ones
         with socket.socket() as listener:
@@ -131,6 +138,14 @@ def free_port() -> int:
                 listener.bind((HOST, port))
             except OSError:
                 continue
+        if sys.platform == "linux":
+            mark = socket.socket(socket.AF_UNIX)
+            try:
+                mark.bind(f"\0creneau port {port}")  # A name that ends with the process (unix(7)).
+            except OSError:
+                mark.close()
+                continue
+            _MARKS.append(mark)
         return port
 
 
