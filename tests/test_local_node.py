@@ -65,8 +65,7 @@ def test_a_port_that_another_process_has_chosen_is_chosen_by_nobody_else(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
-        taken, free = int(other.stdout.readline()), local_node.free_port()
-        local_node._MARKS.pop().close()
+        taken, free = int(other.stdout.readline()), 9_999  # Which nobody chooses.
         chosen = iter([taken, free])
         monkeypatch.setattr(local_node.random, "randrange", lambda *_: next(chosen))
         assert local_node.free_port() == free

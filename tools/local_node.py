@@ -1,5 +1,6 @@
 """A local node (anvil) that belongs to this process alone, at a port of its own; it keeps nothing on disk."""
 
+import atexit
 import os
 import random
 import re
@@ -21,9 +22,6 @@ STATES = 500
 
 TLS = httpx.create_ssl_context()
 """For every client, though none needs it here: making one takes longer than ten requests."""
-
-_MARKS: list[socket.socket] = []
-"""Names of the ports that were chosen here."""
 
 Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
 """Starts a command whose output is appended to a file."""
@@ -145,7 +143,7 @@ def free_port() -> int:
             except OSError:
                 mark.close()
                 continue
-            _MARKS.append(mark)
+            atexit.register(mark.close)
         return port
 
 

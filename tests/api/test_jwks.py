@@ -180,7 +180,10 @@ def test_known_keys_go_on_while_the_issuer_is_down(shim: Services, issuer: Servi
         Answer({}, 500),
         Answer({}, 302, {"Location": "/elsewhere"}),
     ],
-    ids=lambda answer: f"{answer.status} {str(answer.body)[:20]}",
+    ids=[
+        *("no json", "a list", "no keys", "an empty list", "a number", "for encryption", "not one usable"),
+        *("a shared secret", "another kind", "nested", "nested keys", "huge", "a fault", "elsewhere"),
+    ],
 )
 def test_an_issuer_that_answers_oddly_is_like_one_that_is_down(
     shim: Services, issuer: Service, odd: Answer
