@@ -97,7 +97,12 @@ def start(scenario: Scenario, folder: Path, port: int) -> subprocess.Popen[bytes
         "CRENEAU_HOST": "127.0.0.1",
         "CRENEAU_PORT": port,
     }
-    composed = {name: here(value) for name, value in service["environment"].items()}
+    # As compose puts in what is not set: the default, or nothing.
+    unset = re.compile(r"\$\{\w+:(?:-([^}]*)|\?[^}]*)\}")
+    composed = {
+        name: here(unset.sub(lambda found: found[1] or "", value))
+        for name, value in service["environment"].items()
+    }
     values = image | composed | given | inside
     shell, options, script = service["command"]
     with (folder / "log").open("wb") as log:
