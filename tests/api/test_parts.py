@@ -40,7 +40,7 @@ def test_a_price_is_exact_or_rounded_to_cents_and_nothing_else(rate: int, minute
     charged = lesson_amount(rate, minutes)
     right = {charged, floor(cents + Fraction(1, 2)) * CENT, ceil(cents - Fraction(1, 2)) * CENT}
     around = {wei + step for wei in right for step in (-CENT, -1, 0, 1, CENT)}
-    assert {wei for wei in around if is_price(wei, rate, minutes)} == right
+    assert {wei for wei in around if is_price(Decimal(f"{wei}e-18"), rate, minutes)} == right
 
 
 DAYS = st.dates(date(2031, 1, 1), date(2448, 6, 1)) | st.builds(
