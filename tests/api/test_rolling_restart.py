@@ -95,9 +95,9 @@ def stack(postgres: PostgreSQL) -> Iterator[DevStack]:
         "receive_seconds": PATIENCE,
     }
     with Stack(settings=settings) as stack:
-        stack.stop_shim(kill=True)  # Each test starts its own.
         stack.rpc("anvil_setBalance", stack.account(2).address, hex(10**22))
         yield stack
+        stack.stop_shim(kill=True)  # It would wait for a second signal.
 
 
 def test_no_request_fails_while_one_process_after_the_other_is_started_again(
