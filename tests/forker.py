@@ -70,6 +70,8 @@ def main(prepare: Callable[[], object] = lambda: None) -> None:
                 answer = os.fork()
                 if not answer:
                     run(folder, environment, arguments, files, prepare)
+            case unknown:
+                raise ValueError(f"not understood: {unknown}")
         print(json.dumps(answer), flush=True)
 
 

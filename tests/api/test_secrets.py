@@ -20,7 +20,7 @@ import pytest
 from eth_account import Account
 from eth_account.hdaccount import generate_mnemonic
 from eth_account.types import Language
-from forked import Forked, shims
+from forked import Forked, run, shims
 from key_server import KeyServer
 from pydantic import ValidationError
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 
 from postgres import PostgreSQL
 from proxy import Fault, Proxy
-from waiting import PATIENCE, http, until
+from waiting import http, until
 
 from api.chain import signers
 from api.settings import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_CUSTODY, Settings
@@ -148,7 +148,8 @@ class Place:
         log = folder / "log"
         # What a process that ends says while it waits, the test below has.
         environment = self.environment(folder, secrets, outage) | {"CRENEAU_DRAIN_SECONDS": "0"}
-        process = Forked(shims(), str(folder), str(log), environment)
+        files = [os.devnull, str(log), str(log)]
+        process = Forked(shims(), str(folder), environment, ["serve"], files)
         url = f"http://127.0.0.1:{environment['CRENEAU_PORT']}"
         served = False
         while process.poll() is None and not served:
@@ -224,7 +225,8 @@ def test_no_output_shows_a_secret_that_is_broken_while_something_is_gone(
 def test_what_goes_away_in_flight_is_told_in_json_without_the_address(place: Place) -> None:
     environment = place.environment(place.folder, place.right, "nothing")
     port, log = environment["CRENEAU_PORT"], place.folder / "in-flight.log"
-    process, url = Forked(shims(), str(place.folder), str(log), environment), f"http://127.0.0.1:{port}"
+    files, url = [os.devnull, str(log), str(log)], f"http://127.0.0.1:{port}"
+    process = Forked(shims(), str(place.folder), environment, ["serve"], files)
 
     def answers() -> bool:
         with socket.socket() as probe:
@@ -252,21 +254,11 @@ def test_what_goes_away_in_flight_is_told_in_json_without_the_address(place: Pla
     assert "/v3/" not in output
 
 
-def serve(folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """`python -m api serve`, which ends at once."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CRENEAU_")}
-    given = {f"CRENEAU_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "api", "serve"]
-    return subprocess.run(
-        command, cwd=folder, env=kept | given, capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-
-
 def test_a_mnemonic_with_a_typo_is_refused_in_one_sentence(tmp_path: Path) -> None:
     words = generate_mnemonic(12, Language.ENGLISH).split()
     file = tmp_path / "mnemonic"
     file.write_text(" ".join([*words[:10], f"{words[10]}x", words[11]]))
-    refused = serve(tmp_path, chain_id=41923, jwt_secret="s" * 40, mnemonic_file=file)
+    refused = run(tmp_path, "serve", chain_id=41923, jwt_secret="s" * 40, mnemonic_file=file)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
         "CRENEAU_MNEMONIC is no mnemonic (BIP-39): 12 to 24 words with a checksum, without quotes; is a word"
