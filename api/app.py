@@ -48,8 +48,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         redoc_url=None,
     )
     if services is not None:
-        deps.install(app, services)
-        health.install(app, services)
+        deps.install(app, services, health.Recent(services))
         middleware.install(app, services.settings, services.limits)
     app.add_middleware(RequestLog)
     rooms = (bookings, wallets, lessons, actions, settlements, listings, health)

@@ -1,7 +1,7 @@
 """The typed dependencies of routes: services, the user, the request's id, and common headers."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.dependencies.models import Dependant
@@ -14,12 +14,15 @@ from api.json_io import ExactRoute
 from api.people.http_directory import caller_token
 from api.services import Services
 
+if TYPE_CHECKING:
+    from api.routes.health import Recent
+
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token of the user service.")
 
 
-def install(app: FastAPI, services: Services) -> None:
-    """Give the application's routes their services."""
-    app.state.services = services
+def install(app: FastAPI, services: Services, readiness: "Recent") -> None:
+    """Give the application's routes their services, and the checks of these."""
+    app.state.services, app.state.readiness = services, readiness
 
 
 def services_of(request: Request) -> Services:
@@ -28,6 +31,12 @@ def services_of(request: Request) -> Services:
     if not isinstance(services, Services):
         raise TypeError("an application without services")
     return services
+
+
+def readiness_of(request: Request) -> "Recent":
+    """Return the checks of the services of the application that serves the request."""
+    readiness: Recent = request.app.state.readiness
+    return readiness
 
 
 async def _services(request: Request) -> Services:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import anyio.to_thread
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
@@ -21,7 +21,7 @@ from api.errors import Code, Problem
 from api.json_io import ExactResponse
 from api.outbox.fees import left_today
 from api.outbox.models import GWEI, UNSETTLED
-from api.routes.deps import ServicesDep
+from api.routes.deps import ServicesDep, readiness_of
 from api.schemas import responses as models
 from api.services import Services
 from creneau.amounts import format_amount
@@ -60,11 +60,6 @@ class Recent:
             self._made_at = time.monotonic()
 
 
-def install(app: FastAPI, services: Services) -> None:
-    """Give the application the checks of its services."""
-    app.state.readiness = Recent(services)
-
-
 @router.get("/livez", operation_id="livez", summary="The process answers", response_model=models.Alive)
 async def livez() -> Response:
     """Respond without asking anybody else."""
@@ -83,8 +78,7 @@ async def readyz(request: Request, services: ServicesDep) -> Response:
     if services.leaving.is_set():
         checks = {"process": _check(False, "", "The process is about to end.")}
     else:
-        recent: Recent = request.app.state.readiness
-        checks = await recent.checks()
+        checks = await readiness_of(request).checks()
     if not _may_read(request, services.settings.metrics_bearer):
         checks = {name: {"ok": check["ok"]} for name, check in checks.items()}
     ready = all(check["ok"] for name, check in checks.items() if name not in _ADVICE)
