@@ -7,6 +7,8 @@ closed first: connections on which nothing comes keep nobody out.
 
 import asyncio
 import resource
+import socket
+import struct
 from collections import Counter
 from functools import partial
 from typing import Any, cast
@@ -20,6 +22,7 @@ from api.settings import Settings
 
 _OTHER_FILES = 256  # Of the process: connections to the node and the database, and more.
 _COMING = (h11.IDLE, h11.SEND_BODY)
+_RESET = struct.pack("ii", 1, 0)  # Linger for no time: closing sends RST.
 
 
 class Connections:
@@ -114,6 +117,8 @@ class Connection(H11Protocol):
         """Close the connection at once, whatever its client has not read yet."""
         self._held.served(self)
         self.connections.discard(self)  # It counts no more, from now on.
+        if self.flow.write_paused:  # Else the system would keep what it has of the response for the client.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     @property

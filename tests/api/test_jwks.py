@@ -25,7 +25,7 @@ from waiting import PATIENCE, http, until
 
 from api import auth, problems
 from api.logs import RequestLog
-from api.routes import deps
+from api.routes import deps, health
 from api.services import Services
 from api.settings import DEVELOPMENT_SECRET, Settings
 from tools.dev_stack import DevStack
@@ -242,7 +242,7 @@ def test_a_token_whose_header_is_nested_deeply_is_refused(shim: Services, openin
 
 def test_operators_are_named_by_the_settings(shim: Services) -> None:
     app = FastAPI()
-    deps.install(app, shim)
+    deps.install(app, shim, health.Recent(shim))
     app.add_middleware(RequestLog)
     problems.install(app)
 

@@ -457,7 +457,8 @@ def test_what_is_accepted_while_the_relayers_signer_is_away_is_sent_once_when_it
             batch = answer.json()["data"]["batchId"]
             server.on_sign = lambda _: None
             if how == "hanging":
-                shim.remote._http.seconds = 0.1
+                shim.remote._http.seconds, before = 0.1, server.asked[relayer]
+                until(lambda: server.asked[relayer] > before + 1)  # The one under way may wait for long.
             AWAY[how](server, relayer)
             lines.clear()
             until(lambda: len(lines) > 1)  # It tried, more than once.
