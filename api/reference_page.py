@@ -84,8 +84,10 @@ class _Page:
         name = operation["operationId"]
         yield f'<section id="{name}">\n<h3><b>{method}</b> <code>{_breakable(path)}</code></h3>'
         yield f"<p><strong>{_text(operation['summary'])}.</strong> {_text(operation['description'])}</p>"
-        signed = bool(operation.get("security"))
-        yield f"<p>{'Needs a token.' if signed else 'Needs no token.'} <code>{name}</code></p>"
+        security = operation.get("security", [{}])
+        signed = security != [{}]
+        needs = "a token" if {} not in security else "a token if the user service does" if signed else "no token"
+        yield f"<p>Needs {needs}. <code>{name}</code></p>"
         parameters = operation.get("parameters", [])
         if parameters:
             rows = [

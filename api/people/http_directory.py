@@ -168,6 +168,7 @@ class HttpDirectory:
 
     def __init__(self, settings: Settings, store: Store, accounts: TableDirectory) -> None:
         self._accounts = accounts
+        self._needs_caller = settings.directory_forwards_token and not settings.directory_bearer
         headers = {"Accept": "application/json"}
         if settings.directory_bearer:
             headers["Authorization"] = f"Bearer {settings.directory_bearer}"
@@ -243,6 +244,8 @@ class HttpDirectory:
         status, body = self._fetch(f"/api/{path}/{quote(entry, safe='')}")
         if status in _NOT_FOUND.get(path, {404}):
             return None
+        if status == 401 and self._needs_caller and caller_token.get() is None:
+            raise Problem(Code.TOKEN_MISSING)
         if status in {401, 403}:
             log.warning("the user service refuses", status=status)
             raise Problem(Code.DIRECTORY_REFUSED, reason=str(status))

@@ -284,6 +284,22 @@ def test_without_forwarding_the_refusal_is_told(scene: Scene) -> None:
     assert answer.json()["message"].startswith("Le service des utilisateurs a répondu 401")
 
 
+def test_what_anybody_may_read_is_asked_for_with_the_token_that_came(scene: Scene) -> None:
+    """Without one, this user service answers 401."""
+    calendar, listing = f"/tutor/{scene.profile_id}/calendar", f"/annonce/{scene.listing_id}"
+    known = (calendar, listing)
+    for path in known:
+        scene.users.tokens.clear()
+        assert scene.student.ask("GET", path).status_code == 200
+        assert {*scene.users.tokens} == {f"Bearer {scene.student.token}"}
+    for headers, code in (
+        ({"Authorization": ""}, "token_missing"),
+        ({"Authorization": "Bearer x"}, "invalid_token"),
+    ):
+        answers = [scene.student.client.get(path, headers=headers) for path in known]
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(401, code)] * 2
+
+
 def test_lessons_are_listed_without_names_when_the_user_service_knows_nobody(scene: Scene) -> None:
     scene.book(("09:00", 60))
     tutor = scene.users.users.pop(scene.tutor_id)

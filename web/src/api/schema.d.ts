@@ -5743,6 +5743,7 @@ export interface operations {
         responses: {
             200: components["responses"]["CalendarAnswer"];
             304: components["responses"]["NotModified"];
+            401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
@@ -5768,6 +5769,7 @@ export interface operations {
         responses: {
             200: components["responses"]["AnnonceAnswer"];
             304: components["responses"]["NotModified"];
+            401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             422: components["responses"]["UnprocessableEntity"];
