@@ -86,7 +86,9 @@ class _Page:
         yield f"<p><strong>{_text(operation['summary'])}.</strong> {_text(operation['description'])}</p>"
         security = operation.get("security", [{}])
         signed = security != [{}]
-        needs = "a token" if {} not in security else "a token if the user service does" if signed else "no token"
+        needs = (
+            "a token" if {} not in security else "a token if the user service does" if signed else "no token"
+        )
         yield f"<p>Needs {needs}. <code>{name}</code></p>"
         parameters = operation.get("parameters", [])
         if parameters:

@@ -8,6 +8,7 @@ stores refuse those; and it may take a second. Another key store is another `Cus
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -27,6 +28,7 @@ from creneau import published, typed_data
 from creneau.types import to_address
 
 _KEYFILE, _KEY = ".json", re.compile(r"0x[0-9a-fA-F]{64}")
+_NAMED = re.compile(r'"address"\s*:\s*"(?:0x)?([0-9a-fA-F]{40})"')  # What most tools write beside the key.
 _ADDRESS, _PATH = re.compile(r"0x[0-9a-fA-F]{40}"), re.compile(r"m(/\d{1,9}'?)+")
 _STEP_BITS = 31  # Of a step of a path (BIP-32).
 _MOST_CHARACTERS = 64  # Of an account's reference.
@@ -55,7 +57,7 @@ class Signer(Protocol):
         """
 
 
-class _Signer:
+class _Signer(ABC):
     """Signs what is hashed by whoever has the key."""
 
     def __init__(self, address: str) -> None:
@@ -80,9 +82,9 @@ class _Signer:
             for each, signature in zip(fields, signatures, strict=False)
         ]
 
+    @abstractmethod
     def _sign(self, messages: Sequence[bytes]) -> list[bytes]:
         """Return the signatures (65 bytes r, s, v) of the hashes (Keccak-256) of messages."""
-        raise NotImplementedError
 
 
 def _fields(transaction: Mapping[str, Any]) -> list[Any]:
@@ -199,7 +201,13 @@ class KeyfileCustodian:
             key = Account.decrypt(keyfile, self._passphrase)
         except ValueError:
             raise ValueError(f"CRENEAU_KEYFILE_PASSPHRASE does not open {self._folder / account}") from None
-        return LocalSigner(Account.from_key(key))
+        signer = LocalSigner(Account.from_key(key))
+        self._refuse(signer.address, account)
+        return signer
+
+    def _refuse(self, address: str, whose: str) -> None:
+        if address in self._refused:
+            raise ValueError(f"{whose}: everybody has this key, and the network is live")
 
     def add(self, user_id: str, key: str) -> None:
         """Encrypt a user's key into a keyfile. Raises `ValueError`, or `FileExistsError` if there is one."""
@@ -208,16 +216,22 @@ class KeyfileCustodian:
             raise ValueError(f"{user_id}: an id of a user with a keyfile has at most 59 characters")
         if not _KEY.fullmatch(key):
             raise ValueError(f"{user_id}: a key is 0x and 64 hex digits")
-        if Account.from_key(key).address in self._refused:
-            raise ValueError(f"{user_id}: everybody has this key, and the network is live")
+        self._refuse(Account.from_key(key).address, user_id)
         keyfile = Account.encrypt(bytes.fromhex(key[2:]), self._passphrase)
         with open(self._folder / name, "x", opener=lambda path, how: os.open(path, how, 0o600)) as file:
             json.dump(keyfile, file)
 
     def check(self) -> None:
-        """Raise `ValueError` if the passphrase does not open the first keyfile, or `OSError`."""
-        if first := min(self._folder.glob(f"*{_KEYFILE}"), default=None):
-            self.signer(first.name)
+        """Raise `ValueError` if the passphrase does not open the first keyfile, or `OSError`.
+
+        So does a keyfile that names an account that no user may have. The others are refused when they sign.
+        """
+        present = sorted(self._folder.glob(f"*{_KEYFILE}"))
+        for each in present if self._refused else ():
+            if named := _NAMED.search(each.read_text(errors="replace")):
+                self._refuse(to_address("0x" + named[1]), each.name)
+        if present:
+            self.signer(present[0].name)
 
 
 class RemoteCustodian:

@@ -77,10 +77,12 @@ async def _current_user(
     return user or await _identify(request, credentials)
 
 
-async def _visitor(
+async def visitor(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str | None:
-    return None if credentials is None else await _identify(request, credentials)
+) -> None:
+    """Check the token, if one was sent. The user service may want it."""
+    if credentials is not None:
+        await _identify(request, credentials)
 
 
 class BearerRoute(ExactRoute):
@@ -105,9 +107,6 @@ def _needs_user(dependant: Dependant) -> bool:
 
 CurrentUser = Annotated[str, Depends(_current_user)]
 """The id of the user whose token was sent."""
-
-Visitor = Annotated[str | None, Depends(_visitor)]
-"""The id of the user, if a token was sent; the user service may want one."""
 
 
 async def _operator(services: ServicesDep, user: CurrentUser) -> str:

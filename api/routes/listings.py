@@ -1,8 +1,8 @@
-"""The routes of listings, their publication, and calendars. Reading them needs a token only if the user service does."""
+"""The routes of listings, their publication, and calendars. The user service may want a token for reading."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import APIRouter, Body, Depends, Path, Query
 from starlette.responses import Response
 
 from api.booking.listings import Publication
@@ -10,7 +10,7 @@ from api.json_io import ExactResponse, tagged
 from api.outbox.models import Submission
 from api.routes.actions import settled
 from api.routes.bookings import LATER
-from api.routes.deps import BearerRoute, CurrentUser, IfNoneMatch, Prefer, RequestId, ServicesDep, Visitor
+from api.routes.deps import BearerRoute, CurrentUser, IfNoneMatch, Prefer, RequestId, ServicesDep, visitor
 from api.schemas import lesson_responses as lesson_models
 from api.schemas import responses as models
 from api.schemas.requests import ANNONCE, TUTOR, Id, Moment, PublishData
@@ -18,7 +18,8 @@ from api.schemas.requests import ANNONCE, TUTOR, Id, Moment, PublishData
 router = APIRouter(prefix="/api/blockchain", tags=["annonces"], route_class=BearerRoute)
 
 AnnonceId = Annotated[Id, Path(alias="annonceId", examples=[ANNONCE])]
-_PUBLIC = {"security": [{}]}  # Or a token, which FastAPI adds.
+_PUBLIC = [Depends(visitor)]
+_OR_NONE: dict[str, Any] = {"security": [{}]}  # Beside the token, which FastAPI names.
 _TAGGED = {"ETag": {"schema": {"type": "string"}, "description": "For `If-None-Match`"}}
 Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
 
@@ -32,11 +33,11 @@ Wanted = Annotated[PublishData, Body(default_factory=PublishData)]
         304: {"description": "As the client has it", "headers": _TAGGED},
         **models.problems(401, 404, 409, 422, 502, 503),
     },
-    openapi_extra=_PUBLIC,
+    dependencies=_PUBLIC,
+    openapi_extra=_OR_NONE,
 )
 def get_calendar(
     services: ServicesDep,
-    user: Visitor,
     tutor_id: Annotated[Id, Path(alias="tutorId", examples=[TUTOR])],
     from_: Annotated[Moment | None, Query(alias="from", description="RFC 3339; else now.")] = None,
     to: Annotated[Moment | None, Query(description="At most 62 days later; else seven days later.")] = None,
@@ -56,11 +57,10 @@ def get_calendar(
         304: {"description": "As the client has it", "headers": _TAGGED},
         **models.problems(401, 404, 422, 502, 503),
     },
-    openapi_extra=_PUBLIC,
+    dependencies=_PUBLIC,
+    openapi_extra=_OR_NONE,
 )
-def get_annonce(
-    services: ServicesDep, user: Visitor, annonce_id: AnnonceId, if_none_match: IfNoneMatch = None
-) -> Response:
+def get_annonce(services: ServicesDep, annonce_id: AnnonceId, if_none_match: IfNoneMatch = None) -> Response:
     """Show title, rate, time zone, tutor, and the rate on the chain."""
     answer = lesson_models.AnnonceAnswer.from_details(services.listings.listing(annonce_id))
     return tagged(ExactResponse(answer), if_none_match)

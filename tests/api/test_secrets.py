@@ -339,6 +339,28 @@ def test_a_users_key_that_everybody_has_is_not_imported(tmp_path: Path) -> None:
     keys.add("ann", Account.create().key.to_0x_hex())
 
 
+@pytest.mark.parametrize("address", ["named", "left out"])
+def test_a_keyfile_of_a_key_that_everybody_has_is_refused_if_it_was_copied_there(
+    tmp_path: Path, address: str
+) -> None:
+    """At the start if the keyfile names the account, and else when it is to sign."""
+    names = {"mnemonic": generate_mnemonic(12, Language.ENGLISH), "keyfile_dir": tmp_path}
+    live = Settings(_env_file=None, **LIVE | names | {"keyfile_passphrase": "a passphrase"})
+    signers.keyfiles(live, signers.custodian(live)).add("ann", Account.create().key.to_0x_hex())
+    keyfile = Account.encrypt(BESU, "a passphrase")
+    if address == "left out":
+        del keyfile["address"]
+    (tmp_path / "bob.json").write_text(json.dumps(keyfile, indent=2))
+
+    def use() -> None:
+        signers.custodian(live).signer("bob.json")
+
+    with pytest.raises(ValueError, match=r"^bob\.json: everybody has this key, and the network is live$"):
+        use()
+    local = live.model_copy(update={"chain_id": 31337})
+    assert signers.custodian(local).signer("bob.json").address == Account.from_key(BESU).address
+
+
 # --- Logs ---
 
 
