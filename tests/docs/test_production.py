@@ -10,7 +10,6 @@ import os
 import re
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -34,7 +33,7 @@ from web3 import HTTPProvider, Web3
 from creneau import abi
 from creneau.types import to_hex
 from tools.dev_stack import free_port
-from tools.local_node import end
+from tools.local_node import LocalNode, end
 
 DEPLOYMENT, OPERATIONS = ROOT / "docs/deployment.md", ROOT / "docs/operations.md"
 HERE = "tested-by=tests/docs/test_production.py"
@@ -119,14 +118,10 @@ def project(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Web3]:
-    command = ["anvil", "--port", "0", "--chain-id", str(CHAIN_ID), "--block-time", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield Web3(HTTPProvider(f"http://{address}"))
-        process.terminate()
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web3]:
+    options = ("--chain-id", str(CHAIN_ID))
+    with LocalNode(tmp_path_factory.mktemp("node"), block_time=1, options=options) as node:
+        yield Web3(HTTPProvider(node.url))
 
 
 def url_of(node: Web3) -> str:

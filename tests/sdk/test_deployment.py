@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +30,7 @@ from creneau.errors import (
     TokenWithoutCode,
     UnsupportedToken,
 )
+from tools.local_node import LocalNode
 
 ROOT = Path(__file__).parents[2]
 DEVELOPER = Account.from_key("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
@@ -38,17 +38,11 @@ DAY = 24 * 60 * 60
 
 
 @pytest.fixture(scope="module", params=[31337])
-def node(request: pytest.FixtureRequest) -> Iterator[Web3]:
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web3]:
     """A node of this module's own, as one that a deployment's user has."""
-    # Port 0: the node takes a free one, and says which.
-    command = ["anvil", "--port", "0", "--chain-id", str(request.param)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
-        # It prints reverts with all their data, and stands still once the pipe is full.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield Web3(HTTPProvider(f"http://{address}"))
-        process.terminate()
+    folder = tmp_path_factory.mktemp("node")
+    with LocalNode(folder, options=("--chain-id", str(request.param))) as node:
+        yield Web3(HTTPProvider(node.url))
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from creneau.ape.deploy import check_token, check_transfer, deploy, plan, send_b
 from creneau.ape.deployments import record
 from creneau.ape.networks import LIVE, network_of
 from creneau.errors import UnsupportedToken
+from tools.local_node import LocalNode
 
 ROOT = Path(__file__).parents[2]
 DEVELOPMENT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -72,17 +73,12 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Callable[[int], Place]]:
     """`place(41923)`: a node with this chain id, a copy of the project, and a funded account `deployer`."""
-    processes = []
+    nodes = ExitStack()
 
     def make(chain_id: int) -> Place:
-        command = ["anvil", "--port", "0", "--chain-id", str(chain_id), "--block-time", "0.2"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
-        reader = threading.Thread(target=process.stdout.read, daemon=True)
-        reader.start()
-        processes.append((process, reader))
-        web3 = Web3(HTTPProvider(f"http://{address}"))
+        options = ("--chain-id", str(chain_id), "--block-time", "0.2")
+        node = nodes.enter_context(LocalNode(tmp_path, options=options))
+        web3 = Web3(HTTPProvider(node.url))
         deployer = Account.create()
         web3.provider.make_request("anvil_setBalance", [deployer.address, hex(10**19)])  # type: ignore[arg-type]
         accounts = tmp_path / "ape" / "accounts"
@@ -97,18 +93,12 @@ def place(tmp_path: Path) -> Iterator[Callable[[int], Place]]:
         environment = {
             "APE_DATA_FOLDER": str(tmp_path / "ape"),
             "APE_ACCOUNTS_deployer_PASSPHRASE": "secret",
-            VARIABLE[chain_id]: f"http://{address}",
+            VARIABLE[chain_id]: node.url,
         }
-        return Place(
-            web3=web3, url=f"http://{address}", project=project, deployer=deployer, environment=environment
-        )
+        return Place(web3, node.url, project, deployer, environment)
 
-    yield make
-    for process, reader in processes:
-        process.terminate()
-        process.wait()
-        reader.join()
-        process.stdout.close()
+    with nodes:
+        yield make
 
 
 def test_ape_config_says_what_the_networks_are() -> None:
