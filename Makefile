@@ -48,7 +48,7 @@ test-quick: ready ## For between two edits: what needs neither the shim nor a br
 	@pytest -q -n 2 $(QUICK)
 
 contract-test: ready ## The shim against its own documentation: make contract-test CASES=5000 SEED=7
-	@CASES=$(or $(CASES),5000) SEED=$(SEED) pytest -q -s tests/api/test_schemathesis.py
+	@CASES=$(or $(CASES),5000) SEED=$(or $(SEED),$$RANDOM) pytest -q -s tests/api/test_schemathesis.py
 
 chaos: ready ## The relayer under faults, for long: make chaos KILLS=400 RUNS=50 STEPS=500 SEED=7
 	@CHAOS_LONG=1 CHAOS_KILLS=$(or $(KILLS),200) CHAOS_RUNS=$(or $(RUNS),20) CHAOS_STEPS=$(or $(STEPS),120) CHAOS_SEED=$(SEED) pytest -rP --timeout=7200 tests/chaos

@@ -401,7 +401,7 @@ class SignedOwnTimeData(ActData, OwnTimeData):
 def _statuses(value: object) -> object:
     """Take statuses in any case, with commas between them; `all` is no choice at all."""
     names = [name.strip().upper() for part in _listed(value) for name in str(part).split(",")]
-    return [] if "ALL" in names else [name for name in names if name]
+    return [] if "ALL" in names else names
 
 
 def _listed(value: object) -> Sequence[object]:

@@ -1,7 +1,6 @@
 """The running shim against its own documentation, by all checks of Schemathesis (`make contract-test`)."""
 
 import os
-import random
 import re
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"  # It is what is served: test_openapi.py.
 OPERATIONS = len(DOCUMENT.read_text().split('"operationId"')) - 1
 CASES = int(os.environ.get("CASES") or 200)
-SEED = int(os.environ.get("SEED") or random.randrange(2**32))
+SEED = int(os.environ.get("SEED") or 1)
+"""Fixed: what a run of all tests says of a change does not depend on luck."""
 
 
 def run(stack: DevStack, tmp_path: Path, *options: str, cases: int) -> int:
