@@ -346,11 +346,11 @@ def test_a_keyfile_of_a_key_that_everybody_has_is_refused_if_it_was_copied_there
     """At the start if the keyfile names the account, and else when it is to sign."""
     names = {"mnemonic": generate_mnemonic(12, Language.ENGLISH), "keyfile_dir": tmp_path}
     live = Settings(_env_file=None, **LIVE | names | {"keyfile_passphrase": "a passphrase"})
-    signers.keyfiles(live, signers.custodian(live)).add("ann", Account.create().key.to_0x_hex())
-    keyfile = Account.encrypt(BESU, "a passphrase")
-    if address == "left out":
-        del keyfile["address"]
-    (tmp_path / "bob.json").write_text(json.dumps(keyfile, indent=2))
+    for name, key in (("ann", Account.create().key), ("bob", BESU)):
+        keyfile = Account.encrypt(key, "a passphrase", kdf="pbkdf2", iterations=2)
+        if address == "left out":
+            del keyfile["address"]
+        (tmp_path / f"{name}.json").write_text(json.dumps(keyfile, indent=2))
 
     def use() -> None:
         signers.custodian(live).signer("bob.json")

@@ -43,13 +43,13 @@ EVERYTHING = frozenset(range(8))
 STEPS = {
     "publish": 1,
     "create": 3,
-    "compete": 4,
+    "compete": 6,
     "act": 3,
-    "quarrel": 3,
-    "split_oddly": 4,
+    "quarrel": 4,
+    "split_oddly": 7,
     "book_again": 3,
-    "at_the_edge": 6,
-    "ignore_the_status": 1,
+    "at_the_edge": 10,
+    "ignore_the_status": 6,
     "several_together": 2,
     "wait": 2,
     "approve": 1,
@@ -61,6 +61,8 @@ STEPS = {
     "mix_times": 3,
     "end_at_a_taken_word": 2,
     "decide_too_soon": 2,
+    "decide_on_themselves": 2,
+    "change_their_mind": 4,
     "take_an_entry": 10,
     "be_credited": 1,
 }
@@ -123,12 +125,7 @@ class EscrowMachine(RuleBasedStateMachine):
             self.attempt(self.moves(data).create())
         if not self.disputable():
             return
-        order, lesson, status = self.moves(data).pick(self.disputable())
-        if status == PENDING:
-            self.attempt(self.moves(data).act("confirm", (order, order.tutor, {lesson})))
-        first, last = self.when_disputable(order, lesson)
-        self.now = max(self.now, self.moves(data).pick([first, last, (first + last) // 2]))
-        self.attempt(self.moves(data).act("dispute", (order, order.student, {lesson})))
+        self.dispute(data, *self.moves(data).pick(self.disputable()))
         match self.moves(data).pick(["leave it", "resolve", "ignore it", "ignore it"]):
             case "resolve":
                 self.attempt(self.moves(data).act("resolve"))
@@ -155,7 +152,7 @@ class EscrowMachine(RuleBasedStateMachine):
         if disputed:
             moves = self.moves(data)
             share = moves.pick([3_333, 9_999])
-            if self.state.arbiter in {order.student, order.tutor} or moves.once_in(3):
+            if self.state.arbiter in {order.student, order.tutor} or moves.once_in(2):
                 self.attempt(moves.settle(order, disputed))
             else:
                 self.attempt(moves.resolve(order, disputed, self.state.arbiter, share))
@@ -176,22 +173,21 @@ class EscrowMachine(RuleBasedStateMachine):
         self.attempt(self.moves(data).create(order))
 
     def at_the_edge(self, data: Any) -> None:
-        """Acts within a second of the first or the last time for it, or too late."""
+        """Acts in the first or the last second for it, or in the one before or after: each as often."""
         too_late = self.moves(data).once_in(3)
-        edges = [
-            ((name, role), (order, self.actor(role, order), {lesson}), edge)
-            for order, lesson, status in self.state.lessons()
-            for (name, role), rules in RULES.items()
-            if status in rules
-            for edge in rules[status](order.slots[lesson], PERIODS[self.which])
-            if edge not in {0, FOREVER} and (edge >= self.now or too_late)
-        ]
+        edges: dict[tuple[str, str, int, int], list[tuple[Order, int, int]]] = {}
+        for order, lesson, status in self.state.lessons():
+            for (name, role), rules in RULES.items():
+                window = rules[status](order.slots[lesson], PERIODS[self.which]) if status in rules else ()
+                for place, edge in enumerate(window):
+                    if edge not in {0, FOREVER} and (edge >= self.now or too_late):
+                        edges.setdefault((name, role, status, place), []).append((order, lesson, edge))
         if edges:
             moves = self.moves(data)
-            kind = moves.pick(sorted({kind for kind, _, _ in edges}))
-            (name, _), chosen, edge = moves.pick([one for one in edges if one[0] == kind])
-            self.now = max(self.now, edge + moves.pick([-1, 0, 1]))
-            self.attempt(self.moves(data).act(name, chosen))
+            name, role, status, place = moves.pick(sorted(edges))
+            order, lesson, edge = moves.pick(edges[name, role, status, place])
+            self.now = max(self.now, edge + moves.pick([[-1, -1, 0], [0, 1, 1]][place]))
+            self.attempt(self.moves(data).act(name, (order, self.actor(role, order), {lesson})))
 
     def ignore_the_status(self, data: Any) -> None:
         statuses = {status for _, _, status in self.state.lessons()}
@@ -307,16 +303,66 @@ class EscrowMachine(RuleBasedStateMachine):
 
     def decide_too_soon(self, data: Any) -> None:
         """The arbiter names a successor, who resolves before they have accepted."""
-        disputed = [(order, lesson) for order, lesson, status in self.state.lessons() if status == DISPUTED]
-        if not disputed:
-            self.quarrel(data)
-            return
-        moves = self.moves(data)
-        order, lesson = moves.pick(disputed)
-        successor = moves.pick([one for one in self.world.arbiters if one != self.state.arbiter])
-        self.say_of_the_arbiter("hand over", successor, self.state.arbiter)
+        successor = self.moves(data).pick([one for one in self.world.arbiters if one != self.state.arbiter])
+        if disputed := self.one_disputed(data, without=successor):
+            self.say_of_the_arbiter("hand over", successor, self.state.arbiter)
+            self.choose_the_share(data, disputed, successor)
+
+    def decide_on_themselves(self, data: Any) -> None:
+        """A party of a disputed lesson becomes the arbiter, and resolves."""
+        party = self.world.arbiters[-1]
+        if disputed := self.one_disputed(data, of=party):
+            if self.state.arbiter != party:
+                self.say_of_the_arbiter("hand over", party, self.state.arbiter)
+                self.say_of_the_arbiter("accept", party, party)
+            self.choose_the_share(data, disputed, party)
+
+    def choose_the_share(self, data: Any, disputed: tuple[Order, int], sender: str) -> None:
         share = (PERIODS[self.which].default_share + 1) % 10_001
-        self.attempt(self.moves(data).resolve(order, {lesson}, successor, share))
+        self.attempt(self.moves(data).resolve(disputed[0], {disputed[1]}, sender, share))
+
+    def one_disputed(self, data: Any, of: str = "", without: str = "") -> tuple[Order, int] | None:
+        """A disputed lesson with this party, or without them. If there is none, one is disputed now."""
+
+        def fits(order: Order) -> bool:
+            parties = {order.student, order.tutor}
+            return (not of or of in parties) and without not in parties
+
+        for _ in range(2):
+            disputed = [(o, i) for o, i, status in self.state.lessons() if status == DISPUTED and fits(o)]
+            if disputed:
+                return self.moves(data).pick(disputed)
+            found = [(order, lesson, status) for order, lesson, status in self.disputable() if fits(order)]
+            if not found:
+                break
+            self.dispute(data, *self.moves(data).pick(found))
+        self.create(data)
+        return None
+
+    def dispute(self, data: Any, order: Order, lesson: int, status: int) -> None:
+        """A lesson is confirmed if it is not yet, and disputed in its time."""
+        if status == PENDING:
+            self.attempt(self.moves(data).act("confirm", (order, order.tutor, {lesson})))
+        first, last = self.when_disputable(order, lesson)
+        self.now = max(self.now, self.moves(data).pick([first, last, (first + last) // 2]))
+        self.attempt(self.moves(data).act("dispute", (order, order.student, {lesson})))
+
+    def change_their_mind(self, data: Any) -> None:
+        """A student calls off a lesson that is to come, once it is confirmed and too late for that."""
+        found = []
+        for order, lesson in self.upcoming():
+            _, last = RULES["cancel", "student"][CONFIRMED](order.slots[lesson], PERIODS[self.which])
+            if last + 1 < order.slots[lesson].start and self.state.batches[order][lesson] != DISPUTED:
+                found.append((order, lesson, last))
+        if not found:
+            self.create(data)
+            return
+        order, lesson, last = self.moves(data).pick(found)
+        if self.state.batches[order][lesson] == PENDING:
+            self.attempt(self.moves(data).act("confirm", (order, order.tutor, {lesson})))
+        if self.state.batches[order][lesson] == CONFIRMED:
+            self.now = max(self.now, last + 1)
+            self.attempt(self.moves(data).act("cancel", (order, order.student, {lesson})))
 
     def take_an_entry(self, data: Any) -> None:
         """Any entry of the table as often as any other: all lessons of an order that it allows."""
@@ -341,7 +387,7 @@ class EscrowMachine(RuleBasedStateMachine):
         lessons = {lesson for lesson, (first, last) in windows.items() if first <= self.now <= last}
         if name == "resolve":
             default = PERIODS[self.which].default_share
-            share = default if role == "anyone" else self.moves(data).pick([default, 3_333, 9_999])
+            share = self.moves(data).pick([default, 3_333, 9_999])
             sender = self.actor(role, order)
             self.attempt(self.moves(data).resolve(order, lessons, sender, share))
         else:
@@ -491,15 +537,15 @@ class EscrowMachine(RuleBasedStateMachine):
     def note_refusal(self, act: Act, refusal: tuple[Any, ...]) -> None:
         """Counts the rare cases that are refused."""
         match refusal:
-            case (("TooEarly" | "TooLate"), lesson, _, _):
-                self.seen["the first named lesson is in time, a later one is not"] += lesson > min(
-                    act.lessons
-                )
+            case (("TooEarly" | "TooLate"), lesson, _, _) if lesson > min(act.lessons):
+                self.seen["the first named lesson is in time, a later one is not"] += 1
             case "SlotTaken", lesson, _ if act.order:
                 quarters = act.order.slots[lesson].quarters
                 first = {quarter for quarter in quarters if quarter // WORD == min(quarters) // WORD}
                 free = first.isdisjoint(self.state.calendars[act.order.tutor])
                 self.seen["only the part in the second word is taken"] += free
+            case (("TooEarly" | "ShareNotDefault"), *_) if self.decides_on_themselves(act):
+                self.seen["an arbiter decides on themselves"] += 1
             case "ShareNotDefault", _, _:
                 successor = act.proof.sender == self.model.next_arbiter
                 self.seen["a successor resolves before accepting"] += successor
@@ -509,6 +555,12 @@ class EscrowMachine(RuleBasedStateMachine):
                 self.seen["a signature comes too late"] += 1
             case "Blocked", _:
                 self.seen["a credit is not paid either"] += 1
+
+    def decides_on_themselves(self, act: Act) -> bool:
+        parties = {act.order.student, act.order.tutor} if act.order else set()
+        return (
+            act.name == "resolve" and act.proof.sender == self.state.arbiter and self.state.arbiter in parties
+        )
 
     def note_done(self, acts: list[Act], logs: list[Log]) -> None:
         """Counts the entries of the table, and the rare cases that succeed."""
@@ -628,17 +680,17 @@ def copy_of(model: Model) -> Model:
 
 def run(machine: type[EscrowMachine], first_seed: int, steps: int, phases: Sequence[Phase] = PHASES) -> None:
     """Lets machines live until they have taken so many steps together. Raises at the first violation."""
-    rounds = settings(
-        max_examples=min(100, max(1, steps // 80)),
-        stateful_step_count=100,
-        deadline=None,
-        database=None,
-        phases=phases,
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
     number = first_seed
-    while machine.tally.total() < steps:
+    while (left := steps - machine.tally.total()) > 0:
+        rounds = settings(
+            max_examples=min(100, max(1, left // 80)),
+            stateful_step_count=100,
+            deadline=None,
+            database=None,
+            phases=phases,
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        )
         run_state_machine_as_test(seed(number)(machine), settings=rounds)
         number += 1
 

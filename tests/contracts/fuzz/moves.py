@@ -84,7 +84,7 @@ class Moves:
         kinds = ["send"] * 8 * can_send + ["sign"] * 8
         kinds += ["nobody"] * 2
         if not self.sender:
-            kinds += ["forged", "another", "another", "another", "cut", "mirrored"]
+            kinds += ["forged", *["another"] * 4, "cut", "mirrored"]
         kind = self.pick(kinds)
         if kind == "send":
             return Proof(actor, deadline=deadline), self.pick([b"", b"\1" * 65])
@@ -215,7 +215,7 @@ class Moves:
             listing=listing,
             hourly_rate=self.pick(RATES) if self.once_in(20) else 0 if own_time else rate,
             min_lessons=self._least(len(slots)),
-            deadline=self.pick([self.now - 1, self.now]) if self.once_in(12) else self.now + 30 * DAY,
+            deadline=self.pick([self.now - 1, self.now]) if self.once_in(6) else self.now + 30 * DAY,
             salt=self.draw(st.integers(0, 3)).to_bytes(32),
             slots=slots,
         )
@@ -347,7 +347,7 @@ class Moves:
         wrong = (
             domain.act(name, order, number ^ 1, deadline),
             domain.act(name, order, number, deadline - 1),
-            domain.act("complete", order, number, deadline),
+            *[domain.act("complete", order, number, deadline)] * 6,  # The likeliest mistake.
             domain.order(order),
         )
         another = self.pick([digest for digest in wrong if digest != right])

@@ -45,8 +45,8 @@ class World:
         self.wallets = [wallet.address for wallet in wallets]
         self.keys |= dict.fromkeys(self.wallets, self.keys[owner])
 
-        self.arbiters, self.relayers = others[1:3], others[3:5]
-        teaches_and_learns, poor = others[5], others[6]
+        self.relayers, teaches_and_learns, poor = others[3:5], others[5], others[6]
+        self.arbiters = [*others[1:3], teaches_and_learns]  # Who may be a party of what they decide.
         self.students = [*others[7:9], poor, teaches_and_learns, self.wallets[0]]
         self.tutors = [*others[9:11], teaches_and_learns, self.wallets[1]]
         self.people = list(dict.fromkeys([*self.arbiters, *self.relayers, *self.students, *self.tutors]))
