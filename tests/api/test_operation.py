@@ -164,6 +164,7 @@ def test_a_chain_that_is_begun_anew_gets_nothing_of_the_old_ones_database() -> N
         until(lambda: stack.rpc("txpool_status")["pending"] != "0x0")
         stack.stop_node()
         stack.start_node()
+        stack.rpc("evm_increaseTime", 60)  # Two chains that begin in one second would have the same blocks.
         deployment = deploy(stack.web3, send_by_web3(stack.web3, stack.owner), owner=stack.owner.address)
         assert (deployment.escrow.address, deployment.token) == (stack.escrow, stack.edu)
         assert deployment.escrow.block_number == stack.settings.deployment_block
