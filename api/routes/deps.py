@@ -1,6 +1,7 @@
 """The typed dependencies of routes: services, the user, the request's id, and common headers."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request
@@ -20,23 +21,32 @@ if TYPE_CHECKING:
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token of the user service.")
 
 
+@dataclass(frozen=True)
+class _State:
+    services: Services
+    readiness: "Recent"
+
+
 def install(app: FastAPI, services: Services, readiness: "Recent") -> None:
     """Give the application's routes their services, and the checks of these."""
-    app.state.services, app.state.readiness = services, readiness
+    app.state.shim = _State(services, readiness)
+
+
+def _state_of(request: Request) -> _State:
+    state = request.app.state.shim
+    if not isinstance(state, _State):
+        raise TypeError("an application without services")
+    return state
 
 
 def services_of(request: Request) -> Services:
     """Return the services of the application that serves the request."""
-    services = request.app.state.services
-    if not isinstance(services, Services):
-        raise TypeError("an application without services")
-    return services
+    return _state_of(request).services
 
 
 def readiness_of(request: Request) -> "Recent":
     """Return the checks of the services of the application that serves the request."""
-    readiness: Recent = request.app.state.readiness
-    return readiness
+    return _state_of(request).readiness
 
 
 async def _services(request: Request) -> Services:
