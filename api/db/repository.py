@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from api.booking.models import Batch, BatchResult
 from api.db.tables import attempts, batches, leases, now, transactions, webhooks
 from api.outbox.models import (
+    IN_BLOCK,
     IN_FLIGHT,
     TRANSITIONS,
     UNSETTLED,
@@ -330,6 +331,12 @@ def blocks(db: Connection, states: Collection[State]) -> list[tuple[int, str]]:
     these = transactions.c.state.in_(states)
     query = select(transactions.c.block_number, transactions.c.block_hash).where(these).distinct()
     return [(number, hash_) for number, hash_ in db.execute(query)]
+
+
+def newest_block(db: Connection) -> int:
+    """Return the number of the newest block that has a submission and is not final; 0 if there is none."""
+    newest = select(func.max(transactions.c.block_number)).where(transactions.c.state.in_(IN_BLOCK))
+    return int(db.scalar(newest) or 0)
 
 
 def final_blocks(db: Connection, limit: int) -> list[tuple[int, str]]:

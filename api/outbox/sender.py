@@ -34,7 +34,8 @@ table.
 
 A submission that conflicts with one in flight (about a tutor's time, say, or the publication of a listing)
 waits for that one's receipt. So a race is decided by the preflight of the loser, which costs nobody anything,
-and of fifty first bookings of one listing the first publishes it for all.
+and of fifty first bookings of one listing the first publishes it for all. A node of a pool may be behind that
+receipt: nothing is prepared by a head that is earlier than a block some submission is in.
 
 Whatever a submission relied on may be reorganised away. Refused by the preflight, it is prepared once more by
 the state of the newest block; reverted in a block, it waits until that is final, and is accepted again. So
@@ -179,9 +180,12 @@ class Sender(Worker):
             can_sign = held and time.monotonic() >= self._sign_after
             waiting = self.preflight.waiting(db) if can_sign else []
             in_flight: Sequence[InFlight] = repository.in_flight(db, held)
+            reached = repository.newest_block(db) if waiting else 0
         idle = not waiting and not in_flight
         head = self._chain.head(within=2 * self._settings.follow_seconds if idle else 0)
-        if waiting:
+        # A receipt may be of a later block than the head, and what waited for it relies on that block.
+        is_behind = head.number < reached
+        if waiting and not is_behind:
             self._claim(held[0], waiting, head)
             with self._store.read() as db:
                 in_flight = repository.in_flight(db, held)
@@ -204,6 +208,8 @@ class Sender(Worker):
                 return 0  # Another submission may have waited for one of these.
         fresh = any(each.state == State.SIGNED for each in due)
         self._patience = self._next_look(len(in_flight), fresh=fresh, passed=bool(due) or is_new)
+        if is_behind:
+            return self._settings.poll_seconds
         return self._patience if in_flight else _IDLE_SECONDS
 
     def _next_look(self, count: int, *, fresh: bool, passed: bool) -> float:

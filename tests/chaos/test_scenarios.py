@@ -125,6 +125,21 @@ def test_a_preflight_by_a_node_that_is_behind(
     booked(rounds, batch_id, scenario, 2 if code == "not_published" else 1)
 
 
+def test_a_head_before_the_block_of_a_receipt(proxy: Proxy, rounds: Rounds, scenario: Scenario) -> None:
+    """A batch that waits for a listing's publication is not prepared by a block without it."""
+    published, waits = rounds.place(scenario, "08:00"), rounds.place(scenario, "09:00")
+    rounds.shim.sender.tick()
+    assert rounds.row(published).state == State.MINED
+    proxy.pool.ages = [1]
+    for _ in range(5):
+        rounds.shim.sender.tick()
+        assert (rounds.row(waits).state, rounds.attempts(waits)) == (State.ACCEPTED, [])
+    assert proxy.pool.met
+    proxy.pool.ages = [0]
+    booked(rounds, waits, scenario, 2)
+    assert len(rounds.attempts(waits)) == 1
+
+
 def test_a_pool_of_nodes_that_are_some_blocks_apart(stack: ChaosStack, proxy: Proxy, make: Maker) -> None:
     """Whichever node is asked: all are booked, and nobody hears of a block that was orphaned."""
     rounds = make(
