@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "contracts")]
 
 from audit.broken import BREAKS  # noqa: E402
-from fuzz.node import Codec, Node, transaction  # noqa: E402
+from fuzz.node import Codec, Node, Reverted, transaction  # noqa: E402
 
 from tools.mutation.broken import names, patched  # noqa: E402
 from tools.mutation.compiler import Compiler, DoesNotCompile, whole_source  # noqa: E402
@@ -102,9 +102,17 @@ def test_the_state_machine_passes_the_contract_and_stops_at_a_broken_one(compile
     source = whole_source()
     patch = next(each for each in entries_of("broken.toml", "broken") if each["what"] == "anybody confirms")
     contract, broken = (compiler.bytecode(each, quickly=True) for each in (source, patched(source, patch)))
-    assert break_machine(contract, 100) is None
+    assert break_machine(contract, 300) is None
     stopped = break_machine(broken, 2_500, frozenset({patch["property"]}))
     assert names(stopped, patch["property"]), stopped
+
+
+def test_a_view_that_reverts_stops_the_state_machine(compiler: Compiler) -> None:
+    source = whole_source()
+    patch = {"before": "words = new uint256[](count);", "after": "words = new uint256[](count / 2);"}
+    stopped = break_machine(compiler.bytecode(patched(source, patch), quickly=True), 300)
+    assert stopped is not None
+    assert isinstance(stopped.violation, Reverted)
 
 
 def test_an_event_that_says_to_be_longer_than_it_is_does_not_hold_the_state_machine_up() -> None:

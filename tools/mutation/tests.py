@@ -211,7 +211,7 @@ def break_machine(
     """Return the first violation of these properties, or of any, within so many steps, or None."""
     from ape import project
     from fuzz.machine import EVERYTHING, EscrowMachine, run
-    from fuzz.node import Node
+    from fuzz.node import Node, Reverted
     from fuzz.world import World
     from test_properties import artifacts_of
 
@@ -236,6 +236,8 @@ def break_machine(
             return Broken(0, refusal)
         try:
             run(Machine, seed, steps, phases=(Phase.generate,))
+        except Reverted as violation:  # a view did
+            return first[0] if first else Broken(Machine.tally.total(), violation)
         except Exception:
             if first and not isinstance(first[0].violation, OSError | HTTPException):
                 return first[0]
