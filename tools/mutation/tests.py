@@ -212,6 +212,7 @@ def break_machine(
     from ape import project
     from fuzz.machine import EVERYTHING, EscrowMachine, run
     from fuzz.node import Node, Reverted
+    from fuzz.properties import Violation
     from fuzz.world import World
     from test_properties import artifacts_of
 
@@ -236,7 +237,7 @@ def break_machine(
             return Broken(0, refusal)
         try:
             run(Machine, seed, steps, phases=(Phase.generate,))
-        except Reverted as violation:  # a view did
+        except (Reverted, Violation) as violation:  # where all is read, before a step or after it
             return first[0] if first else Broken(Machine.tally.total(), violation)
         except Exception:
             if first and not isinstance(first[0].violation, OSError | HTTPException):
