@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +30,24 @@ ROOT = Path(__file__).parents[2]
 DEVELOPMENT = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 NOBODY = "0x" + "00" * 20
 VARIABLE = {41923: "EDU_CHAIN_RPC_URL", 656476: "CODEX_RPC_URL", 11155111: "SEPOLIA_RPC_URL"}
-NAME = {network.chain_id: network.name for network in LIVE}
+
+
+IN_TURN = """
+import json, sys
+from ape._cli import cli
+from click.testing import CliRunner
+
+commands = json.load(sys.stdin)
+done = [CliRunner(mix_stderr=False).invoke(cli, ["run", *command], prog_name="ape") for command in commands]
+print()
+print(json.dumps([[each.exit_code, each.stderr] for each in done]))
+"""
+"""Runs the commands of standard input, as `ape run` does each."""
+
+
+def deployment(*options: str, network: str, account: str = "deployer") -> tuple[str, ...]:
+    """The words after `ape run`."""
+    return ("deploy", "--network", network, "--account", account, "--yes", *options)
 
 
 @dataclass(frozen=True)
@@ -42,13 +60,21 @@ class Place:
     deployer: LocalAccount
     environment: dict[str, str]
 
-    def deploy(self, *options: str, network: str, account: str = "deployer", **environment: str) -> Any:
-        arguments = ("--network", network, "--account", account, "--yes", *options)
-        return self.run("deploy", *arguments, **environment)
+    def deploy(self, *options: str, network: str, **environment: str) -> Any:
+        return self.run(*deployment(*options, network=network), **environment)
 
     def run(self, *command: str, given: str = "", **environment: str) -> Any:
+        return self.process("ape", "run", *command, given=given, **environment)
+
+    def refusals(self, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
+        """Exit code and standard error of each command, from one process: Ape starts slowly."""
+        done = self.process(sys.executable, "-c", IN_TURN, given=json.dumps(commands))
+        assert done.returncode == 0, done.stderr
+        return [(code, error) for code, error in json.loads(done.stdout.splitlines()[-1])]
+
+    def process(self, *command: str, given: str = "", **environment: str) -> Any:
         return subprocess.run(
-            ["ape", "run", *command],
+            command,
             input=given,
             cwd=self.project,
             env=os.environ | self.environment | environment,
@@ -111,20 +137,30 @@ def test_ape_config_says_what_the_networks_are() -> None:
     assert network_of(1) is None
 
 
-@pytest.mark.parametrize("chain_id", [656476, 11155111])
-def test_first_and_repeated(place: Any, chain_id: int) -> None:
-    there = place(chain_id)
+def test_another_ecosystem(place: Any) -> None:
+    there = place(11155111)
+    done = there.deploy(network="ethereum:sepolia")
+    assert done.returncode == 0, done.stderr
+    recorded = yaml.load(there.config, Loader=yaml.BaseLoader)["deployments"]  # noqa: S506  # strings only
+    assert [entry["contract_type"] for entry in recorded["ethereum"]["sepolia"]] == [
+        "EduToken",
+        "BookingEscrow",
+    ]
+    assert there.sent() == 2
+
+
+def test_first_and_repeated(place: Any) -> None:
+    there = place(656476)
     comments = [line for line in there.config.splitlines() if line.lstrip().startswith("#")]
     planned = plan(there.web3, owner=there.deployer.address)
 
-    done = there.deploy(network=NAME[chain_id])
+    done = there.deploy(network="edu-chain:codex")
 
     assert done.returncode == 0, done.stderr
     assert there.sent() == 2
     assert planned.new_token is not None
     recorded = yaml.load(there.config, Loader=yaml.BaseLoader)["deployments"]  # noqa: S506  # strings only
-    ecosystem, _, name = NAME[chain_id].partition(":")
-    entries = recorded[ecosystem][name]
+    entries = recorded["edu-chain"]["codex"]
     assert [(entry["contract_type"], entry["address"]) for entry in entries] == [
         ("EduToken", planned.new_token.address),
         ("BookingEscrow", planned.escrow.address),
@@ -134,15 +170,25 @@ def test_first_and_repeated(place: Any, chain_id: int) -> None:
         assert (receipt["status"], receipt["blockNumber"]) == (1, int(entry["block"]))
     assert [line for line in there.config.splitlines() if line.lstrip().startswith("#")] == comments
 
+    # What the explorer is given compiles to the same code.
+    given = (there.project / ".build" / "verify" / "656476-BookingEscrow.json").read_text()
+    compiler = str(ROOT / "tools" / "solc" / "solc-v0.8.37")
+    compiling = subprocess.run(
+        [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True
+    )
+    [compiled] = json.loads(compiling.stdout)["contracts"]["contracts/BookingEscrow.sol"].values()
+    packaged = json.loads((ROOT / "creneau" / "artifacts" / "BookingEscrow.json").read_text())
+    assert compiled["evm"]["bytecode"]["object"] == packaged["bytecode"].removeprefix("0x")
+
     before = there.config
-    again = there.deploy(network=NAME[chain_id])
+    again = there.deploy(network="edu-chain:codex")
     assert again.returncode == 0, again.stderr
     assert (there.sent(), there.config) == (2, before)
     assert f"{planned.escrow.address}, there already" in again.stdout
 
     # A record that was lost is found again on the chain.
     (there.project / "ape-config.yaml").write_text((ROOT / "ape-config.yaml").read_text())
-    assert there.deploy(network=NAME[chain_id]).returncode == 0
+    assert there.deploy(network="edu-chain:codex").returncode == 0
     assert (there.sent(), there.config) == (2, before)
 
 
@@ -179,25 +225,34 @@ def test_the_main_network_wants_a_token_an_arbiter_and_a_default_share(place: An
     token = there.create(abi.creation_data("EduToken", owner))
     arbiter = Account.create().address
 
-    def refused(*options: str, account: str = "deployer", code: int = 2) -> str:
-        done = there.deploy(*options, network="edu-chain:mainnet", account=account)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert there.sent() == 0
-        assert "deployments:" not in there.config
-        return str(done.stderr)
-
-    asked = "Error: Name the token, the arbiter and the default share of edu-chain:mainnet with --token, "
     share = "--default-tutor-share", "62.5"
-    assert asked in refused("--arbiter", arbiter, *share)
-    assert asked in refused("--token", token, *share)
-    assert asked in refused("--token", token, "--arbiter", arbiter)
-    assert "Error: The token is the zero address." in refused("--token", NOBODY, "--arbiter", arbiter, *share)
-    assert "Error: The arbiter is the zero address." in refused("--token", token, "--arbiter", NOBODY, *share)
-    public = f"Error: {DEVELOPMENT} is a development account: everybody has its key."
-    assert public in refused("--token", token, "--arbiter", DEVELOPMENT, *share)
-    assert public in refused("--token", token, "--arbiter", arbiter, *share, account="TEST::0")
-    missing = refused("--token", arbiter, "--arbiter", arbiter, *share, code=1)
-    assert f"Error: There is no token contract at {arbiter}." in missing
+    asked = "Name the token, the arbiter and the default share of edu-chain:mainnet with --token, "
+    public = f"{DEVELOPMENT} is a development account: everybody has its key."
+    refused: list[tuple[tuple[str, ...], str, int, str]] = [
+        (("--arbiter", arbiter, *share), "deployer", 2, asked),
+        (("--token", token, *share), "deployer", 2, asked),
+        (("--token", token, "--arbiter", arbiter), "deployer", 2, asked),
+        (("--token", NOBODY, "--arbiter", arbiter, *share), "deployer", 2, "The token is the zero address."),
+        (("--token", token, "--arbiter", NOBODY, *share), "deployer", 2, "The arbiter is the zero address."),
+        (("--token", token, "--arbiter", DEVELOPMENT, *share), "deployer", 2, public),
+        (("--token", token, "--arbiter", arbiter, *share), "TEST::0", 2, public),
+        (
+            ("--token", arbiter, "--arbiter", arbiter, *share),
+            "deployer",
+            1,
+            f"There is no token contract at {arbiter}.",
+        ),
+    ]
+    commands = [
+        deployment(*options, network="edu-chain:mainnet", account=account)
+        for options, account, _, _ in refused
+    ]
+    for (options, account, code, said), (ended, error) in zip(
+        refused, there.refusals(*commands), strict=True
+    ):
+        assert (ended, f"Error: {said}" in error) == (code, True), (options, account, error)
+    assert there.sent() == 0
+    assert "deployments:" not in there.config
 
     done = there.deploy("--token", token, "--arbiter", arbiter, *share, network="edu-chain:mainnet")
     assert done.returncode == 0, done.stderr
@@ -285,16 +340,3 @@ def test_a_node_of_another_chain_is_refused(place: Any) -> None:
     assert done.returncode != 0
     assert "does not match network chain ID '41923'" in done.stdout + done.stderr
     assert there.sent() == 0
-
-
-def test_what_the_explorer_is_given_compiles_to_the_same_code(place: Any) -> None:
-    there = place(656476)
-    assert there.deploy(network="edu-chain:codex").returncode == 0
-    given = (there.project / ".build" / "verify" / "656476-BookingEscrow.json").read_text()
-    compiler = str(ROOT / "tools" / "solc" / "solc-v0.8.37")
-    done = subprocess.run(
-        [compiler, "--standard-json"], input=given, capture_output=True, text=True, check=True
-    )
-    [compiled] = json.loads(done.stdout)["contracts"]["contracts/BookingEscrow.sol"].values()
-    packaged = json.loads((ROOT / "creneau" / "artifacts" / "BookingEscrow.json").read_text())
-    assert compiled["evm"]["bytecode"]["object"] == packaged["bytecode"].removeprefix("0x")
