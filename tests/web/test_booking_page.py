@@ -14,6 +14,8 @@ from api.people.directory import Annonce, User
 from creneau.amounts import to_wei
 from tools.dev_stack import DevStack
 
+PARIS = ZoneInfo("Europe/Paris")
+
 
 @pytest.fixture
 def tutor(stack: DevStack) -> User:
@@ -588,6 +590,58 @@ def test_lessons_of_several_lengths_never_overlap_and_cost_what_they_last(
     visit.page.locator(".slot").nth(2).click()
     expect(visit.page.locator(".summary")).to_have_text("2 lessons, total 87.5\u00a0EDU")
     visit.see("a-lengths")
+
+
+def test_ten_weeks_at_the_same_hour_are_four_clicks_one_request_and_one_transaction(
+    stack: DevStack, visits: Visits, annonce: Annonce, student: User
+) -> None:
+    visit = visits.new(student)
+    visit.choose(annonce, 8)  # One click: Monday at 17:00.
+    visit.page.get_by_label("Repeat every week").select_option("10")
+    expect(visit.page.locator(".summary")).to_have_text("10 lessons, total 350\u00a0EDU")
+    times = visit.page.locator(".picks time")
+    expect(times).to_have_text([re.compile("^17:00.*18:00$")] * 10)
+    starts = [
+        datetime.fromisoformat(start).astimezone(PARIS)
+        for start in times.evaluate_all("all => all.map(({dateTime}) => dateTime)")
+    ]
+    assert [(start.date() - starts[0].date()).days for start in starts] == [*range(0, 70, 7)]
+    visit.review()
+    with charged_once(stack, student, 350):
+        visit.confirm()
+        visit.heading("10 lessons booked")
+    assert visit.sent("POST") == [f"{BOOKING}/batch"]
+
+
+@pytest.mark.parametrize(("size", "locale"), [("desktop", "en-GB"), ("phone", "fr-FR")])
+def test_a_week_that_is_taken_is_shown_before_the_review_with_the_nearest_free_time(
+    stack: DevStack, visits: Visits, annonce: Annonce, student: User, size: str, locale: str
+) -> None:
+    visit = visits.new(student, size=size, locale=locale)
+    visit.choose(annonce, 8)
+    picked = visit.page.locator(".picks time").get_attribute("datetime")
+    monday = datetime.fromisoformat(picked or "").astimezone(PARIS).date()
+    rival = stack.create_user("student", balance=1000)
+    slot = {
+        "date": (monday + timedelta(weeks=2)).isoformat(),
+        "time": "17:00",
+        "amount": 35,
+        "duration": 60,
+    }
+    body = {"tutorId": annonce.tutor_id, "annonceId": annonce.id, "bookings": [slot]}
+    assert stack.client(rival.id).post(f"{BOOKING}/batch", json=body).status_code == 200
+    visit.page.locator("select.weekly").select_option("4")
+    gaps = visit.page.locator(".gaps li")
+    expect(gaps).to_have_count(1)
+    expect(visit.page.locator(".picks").first.locator("li")).to_have_count(3)
+    visit.see("a-every-week")
+    gaps.get_by_role("button", name=re.compile("^(Take|Prendre) .*1[68]:00$")).click()
+    expect(gaps).to_have_count(0)
+    expect(visit.page.locator(".picks li")).to_have_count(4)
+    visit.review()
+    with charged_once(stack, student, 140):
+        visit.confirm()
+        expect(visit.page.locator(".receipt .lessons > li")).to_have_count(4)
 
 
 def test_the_demonstration_is_open_to_both_its_people_and_in_both_languages(visits: Visits) -> None:

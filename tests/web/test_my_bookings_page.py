@@ -1,5 +1,6 @@
 """My bookings: what may be done with a lesson, by whom, and who gets how much, said before it is done."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -50,9 +51,11 @@ def tomorrow(stack: DevStack, days: int = 3) -> date:
     return (datetime.fromtimestamp(now, UTC) + timedelta(days=days)).date()
 
 
-def book(stack: DevStack, student: User, annonce: Annonce, *hours: int) -> list[dict[str, Any]]:
+def book(
+    stack: DevStack, student: User, annonce: Annonce, *hours: int, days: int = 3
+) -> list[dict[str, Any]]:
     """Lessons of an hour, three days ahead."""
-    day = tomorrow(stack).isoformat()
+    day = tomorrow(stack, days).isoformat()
     slots = [{"date": day, "time": f"{hour:02}:00", "amount": 35, "duration": 60} for hour in hours]
     body = {"tutorId": annonce.tutor_id, "annonceId": annonce.id, "bookings": slots}
     answer = stack.client(student.id).post(f"{BOOKING}/batch", json=body)
@@ -105,6 +108,54 @@ def test_the_tutor_confirms_and_cancels_and_the_student_cancels(
     # Nothing is left to do with what is cancelled, and what is confirmed can still be cancelled in time.
     expect(lesson(students, "11:00").get_by_role("button")).to_have_count(0)
     expect(lesson(students, "09:00").get_by_role("button")).to_have_count(1)
+
+
+def test_ten_lessons_are_confirmed_by_two_clicks_in_one_request_and_one_transaction(
+    stack: DevStack, visits: Visits, student: User, tutor: User, annonce: Annonce
+) -> None:
+    book(stack, student, annonce, *range(9, 19))
+    visit = visits.new(tutor).open("/bookings")
+    before = stack.web3.eth.get_transaction_count(stack.account(1).address)
+    expect(visit.page.locator(".together")).to_contain_text("10 lessons, total 350\u00a0EDU")
+    expect(visit.page.locator(".badge").first).to_have_text("Waits for you")
+    expect(visit.page.locator(".mine > .lead")).to_have_text("350\u00a0EDU in escrow for your lessons.")
+    visit.button("Confirm 10 lessons").click()
+    dialog = visit.page.get_by_role("dialog")
+    expect(dialog.locator(".lead")).to_have_text(
+        "The lessons are agreed. 350\u00a0EDU stay in escrow until they were held."
+    )
+    expect(dialog.locator(".asked > li")).to_have_count(10)
+    visit.see("f-confirm-all")
+    dialog.get_by_role("button", name="Confirm 10 lessons").click()
+    section = visit.page.get_by_role("heading", name="Upcoming").locator("xpath=..")
+    expect(section.locator(".badge.CONFIRMED")).to_have_count(10)
+    expect(visit.heading("Requests")).to_be_focused()
+    expect(visit.page.get_by_text("Confirm: 10 lessons, done.")).to_have_count(1)
+    expect(visit.page.get_by_text("No request is waiting for you.")).to_be_visible()
+    assert len(visit.sent("PATCH")) == 1
+    assert stack.web3.eth.get_transaction_count(stack.account(1).address) == before + 1
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_some_lessons_of_a_batch_are_cancelled_together(
+    stack: DevStack, visits: Visits, student: User, annonce: Annonce, size: str
+) -> None:
+    book(stack, student, annonce, 9, 10, 11)
+    visit = visits.new(student, size=size, locale="fr-FR").open("/bookings")
+    expect(visit.button("Annuler 3 cours")).to_be_visible()
+    for time in ("09:00", "11:00"):
+        lesson(visit, time).get_by_role("checkbox").check()
+    visit.see("f-some")
+    visit.button("Annuler 2 cours").click()
+    dialog = visit.page.get_by_role("dialog")
+    expect(dialog.locator(".asked time")).to_have_text(
+        [re.compile("^09:00.*10:00$"), re.compile("^11:00.*12:00$")]
+    )
+    dialog.get_by_role("button", name="Annuler 2 cours").click()
+    for time, status in (("09:00", "Annulé"), ("10:00", "En attente du professeur"), ("11:00", "Annulé")):
+        expect(lesson(visit, time).locator(".badge")).to_have_text(status)
+    assert len(visit.sent("PATCH")) == 1
+    assert stack.balance(student.wallet) == to_wei(1000 - 35)
 
 
 def test_keeping_it_as_it_is_changes_nothing(
@@ -163,11 +214,14 @@ def test_more_lessons_than_a_page_are_shown_by_and_by(
     stack: DevStack, visits: Visits, student: User, annonce: Annonce
 ) -> None:
     book(stack, student, annonce, *range(24))
+    stack.mint(student.wallet, to_wei(1000))
+    book(stack, student, annonce, *range(24), days=4)
     visit = visits.new(student).open("/bookings")
     lessons = visit.page.locator(".mine .lessons > li")
-    expect(lessons).to_have_count(20)
+    expect(lessons).to_have_count(40)
     visit.button("Show more").click()
-    expect(lessons).to_have_count(24)
+    expect(lessons).to_have_count(48)
+    expect(visit.page.locator(".mine .batch")).to_have_count(2)
     expect(visit.button("Show more")).to_have_count(0)
 
 

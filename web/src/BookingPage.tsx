@@ -1,21 +1,26 @@
 /** Screens A to C: a listing and its week of slots, the review, and the confirmation. */
 
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
-import { type Annonce, isRefusal, type Refusal } from "./blockchainService";
+import { type Annonce, type CalendarAnswer, isRefusal, type Refusal, type Result } from "./blockchainService";
 import { lessonWei } from "./money";
 import { Busy, RefusalNotice, Title, useFresh, usePage, useWork, When } from "./page";
 import { Review } from "./Review";
 import { remember, remembered } from "./session";
-import { DURATIONS, isTaken, MOST_PICKS, type Pick, type Slot, week } from "./slots";
+import { DURATIONS, everyWeek, type Gap, isTaken, MOST_PICKS, type Pick, type Slot, week } from "./slots";
 import { addDays, DAY, type Interval, localOf, mondayOf, sameClock, shortDay } from "./time";
 
 const FRESH_MS = 30_000;
+/** The service tells at most 62 days of a calendar at once. */
+const CALENDAR_DAYS = 60;
+const MOST_WEEKS = 12;
 
 /** What the student has chosen so far. A tab keeps it over a reload. */
 export interface Selection {
   picks: Pick[];
   notes: string;
   allowPartial: boolean;
+  /** Weeks that a lesson could not be repeated in. */
+  gaps?: Gap[];
 }
 
 export interface Listing {
@@ -61,23 +66,39 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
     [service, id, asked],
   );
 
-  // The week on the screen, and those of what is picked.
-  const mondays = [...new Set([monday, ...picks.map(({ start }) => mondayOf(localOf(start, zone).date))])].sort();
   const tutorId = listing?.annonce.tutorId;
+  const calendar = async (from: number, to: number, signal?: AbortSignal): Promise<Interval[] | Refusal> => {
+    const parts: Promise<Result<CalendarAnswer>>[] = [];
+    for (let begin = from; begin < to; begin += CALENDAR_DAYS * DAY) {
+      const [first, last] = [begin, Math.min(begin + CALENDAR_DAYS * DAY, to)].map((at) => new Date(at).toISOString());
+      parts.push(service.getCalendar(tutorId!, first!, last!, { signal }));
+    }
+    const answers = await Promise.all(parts);
+    return answers.find(isRefusal) ?? answers.flatMap((part) => (part as CalendarAnswer).data.taken.map(toInterval));
+  };
+
+  // The week on the screen, and those of what is picked.
+  const mondays = [monday, ...picks.map(({ start }) => mondayOf(localOf(start, zone).date))].map((at) => Date.parse(at));
+  const [from, to] = [Math.min(...mondays) - 2 * DAY, Math.max(...mondays) + 9 * DAY];
   const look = async (signal: AbortSignal) => {
     if (!tutorId) return;
-    const answers = await Promise.all(
-      mondays.map((first) => {
-        const midnight = Date.parse(first);
-        const [from, to] = [midnight - 2 * DAY, midnight + 9 * DAY].map((at) => new Date(at).toISOString());
-        return service.getCalendar(tutorId, from!, to!, { signal });
-      }),
-    );
+    const known = await calendar(from, to, signal);
     // Without an answer what was known stays on the screen; booking checks it again anyway.
-    const known = answers.flatMap((answer) => (isRefusal(answer) ? [] : [answer.data.taken]));
-    if (known.length === answers.length) setTaken(known.flat().map(toInterval));
+    if (!isRefusal(known)) setTaken(known);
   };
-  useFresh(look, FRESH_MS, [service, tutorId, mondays.join(), asked]);
+  useFresh(look, FRESH_MS, [service, tutorId, from, to, asked]);
+
+  const repeat = async (pick: Pick, weeks: number): Promise<Refusal | null> => {
+    const known = await calendar(Math.min(pick.start, from), Math.max(pick.start + (7 * weeks + 4) * DAY, to));
+    if (isRefusal(known)) return known;
+    const { zone: tutorZone, schedule } = listing!;
+    setTaken(known);
+    setSelection({
+      ...selection,
+      ...everyWeek(pick, weeks, { tutorZone, schedule, taken: known, picks, now: Date.now() }),
+    });
+    return null;
+  };
 
   if (refusal && !listing) return <RefusalNotice refusal={refusal} retry={read} />;
   if (!listing) return <Busy text={t.loading} />;
@@ -85,7 +106,8 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   if (reviewing && picks.length) {
     return <Review {...shared} refresh={read} back={() => go(`/${location.search}`)} />;
   }
-  return <Choice {...shared} duration={duration} setDuration={setDuration} monday={monday} setMonday={setMonday} />;
+  const choice = { duration, setDuration, monday, setMonday, repeat };
+  return <Choice {...shared} {...choice} />;
 }
 
 function Choice(props: {
@@ -97,6 +119,7 @@ function Choice(props: {
   setDuration: (minutes: number) => void;
   monday: string;
   setMonday: (monday: string) => void;
+  repeat: (pick: Pick, weeks: number) => Promise<Refusal | null>;
 }) {
   const { listing, taken, selection, setSelection, duration, setDuration, monday, setMonday } = props;
   const { t, locale, zone, edu, zoneName } = usePage();
@@ -239,15 +262,26 @@ function Basket(props: {
   listing: Listing;
   taken: Interval[];
   selection: Selection;
+  setSelection: (selection: Selection) => void;
   now: number;
   toggle: (pick: Pick) => void;
+  repeat: (pick: Pick, weeks: number) => Promise<Refusal | null>;
 }) {
-  const { listing, taken, selection, now, toggle } = props;
+  const { listing, taken, selection, setSelection, now, toggle, repeat } = props;
   const { t, account, edu, clock, day, go } = usePage();
+  const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
   const { picks } = selection;
   const gone = picks.filter((pick) => isTaken(pick, taken) || pick.start <= now);
   const total = picks.reduce((sum, { duration }) => sum + lessonWei(listing.rateWei, duration), 0n);
   const student = account?.role === "student";
+  const full = picks.length >= MOST_PICKS;
+  const isRepeated = ({ start }: Pick) => picks.some((one) => isWeeksLater(start, one.start, listing.zone));
+  const everyWeekOf = async (pick: Pick, weeks: number) => {
+    setBusy(true);
+    setRefusal(await repeat(pick, weeks));
+    setBusy(false);
+  };
   return (
     <aside class="basket" aria-labelledby="basket-title">
       <h2 id="basket-title">{t.selection}</h2>
@@ -274,16 +308,39 @@ function Basket(props: {
                 >
                   {lost ? t.removeTaken : "×"}
                 </button>
+                {!lost && !full && !isRepeated(pick) && (
+                  <select
+                    class="weekly"
+                    aria-label={t.repeat(name)}
+                    disabled={busy}
+                    value=""
+                    onChange={({ currentTarget }) => {
+                      const weeks = Number(currentTarget.value);
+                      currentTarget.value = "";
+                      void everyWeekOf(pick, weeks);
+                    }}
+                  >
+                    <option value="">{t.everyWeek}</option>
+                    {Array.from({ length: MOST_WEEKS - 1 }, (_, place) => place + 2).map((weeks) => (
+                      <option key={weeks} value={weeks}>
+                        {t.weeks(weeks)}
+                      </option>
+                    ))}
+                  </select>
+                )}
               </li>
             );
           })}
         </ul>
       )}
+      {busy && <Busy text={t.loading} />}
+      {refusal && <RefusalNotice refusal={refusal} />}
+      <Gaps {...{ listing, selection, setSelection }} />
       <div class="sum">
         <p role="status" class="summary">
           {picks.length > 0 && t.summary(picks.length, edu(total))}
         </p>
-        {picks.length >= MOST_PICKS && <p class="muted">{t.full}</p>}
+        {full && <p class="muted">{t.full}</p>}
         {account && !student && <p class="muted">{t.onlyStudents}</p>}
         <button
           type="button"
@@ -295,6 +352,63 @@ function Basket(props: {
         </button>
       </div>
     </aside>
+  );
+}
+
+/** Whether one lesson begins at the same hour of the week as another, and later. */
+function isWeeksLater(start: number, other: number, zone: string): boolean {
+  const [one, first] = [localOf(start, zone), localOf(other, zone)];
+  const days = (Date.parse(one.date) - Date.parse(first.date)) / DAY;
+  return one.time === first.time && days > 0 && days % 7 === 0;
+}
+
+/** The weeks in which a lesson could not be repeated, each with the nearest free time. */
+function Gaps(props: {
+  listing: Listing;
+  selection: Selection;
+  setSelection: (selection: Selection) => void;
+}) {
+  const { listing, selection, setSelection } = props;
+  const { t, clock, day } = usePage();
+  const { picks, gaps = [] } = selection;
+  if (gaps.length === 0) return null;
+  const without = (gap: Gap) => gaps.filter((one) => one !== gap);
+  const take = (gap: Gap, start: number) => {
+    const added = [...picks, { start, duration: gap.duration }].sort((a, b) => a.start - b.start);
+    setSelection({ ...selection, picks: added, gaps: without(gap) });
+  };
+  return (
+    <div class="gaps" role="group" aria-labelledby="gaps-title">
+      <p id="gaps-title" role="status">
+        {t.gaps(gaps.length)}
+      </p>
+      <ul class="picks">
+        {gaps.map((gap) => {
+          const { wanted, duration, instead } = gap;
+          const name = `${day(wanted)}, ${clock(wanted)}`;
+          return (
+            <li key={wanted}>
+              <When start={wanted} minutes={duration} other={listing.zone} />
+              <button
+                type="button"
+                class="cross"
+                aria-label={t.remove(name)}
+                onClick={() => setSelection({ ...selection, gaps: without(gap) })}
+              >
+                ×
+              </button>
+              {instead === null || picks.length >= MOST_PICKS ? (
+                <span class="other">{t.noneThatWeek}</span>
+              ) : (
+                <button type="button" class="button small" onClick={() => take(gap, instead)}>
+                  {t.instead(`${day(instead)}, ${clock(instead)}`)}
+                </button>
+              )}
+            </li>
+          );
+        })}
+      </ul>
+    </div>
   );
 }
 

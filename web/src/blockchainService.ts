@@ -30,6 +30,7 @@ export type CalendarAnswer = Schemas["CalendarAnswer"];
 export type DoneAnswer = Schemas["DoneAnswer"];
 export type Failure = Schemas["Failure"];
 export type FieldError = Schemas["FieldError"];
+export type PreparedActAnswer = Schemas["PreparedActAnswer"];
 export type PreparedBatchAnswer = Schemas["PreparedAnswer"];
 export type StatsAnswer = Schemas["StatsAnswer"];
 
@@ -84,6 +85,11 @@ export function isRefusal(answer: object): answer is Refusal {
 /** Whether a refusal leaves open what became of the request. Asking again, with the same key, tells. */
 export function isUnsure(answer: object): boolean {
   return isRefusal(answer) && (answer.status === 0 || answer.status === 429 || answer.status >= 500);
+}
+
+/** The batch of a lesson, and the lesson's place in it: the last byte of its id on the chain. */
+export function placeOf({ blockchainTransactionId: id }: BookingData): { batchId: string; place: number } {
+  return { batchId: `${id.slice(0, -2)}00`, place: parseInt(id.slice(-2), 16) };
 }
 
 /** Whether a batch's outcome is known: booked, or never going to be. */
@@ -255,14 +261,34 @@ export class BlockchainService {
 
   /** Confirms, cancels, completes or disputes a lesson. Doing it again changes nothing more. */
   async act(act: Act, bookingId: string, signed?: SignedAct, call: Call = {}): Promise<Result<DoneAnswer>> {
-    const body = JSON.stringify(signed ?? {});
-    const method = act === "dispute" ? "POST" : "PATCH";
-    return this.again(() => this.request(method, `/booking/${bookingId}/${act}`, { body, ...call }), call);
+    return this.change(act, `/booking/${bookingId}`, { ...signed }, call);
+  }
+
+  /** The same with several lessons of a batch, by their ids: with all of them, in one transaction, or with none. */
+  async actOnBatch(
+    act: Act,
+    batchId: string,
+    lessons: string[],
+    signed?: SignedAct,
+    call: Call = {},
+  ): Promise<Result<DoneAnswer>> {
+    return this.change(act, `${BATCH}/${batchId}`, { lessons, ...signed }, call);
   }
 
   /** What a wallet has to sign for an act. */
-  async prepareAct(act: Act, bookingId: string, call: Call = {}): Promise<Result<Schemas["PreparedActAnswer"]>> {
+  async prepareAct(act: Act, bookingId: string, call: Call = {}): Promise<Result<PreparedActAnswer>> {
     return this.request("POST", `/booking/${bookingId}/${act}/prepare`, { body: "{}", ...call });
+  }
+
+  /** What a wallet has to sign for an act on several lessons of a batch. */
+  async prepareActOnBatch(
+    act: Act,
+    batchId: string,
+    lessons: string[],
+    call: Call = {},
+  ): Promise<Result<PreparedActAnswer>> {
+    const body = JSON.stringify({ lessons });
+    return this.request("POST", `${BATCH}/${batchId}/${act}/prepare`, { body, ...call });
   }
 
   // --- Who, and what can be booked ---
@@ -282,6 +308,12 @@ export class BlockchainService {
   }
 
   // --- How ---
+
+  private async change(act: Act, path: string, data: object, call: Call): Promise<Result<DoneAnswer>> {
+    const method = act === "dispute" ? "POST" : "PATCH";
+    const body = JSON.stringify(data);
+    return this.again(() => this.request(method, `${path}/${act}`, { body, ...call }), call);
+  }
 
   private async book(path: string, data: object, call: BookCall): Promise<Result<BatchAnswer>> {
     const body = JSON.stringify(data);

@@ -57,6 +57,13 @@ const en = {
   over: "is over",
   review: "Review",
   full: "At most 40 lessons at once.",
+  everyWeek: "Every week…",
+  repeat: (lesson: string) => `Repeat every week: ${lesson}`,
+  weeks: (count: number) => `× ${count} weeks`,
+  gaps: (count: number) =>
+    count === 1 ? "In one week this time is not free:" : `In ${count} weeks this time is not free:`,
+  instead: (lesson: string) => `Take ${lesson}`,
+  noneThatWeek: "Nothing is free around it.",
 
   // B. Review
   reviewTitle: "Review your lessons",
@@ -149,11 +156,14 @@ const en = {
   // F. My bookings
   upcoming: "Upcoming",
   past: "Past",
+  requests: "Requests",
+  noneRequested: "No request is waiting for you.",
+  inEscrow: (amount: string) => `${amount} in escrow for your lessons.`,
   noneUpcoming: "No lesson is coming up.",
   nonePast: "No lesson yet.",
   more: "Show more",
   amount: "Amount",
-  heldPending: (amount: string) => `${amount} in escrow until the tutor confirms or somebody cancels.`,
+  heldPending: (amount: string) => `${amount} in escrow. They go back if the lesson is cancelled, or not confirmed before it begins.`,
   heldConfirmed: (amount: string) => `${amount} in escrow; it goes to the tutor after the lesson.`,
   heldDisputed: (amount: string) => `${amount} in escrow until the dispute is decided.`,
   paid: (amount: string) => `${amount} paid to the tutor.`,
@@ -166,6 +176,8 @@ const en = {
     COMPLETED: "Completed",
     CANCELLED: "Cancelled",
   } satisfies Record<BookingStatus, string>,
+  waitsForYou: "Waits for you",
+  choose: (lesson: string) => `Choose ${lesson}`,
   acts: {
     confirm: "Confirm",
     cancel: "Cancel",
@@ -174,20 +186,23 @@ const en = {
   },
   actOn: (act: string, lesson: string) => `${act}: ${lesson}`,
   consequences: {
-    confirm: (amount: string) => `The lesson is agreed. ${amount} stay in escrow until it was held.`,
+    confirm: (amount: string, count: number) =>
+      count === 1
+        ? `The lesson is agreed. ${amount} stay in escrow until it was held.`
+        : `The lessons are agreed. ${amount} stay in escrow until they were held.`,
     cancel: (amount: string) => `${amount} go back to the student at once, and the time is free again.`,
     complete: (amount: string) => `${amount} are paid to the tutor at once. This can't be undone.`,
     dispute: (amount: string) => `${amount} stay in escrow until an arbiter decides who gets how much.`,
   },
   doIt: {
-    confirm: "Confirm the lesson",
-    cancel: "Cancel the lesson",
-    complete: "Pay the tutor",
-    dispute: "Dispute the lesson",
+    confirm: (count: number) => (count === 1 ? "Confirm the lesson" : `Confirm ${count} lessons`),
+    cancel: (count: number) => (count === 1 ? "Cancel the lesson" : `Cancel ${count} lessons`),
+    complete: (count: number) => (count === 1 ? "Pay the tutor" : `Pay the tutor for ${count} lessons`),
+    dispute: (count: number) => (count === 1 ? "Dispute the lesson" : `Dispute ${count} lessons`),
   },
   keep: "Keep it as it is",
   acting: "Sending…",
-  acted: "Done.",
+  acted: (act: string, count: number) => `${act}: ${lessons(count)}, done.`,
 
   // Reasons of the service, by code
   reasons: REASONS.en,
@@ -242,6 +257,13 @@ const fr: Texts = {
   over: "est passé",
   review: "Vérifier",
   full: "40 cours au plus à la fois.",
+  everyWeek: "Chaque semaine…",
+  repeat: (lesson) => `Répéter chaque semaine : ${lesson}`,
+  weeks: (count) => `× ${count} semaines`,
+  gaps: (count) =>
+    count === 1 ? "Une semaine, cette heure n'est pas libre :" : `${count} semaines, cette heure n'est pas libre :`,
+  instead: (lesson) => `Prendre ${lesson}`,
+  noneThatWeek: "Rien n'est libre autour.",
 
   reviewTitle: "Vérifiez vos cours",
   lesson: "Cours",
@@ -329,11 +351,14 @@ const fr: Texts = {
 
   upcoming: "À venir",
   past: "Passés",
+  requests: "Demandes",
+  noneRequested: "Aucune demande ne vous attend.",
+  inEscrow: (amount) => `${amount} en séquestre pour vos cours.`,
   noneUpcoming: "Aucun cours à venir.",
   nonePast: "Aucun cours pour l'instant.",
   more: "Afficher la suite",
   amount: "Montant",
-  heldPending: (amount) => `${amount} en séquestre jusqu'à la confirmation du professeur ou une annulation.`,
+  heldPending: (amount) => `${amount} en séquestre. Ils sont rendus si le cours est annulé, ou pas confirmé avant son début.`,
   heldConfirmed: (amount) => `${amount} en séquestre ; ils vont au professeur après le cours.`,
   heldDisputed: (amount) => `${amount} en séquestre jusqu'à la décision du litige.`,
   paid: (amount) => `${amount} versés au professeur.`,
@@ -346,6 +371,8 @@ const fr: Texts = {
     COMPLETED: "Terminé",
     CANCELLED: "Annulé",
   },
+  waitsForYou: "Vous attend",
+  choose: (lesson) => `Choisir ${lesson}`,
   acts: {
     confirm: "Confirmer",
     cancel: "Annuler",
@@ -354,20 +381,23 @@ const fr: Texts = {
   },
   actOn: (act, lesson) => `${act} : ${lesson}`,
   consequences: {
-    confirm: (amount) => `Le cours est convenu. ${amount} restent en séquestre jusqu'à ce qu'il ait eu lieu.`,
+    confirm: (amount, count) =>
+      count === 1
+        ? `Le cours est convenu. ${amount} restent en séquestre jusqu'à ce qu'il ait eu lieu.`
+        : `Les cours sont convenus. ${amount} restent en séquestre jusqu'à ce qu'ils aient eu lieu.`,
     cancel: (amount) => `${amount} reviennent aussitôt à l'élève, et le créneau est de nouveau libre.`,
     complete: (amount) => `${amount} sont aussitôt versés au professeur. C'est irréversible.`,
     dispute: (amount) => `${amount} restent en séquestre jusqu'à ce qu'un arbitre décide du partage.`,
   },
   doIt: {
-    confirm: "Confirmer le cours",
-    cancel: "Annuler le cours",
-    complete: "Payer le professeur",
-    dispute: "Contester le cours",
+    confirm: (count) => (count === 1 ? "Confirmer le cours" : `Confirmer ${count} cours`),
+    cancel: (count) => (count === 1 ? "Annuler le cours" : `Annuler ${count} cours`),
+    complete: (count) => (count === 1 ? "Payer le professeur" : `Payer le professeur pour ${count} cours`),
+    dispute: (count) => (count === 1 ? "Contester le cours" : `Contester ${count} cours`),
   },
   keep: "Ne rien changer",
   acting: "Envoi…",
-  acted: "C'est fait.",
+  acted: (act, count) => `${act} : ${cours(count)}, c'est fait.`,
 
   reasons: REASONS.fr,
 };

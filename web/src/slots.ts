@@ -58,6 +58,53 @@ function cut(opening: Interval, duration: number, zone: string): Pick[] {
   return found;
 }
 
+/** A week in which a lesson can't be repeated at its time, and the nearest free time in it, if there is one. */
+export interface Gap {
+  wanted: number;
+  duration: number;
+  instead: number | null;
+}
+
+/** What is known of a tutor's time, and of the student's choice so far. */
+interface Known {
+  tutorZone: string;
+  schedule: Interval[] | null;
+  taken: Interval[];
+  picks: Pick[];
+  now: number;
+}
+
+/** A lesson at the same time of the tutor's clock in each of so many weeks, its own being the first. */
+export function everyWeek(pick: Pick, weeks: number, known: Known): { picks: Pick[]; gaps: Gap[] } {
+  const { tutorZone, schedule, taken, now } = known;
+  const { duration } = pick;
+  const { date, time } = localOf(pick.start, tutorZone);
+  const [hours, minutes] = time.split(":").map(Number) as [number, number];
+  const picks = [...known.picks];
+  const gaps: Gap[] = [];
+  const isFree = (one: Pick) =>
+    one.start >= now + LEAD && !isTaken(one, taken) && !isTaken(one, picks.map(interval));
+  for (let number = 1; number < weeks && picks.length < MOST_PICKS; number += 1) {
+    const day = addDays(date, 7 * number);
+    const instants = instantsOf({ date: day, time }, tutorZone);
+    const wanted = { start: instants[0] ?? clockOf(day, hours * 60 + minutes, tutorZone), duration };
+    if (picks.some((one) => one.start === wanted.start && one.duration === duration)) continue;
+    const { start, end } = interval(wanted);
+    const isOpen = openings(day, tutorZone, schedule).some((one) => one.start <= start && end <= one.end);
+    if (instants.length === 1 && isOpen && isFree(wanted)) {
+      picks.push(wanted);
+      continue;
+    }
+    const near = [-3, -2, -1, 0, 1, 2, 3]
+      .flatMap((days) => openings(addDays(day, days), tutorZone, schedule))
+      .flatMap((opening) => cut(opening, duration, tutorZone))
+      .filter(isFree)
+      .sort((a, b) => Math.abs(a.start - start) - Math.abs(b.start - start));
+    gaps.push({ wanted: start, duration, instead: near[0]?.start ?? null });
+  }
+  return { picks: picks.sort((a, b) => a.start - b.start), gaps };
+}
+
 /** Each day's slots, by the viewer's calendar, for the seven days from `monday`. */
 export function week(options: {
   monday: string;

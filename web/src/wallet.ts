@@ -158,17 +158,31 @@ function same(one: unknown, other: string): boolean {
   return String(one).toLowerCase() === other.toLowerCase();
 }
 
-/** The signature of an act on lessons, by the wallet that has the account. */
-export async function signAct(
-  data: TypedData,
-  account: string,
-  { chainId, escrow }: { chainId: number; escrow: string },
-  act: string,
-): Promise<string> {
+/** An act as the page shows it: on which lessons of which batch. */
+export interface ShownAct {
+  chainId: number;
+  escrow: string;
+  act: string;
+  batchId: string;
+  places: number[];
+}
+
+/** Throws unless signing does what the page shows, with these lessons and no others. */
+export function assertShownAct(data: TypedData, { chainId, escrow, act, batchId, places }: ShownAct): void {
   const name = act[0]!.toUpperCase() + act.slice(1);
-  if (!isOf(data, name, ["bytes32 batch", "uint40 lessons", "uint40 deadline"], chainId, escrow)) throw new WalletProblem("mismatch");
+  const lessons = places.reduce((bits, place) => bits | (1n << BigInt(place)), 0n);
+  const fits =
+    isOf(data, name, ["bytes32 batch", "uint40 lessons", "uint40 deadline"], chainId, escrow) &&
+    same(data.message.batch, batchId) &&
+    BigInt(data.message.lessons as string) === lessons;
+  if (!fits) throw new WalletProblem("mismatch");
+}
+
+/** The signature of an act on lessons, by the wallet that has the account. */
+export async function signAct(data: TypedData, account: string, shown: ShownAct): Promise<string> {
+  assertShownAct(data, shown);
   const wallet = discover()[0];
   if (!wallet) throw new WalletProblem("none");
-  await connect(wallet, account, chainId);
+  await connect(wallet, account, shown.chainId);
   return signTypedData(wallet, account, data);
 }

@@ -242,14 +242,22 @@ describe("lessons", () => {
   });
 
   it("are acted on by the routes of the acts, with a wallet's signature where there is one", async () => {
-    const { service, sent } = served([[200, {}], [200, {}], [200, {}]]);
+    const { service, sent } = served([[200, {}], [200, {}], [200, {}], [200, {}], [200, {}]]);
     await service.act("cancel", "7");
     await service.act("dispute", "7", { signature: "0x12", deadline: 9 });
     await service.prepareAct("complete", "7");
+    await service.actOnBatch("confirm", "0xab", ["7", "8"], { signature: "0x12", deadline: 9 });
+    await service.prepareActOnBatch("confirm", "0xab", ["7", "8"]);
     expect(sent.map(({ method, url, body }) => [method, url, body])).toEqual([
       ["PATCH", "/api/blockchain/booking/7/cancel", "{}"],
       ["POST", "/api/blockchain/booking/7/dispute", '{"signature":"0x12","deadline":9}'],
       ["POST", "/api/blockchain/booking/7/complete/prepare", "{}"],
+      [
+        "PATCH",
+        "/api/blockchain/booking/batch/0xab/confirm",
+        '{"lessons":["7","8"],"signature":"0x12","deadline":9}',
+      ],
+      ["POST", "/api/blockchain/booking/batch/0xab/confirm/prepare", '{"lessons":["7","8"]}'],
     ]);
   });
 });

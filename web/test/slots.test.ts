@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isTaken, type Pick, week } from "../src/slots";
+import { everyWeek, isTaken, MOST_PICKS, type Pick, week } from "../src/slots";
 import { HOUR, type Interval, localOf } from "../src/time";
 
 const at = Date.parse;
@@ -81,5 +81,75 @@ describe("a slot", () => {
   it("is picked, or overlaps what is picked in another length", () => {
     expect(state({ picks: [nine] }).slice(0, 2)).toEqual(["picked", "free"]);
     expect(state({ picks: [{ ...nine, duration: 90 }] }).slice(0, 3)).toEqual(["overlapping", "overlapping", "free"]);
+  });
+});
+
+describe("every week", () => {
+  const base = { start: at("2035-03-06T16:00:00Z"), duration: 60 }; // A Tuesday, 17:00 in Paris.
+  const repeated = (weeks: number, options: Partial<Parameters<typeof everyWeek>[2]> = {}) =>
+    everyWeek(base, weeks, {
+      tutorZone: PARIS,
+      schedule: null,
+      taken: [],
+      picks: [base],
+      now: at("2035-01-01T00:00:00Z"),
+      ...options,
+    });
+  const shown = (starts: number[], zone = PARIS) =>
+    starts.map((start) => Object.values(localOf(start, zone)).join(" ").slice(5));
+  const starts = (picks: Pick[]) => picks.map(({ start }) => start);
+
+  it("is the same hour of the tutor's clock, over a clock change too", () => {
+    const { picks, gaps } = repeated(4);
+    expect(shown(starts(picks))).toEqual(["03-06 17:00", "03-13 17:00", "03-20 17:00", "03-27 17:00"]);
+    expect(picks[3]!.start - picks[2]!.start).toBe(7 * 24 * HOUR - HOUR); // Paris is an hour ahead by then.
+    expect(gaps).toEqual([]);
+  });
+
+  it("leaves out a week that is taken, and names the nearest free time in it", () => {
+    const taken = [{ start: at("2035-03-13T15:00:00Z"), end: at("2035-03-13T17:00:00Z") }]; // 16:00 to 18:00.
+    const { picks, gaps } = repeated(3, { taken });
+    expect(shown(starts(picks))).toEqual(["03-06 17:00", "03-20 17:00"]);
+    expect(shown([gaps[0]!.wanted, gaps[0]!.instead!])).toEqual(["03-13 17:00", "03-13 18:00"]);
+    expect(gaps).toHaveLength(1);
+  });
+
+  it("names no time where the tutor has no hours", () => {
+    const schedule = [
+      { start: at("2035-03-06T16:00:00Z"), end: at("2035-03-06T17:00:00Z") },
+      { start: at("2035-03-16T16:00:00Z"), end: at("2035-03-16T17:00:00Z") },
+    ];
+    const { picks, gaps } = repeated(3, { schedule });
+    expect(picks).toEqual([base]);
+    expect(gaps.map(({ instead }) => instead && shown([instead])[0])).toEqual(["03-16 17:00", null]);
+  });
+
+  it("leaves out an hour that the clocks skip", () => {
+    const early = { start: at("2035-03-18T01:30:00Z"), duration: 30 }; // A Sunday, 02:30 in Paris.
+    const schedule = [18, 25].map((day) => ({
+      start: at(`2035-03-${day}T00:00:00Z`),
+      end: at(`2035-03-${day}T04:00:00Z`),
+    }));
+    const { picks, gaps } = everyWeek(early, 2, {
+      tutorZone: PARIS,
+      schedule,
+      taken: [],
+      picks: [early],
+      now: at("2035-01-01T00:00:00Z"),
+    });
+    expect(picks).toEqual([early]);
+    expect(shown([gaps[0]!.wanted, gaps[0]!.instead!])).toEqual(["03-25 03:30", "03-25 03:30"]);
+  });
+
+  it("takes nothing twice, overlaps nothing that is chosen, and ends at the most lessons", () => {
+    const again = repeated(3, { picks: repeated(3).picks });
+    expect(again).toEqual(repeated(3));
+    const half = { start: at("2035-03-13T16:30:00Z"), duration: 60 };
+    expect(repeated(2, { picks: [base, half] }).gaps.map(({ wanted }) => shown([wanted])[0])).toEqual(["03-13 17:00"]);
+    const others = Array.from({ length: MOST_PICKS - 2 }, (_, number) => ({
+      start: at("2035-06-01T08:00:00Z") + number * 24 * HOUR,
+      duration: 60,
+    }));
+    expect(repeated(12, { picks: [base, ...others] }).picks).toHaveLength(MOST_PICKS);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { assertShown, type Shown } from "../src/wallet";
+import { assertShown, assertShownAct, type Shown } from "../src/wallet";
 
 const EDU = 10n ** 18n;
 const STUDENT = "0x00000000000000000000000000000000000000aA";
@@ -85,5 +85,33 @@ describe("what is prepared", () => {
     const data = prepared();
     forge(data);
     expect(() => assertShown(data, SHOWN)).toThrow("mismatch");
+  });
+});
+
+describe("an act", () => {
+  const BATCH = `0x${"ab".repeat(31)}00`;
+  const shown = { chainId: 31337, escrow: ESCROW, act: "cancel", batchId: BATCH, places: [0, 2, 39] };
+  const given = () => ({
+    types: { Cancel: members("bytes32 batch, uint40 lessons, uint40 deadline") },
+    primaryType: "Cancel",
+    domain: { name: "Creneau", version: "1", chainId: 31337, verifyingContract: ESCROW } as Record<string, unknown>,
+    message: { batch: BATCH, lessons: String(5n + (1n << 39n)), deadline: 9 } as Record<string, unknown>,
+  });
+
+  it("is signed when it is about the lessons that the page shows", () => {
+    expect(() => assertShownAct(given(), shown)).not.toThrow();
+  });
+
+  it.each<[string, (data: ReturnType<typeof given>) => void]>([
+    ["a lesson more", ({ message }) => (message.lessons = String(7n + (1n << 39n)))],
+    ["a lesson less", ({ message }) => (message.lessons = "5")],
+    ["another batch", ({ message }) => (message.batch = BATCH.replace("ab", "ac"))],
+    ["another act", (data) => (data.primaryType = "Complete")],
+    ["another chain", ({ domain }) => (domain.chainId = 1)],
+    ["another contract", ({ domain }) => (domain.verifyingContract = TOKEN)],
+  ])("is not signed with %s", (_, forge) => {
+    const data = given();
+    forge(data);
+    expect(() => assertShownAct(data, shown)).toThrow("mismatch");
   });
 });
