@@ -542,10 +542,13 @@ def test_the_keyboard_alone_suffices(visits: Visits, annonce: Annonce, student: 
     expect(visit.page.locator(".slot").first).to_be_visible()
     tab_to(visit, "Skip to the content", "Enter")
     tab_to(visit, "Next week", "Enter")
-    for hour in ("09:00", "10:00"):
-        tab_to(visit, hour, "Space")
+    tab_to(visit, "09:00", "Space")
+    for key, hour in (("End", "18:00"), ("Home", "09:00"), ("ArrowRight", "09:00"), ("ArrowDown", "10:00")):
+        visit.page.keyboard.press(key)
+        expect(visit.page.locator(".slot:focus")).to_have_text(hour)
+    visit.page.keyboard.press("Space")
     expect(visit.page.locator(".picks li")).to_have_count(2)
-    tab_to(visit, "Review", "Enter")
+    assert tab_to(visit, "Review", "Enter") <= 5  # One stop for the grid.
     visit.heading("Review your lessons")
     expect(visit.page.get_by_role("heading", name="Review your lessons")).to_be_focused()
     tab_to(visit, "Notes for the tutor", None)
@@ -561,9 +564,9 @@ def test_the_keyboard_alone_suffices(visits: Visits, annonce: Annonce, student: 
     expect(visit.page.locator(".badge.CANCELLED")).to_have_count(1)
 
 
-def tab_to(visit: Visit, name: str, key: str | None) -> None:
-    """Tabs on until what has the focus is called so, and presses a key there."""
-    for _ in range(250):
+def tab_to(visit: Visit, name: str, key: str | None) -> int:
+    """Tabs on until what has the focus is called so, and presses a key there; how many stops that took."""
+    for stops in range(1, 100):
         visit.page.keyboard.press("Tab")
         called = visit.page.evaluate(
             "() => { const one = document.activeElement;"
@@ -572,7 +575,7 @@ def tab_to(visit: Visit, name: str, key: str | None) -> None:
         if called.strip().startswith(name):
             if key:
                 visit.page.keyboard.press(key)
-            return
+            return stops
     raise AssertionError(f"nothing that is called {name} gets the focus")
 
 

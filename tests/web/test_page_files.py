@@ -20,6 +20,8 @@ DIST = ROOT / "web" / "dist"
 SCREENS = ("/review", "/bookings", f"/bookings/batch/0x{'00' * 32}")
 MOST_BYTES = 90_000
 """Of all that the first screen loads, compressed."""
+MOST_SCRIPT = 30_000
+"""Of its JavaScript."""
 
 
 @pytest.mark.parametrize("path", ["/", *(f"{path}{end}" for path in SCREENS for end in ("", "/"))])
@@ -58,6 +60,8 @@ def test_other_methods_stay_refused(stack: DevStack) -> None:
 def test_the_first_screen_is_small_and_loads_no_wallet() -> None:
     files = [DIST / "index.html", *(DIST / path[1:] for path in initial_files())]
     assert sum(len(gzip.compress(file.read_bytes())) for file in files) <= MOST_BYTES
+    script = [file for file in files if file.suffix == ".js"]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in script) <= MOST_SCRIPT
     [wallet] = DIST.glob("assets/wallet-*.js")
     assert wallet not in files
     assert "eip6963" in wallet.read_text()

@@ -80,6 +80,8 @@ def test_without_one_the_permit_is_signed_first(
     ("method", "answer", "sentence", "name"),
     [
         (SIGN, error(4001), "You refused the signature.", "c-refused"),
+        (SIGN, error(5000, "User rejected."), "You refused the signature.", "c-refused-by-walletconnect"),
+        (SIGN, error("ACTION_REJECTED"), "You refused the signature.", "c-refused-by-ethers"),
         ("eth_requestAccounts", error(4001), "You refused the signature.", "c-refused-to-open"),
         ("eth_requestAccounts", error(-32002), "Your wallet is busy with an earlier question.", "c-busy"),
         ("eth_requestAccounts", {"result": ["0x" + "5" * 40]}, "has another account open than", "c-account"),
@@ -124,6 +126,41 @@ def test_another_network_is_said_and_changed_by_one_button(
     assert "wallet_switchEthereumChain" in wallet.asked
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(4902, "Unrecognized chain ID"),
+        error(-32603, "Internal error", data={"originalError": {"code": 4902}}),
+    ],
+)
+def test_a_network_that_the_wallet_does_not_know_is_said(
+    at_review: Visit, wallet: Wallet, answer: dict[str, Any]
+) -> None:
+    wallet.instead["eth_chainId"] = {"result": "0x1"}
+    wallet.instead["wallet_switchEthereumChain"] = answer
+    at_review.confirm()
+    at_review.problem("is on another network").get_by_role("button", name="Switch network").click()
+    notice = at_review.problem(
+        "Your wallet does not know chain id 31337. Add that network to it, then try again."
+    )
+    expect(notice).to_contain_text(KEPT)
+    del wallet.instead["wallet_switchEthereumChain"], wallet.instead["eth_chainId"]
+    notice.get_by_role("button", name="Try again").click()
+    at_review.heading("3 lessons booked")
+
+
+def test_a_wallet_that_announces_itself_later_is_found(
+    stack: DevStack, visits: Visits, annonce: Annonce, student: User, wallet: Wallet
+) -> None:
+    wallet.late = 30
+    visit = visits.new(student, prepare=wallet.install)
+    visit.choose(annonce, 0)
+    visit.review()
+    with charged_once(stack, student, 35):
+        visit.confirm()
+        visit.heading("1 lesson booked")
+
+
 def test_no_wallet_is_said(visits: Visits, annonce: Annonce, student: User) -> None:
     visit = visits.new(student)
     visit.choose(annonce, 0)
@@ -133,7 +170,7 @@ def test_no_wallet_is_said(visits: Visits, annonce: Annonce, student: User) -> N
     visit.see("c-no-wallet")
 
 
-def test_a_wallet_that_does_not_answer_in_60_seconds_is_said(
+def test_a_wallet_that_takes_its_time_is_waited_for_until_the_student_gives_up(
     stack: DevStack, visits: Visits, annonce: Annonce, student: User, wallet: Wallet
 ) -> None:
     wallet.instead[SIGN] = {"silent": True}
@@ -150,7 +187,11 @@ def test_a_wallet_that_does_not_answer_in_60_seconds_is_said(
     visit.page.clock.fast_forward(20_000)
     expect(visit.page.get_by_text("1 of 2: allow the total in your wallet")).to_be_visible()
     visit.page.clock.fast_forward(40_000)
-    expect(visit.problem("Your wallet has not answered for 60 seconds.")).to_contain_text(KEPT)
+    visit.problem("Your wallet has not answered for 60 seconds. Open it, or give up.")
+    visit.see("c-silent")
+    visit.page.clock.fast_forward(400_000)
+    visit.button("Give up").click()
+    expect(visit.problem("You gave up before your wallet answered.")).to_contain_text(KEPT)
     assert stack.balance(student.wallet) == to_wei(1000)
 
 
@@ -246,3 +287,28 @@ def test_a_lesson_is_cancelled_with_a_signature(
     expect(at_review.page.locator(".badge.CANCELLED")).to_have_count(1)
     assert wallet.signed[-1]["primaryType"] == "Cancel"
     assert stack.balance(student.wallet) == to_wei(1000 - 70)
+
+
+def test_an_act_is_signed_by_the_wallet_that_has_the_account(
+    stack: DevStack, visits: Visits, annonce: Annonce, student: User, wallet: Wallet
+) -> None:
+    other = Wallet(stack.chain_id, name="Another wallet")
+
+    def both(page: Any) -> None:
+        other.install(page)
+        wallet.install(page)
+
+    visit = visits.new(student, prepare=both)
+    visit.choose(annonce, 0, 1)
+    visit.review()
+    visit.confirm()
+    visit.button("Test wallet").click()
+    visit.heading("2 lessons booked")
+    visit.open("/bookings")
+    visit.button("Cancel 2 lessons").click()
+    visit.page.get_by_role("dialog").get_by_role("button", name="Cancel 2 lessons").click()
+    expect(visit.page.locator(".badge.CANCELLED")).to_have_count(2)
+    assert wallet.signed[-1]["primaryType"] == "Cancel"
+    assert int(wallet.signed[-1]["message"]["lessons"]) == 3
+    assert other.signed == []
+    assert stack.balance(student.wallet) == to_wei(1000)

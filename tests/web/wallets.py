@@ -23,8 +23,8 @@ _PROVIDER = """
         },
     };
     const detail = { info: { uuid: "%(name)s", name: "%(name)s", icon: "%(icon)s", rdns: "test" }, provider };
-    addEventListener("eip6963:requestProvider", () =>
-        dispatchEvent(new CustomEvent("eip6963:announceProvider", { detail })));
+    const announce = () => dispatchEvent(new CustomEvent("eip6963:announceProvider", { detail }));
+    addEventListener("eip6963:requestProvider", () => %(late)s ? setTimeout(announce, %(late)s) : announce());
 })()
 """
 
@@ -35,6 +35,7 @@ class Wallet:
 
     chain_id: int
     name: str = "Test wallet"
+    late: int = 0  # Milliseconds until it announces itself.
     account: LocalAccount = field(default_factory=Account.create)
     instead: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Wallet:
     def install(self, page: Page) -> None:
         """Puts it into a browser."""
         page.expose_function(self.name, self._request)
-        page.add_init_script(_PROVIDER % {"name": self.name, "icon": _ICON})
+        page.add_init_script(_PROVIDER % {"name": self.name, "icon": _ICON, "late": self.late})
 
     def _request(self, text: str) -> Answer:
         call = json.loads(text)
@@ -51,6 +52,7 @@ class Wallet:
         if other := self.instead.get(call["method"]):
             return other
         answers: dict[str, Callable[[], Any]] = {
+            "eth_accounts": list,  # None was shown to the page before.
             "eth_requestAccounts": lambda: [self.account.address],
             "eth_chainId": lambda: hex(self.chain_id),
             "wallet_switchEthereumChain": lambda: self._switch(call["params"][0]["chainId"]),
@@ -69,6 +71,6 @@ class Wallet:
         return "0x" + bytes(self.account.sign_typed_data(full_message=data).signature).hex()
 
 
-def error(code: int, message: str = "no") -> Answer:
+def error(code: int | str, message: str = "no", **more: Any) -> Answer:
     """An error of EIP-1193."""
-    return {"error": {"code": code, "message": message}}
+    return {"error": {"code": code, "message": message, **more}}

@@ -91,8 +91,9 @@ function Receipt({ data }: { data: BatchData }) {
   const annonceId = data.bookings[0]!.annonceId;
   const annonce = useAnnonce(annonceId);
   const zone = annonce?.timeZone;
+  const lessons = data.bookings.filter(({ status }) => status !== "CANCELLED");
   const save = () => {
-    const entries = data.bookings.map((booking) => ({
+    const entries = lessons.map((booking) => ({
       id: booking.id,
       start: Date.parse(booking.startsAt),
       minutes: booking.duration,
@@ -164,9 +165,11 @@ function Receipt({ data }: { data: BatchData }) {
       <Progress data={data} />
       {data.state === "mined" && <p class="muted">{t.stepFinalHelp}</p>}
       <div class="actions">
-        <button type="button" class="button" onClick={save}>
-          {t.calendarFile}
-        </button>
+        {lessons.length > 0 && (
+          <button type="button" class="button" onClick={save}>
+            {t.calendarFile}
+          </button>
+        )}
         <button type="button" class="button" onClick={() => print()}>
           {t.print}
         </button>

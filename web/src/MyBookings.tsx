@@ -259,6 +259,8 @@ function Ask(props: { act: Act; bookings: BookingData[]; close: () => void; chan
   const dialog = useRef<HTMLDialogElement>(null);
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [waits, setWaits] = useState(false);
+  const givingUp = useRef<AbortController | null>(null);
   const first = bookings[0]!;
   const { batchId } = placeOf(first);
   const ids = bookings.map(({ id }) => id);
@@ -290,16 +292,21 @@ function Ask(props: { act: Act; bookings: BookingData[]; close: () => void; chan
       : service.prepareActOnBatch(act, batchId, ids));
     if (isRefusal(prepared)) return prepared;
     const kit = await import("./wallet");
+    givingUp.current = new AbortController();
+    setWaits(true);
+    const given = givingUp.current.signal;
     try {
       const data = prepared.data.typedData as unknown as TypedData;
       const places = bookings.map((booking) => placeOf(booking).place);
-      const signature = await kit.signAct(data, account!.wallet, { ...about, act, batchId, places });
+      const signature = await kit.signAct(data, account!.wallet, { ...about, act, batchId, places }, given);
       return { act: { signature, deadline: Number(data.message.deadline) } };
     } catch (error) {
       if (!(error instanceof kit.WalletProblem)) throw error;
       const { code } = error;
       const message = walletSentence(page, code, error.message);
       return { success: false, status: 409, code, message };
+    } finally {
+      setWaits(false);
     }
   };
 
@@ -319,8 +326,13 @@ function Ask(props: { act: Act; bookings: BookingData[]; close: () => void; chan
       {refusal && <RefusalNotice refusal={refusal} />}
       {busy && <Busy text={t.acting} />}
       <div class="actions end">
-        <button type="button" class="button" disabled={busy} onClick={() => dialog.current?.close()}>
-          {t.keep}
+        <button
+          type="button"
+          class="button"
+          disabled={busy && !waits}
+          onClick={() => (waits ? givingUp.current?.abort() : dialog.current?.close())}
+        >
+          {waits ? t.giveUp : t.keep}
         </button>
         <button
           type="button"

@@ -18,6 +18,8 @@ interface Sending {
 }
 
 type Step = "idle" | "sending" | "checking" | "preparing" | "permit" | "order" | "orderSecond";
+/** Until when a silent wallet is not mentioned. */
+const SILENT_MS = 60_000;
 type Trouble =
   | { kind: "refusal"; refusal: Refusal }
   | { kind: "wallet"; code: WalletCode; message: string; wallet?: Wallet };
@@ -35,7 +37,9 @@ export function Review(props: {
   const [step, setStep] = useState<Step>("idle");
   const [trouble, setTrouble] = useState<Trouble | null>(null);
   const [wallets, setWallets] = useState<Wallet[] | null>(null);
+  const [silent, setSilent] = useState(false);
   const leaving = useRef(new AbortController());
+  const givingUp = useRef(new AbortController());
   const { picks, notes, allowPartial } = selection;
   const { annonce, rateWei } = listing;
 
@@ -131,21 +135,33 @@ export function Review(props: {
         minLessons: allowPartial ? 1 : picks.length,
         slots: picks,
       });
-      const found = chosen ? [chosen] : kit.discover();
+      const found = chosen ? [chosen] : await kit.discover();
       if (!found.length) throw new kit.WalletProblem("none");
       if (found.length > 1) return setWallets(found);
       const wallet = found[0]!;
       const { order, permit, batchId } = prepared.data;
       setStep(permit ? "permit" : "order");
-      await kit.connect(wallet, account!.wallet, about.chainId);
+      givingUp.current = new AbortController();
+      const given = givingUp.current.signal;
+      await kit.connect(wallet, account!.wallet, about.chainId, given);
       const signatures: { signature: string; permitSignature?: string } = { signature: "" };
       if (permit) {
-        signatures.permitSignature = await kit.signTypedData(wallet, account!.wallet, permit);
+        signatures.permitSignature = await kit.signTypedData(wallet, account!.wallet, permit, given);
         setStep("orderSecond");
       }
-      signatures.signature = await kit.signTypedData(wallet, account!.wallet, order);
+      signatures.signature = await kit.signTypedData(wallet, account!.wallet, order, given);
       await send({ data: body, signed: { batchId, signatures } });
     }, chosen);
+
+  const waitsForWallet = step === "permit" || step === "order" || step === "orderSecond";
+  useEffect(() => {
+    if (!waitsForWallet) return;
+    const timer = setTimeout(() => setSilent(true), SILENT_MS);
+    return () => {
+      clearTimeout(timer);
+      setSilent(false);
+    };
+  }, [step]);
 
   const drop = (gone: typeof picks) => {
     setTrouble(null);
@@ -238,6 +254,7 @@ export function Review(props: {
           drop={(places) => drop(picks.filter((_, place) => places.includes(place + 1)))}
           showPrice={() => setTrouble(null)}
           switched={(wallet) => sign(wallet)}
+          failed={({ code, message }, wallet) => setTrouble({ kind: "wallet", code, message, wallet })}
         />
       )}
       {!trouble && lost.length > 0 && !busy && (
@@ -266,10 +283,17 @@ export function Review(props: {
         </fieldset>
       )}
       {busy && <Busy text={steps[step]} />}
+      {silent && <Notice kind="info" text={t.silent} />}
       <div class="actions end">
-        <button type="button" class="button" disabled={busy} onClick={back}>
-          {t.back}
-        </button>
+        {waitsForWallet ? (
+          <button type="button" class="button" onClick={() => givingUp.current.abort()}>
+            {t.giveUp}
+          </button>
+        ) : (
+          <button type="button" class="button" disabled={busy} onClick={back}>
+            {t.back}
+          </button>
+        )}
         <button
           type="button"
           class="button primary"
@@ -305,8 +329,9 @@ function TroubleNotice(props: {
   drop: (places: number[]) => void;
   showPrice: () => void;
   switched: (wallet: Wallet) => void;
+  failed: (error: { code: WalletCode; message: string }, wallet: Wallet) => void;
 }) {
-  const { trouble, again, back, drop, showPrice, switched } = props;
+  const { trouble, again, back, drop, showPrice, switched, failed } = props;
   const page = usePage();
   const { about, t, edu } = page;
   const button = (label: string, act: () => void) => (
@@ -319,9 +344,11 @@ function TroubleNotice(props: {
     const more = code === "none" ? `${t.noWalletHelp} ${t.nothingCharged}` : t.nothingCharged;
     const change = async () => {
       const kit = await import("./wallet");
-      const chosen = wallet ?? kit.discover()[0]!;
-      await kit.switchChain(chosen, about.chainId).catch(() => {}); // Then the next try says so again.
-      switched(chosen);
+      const chosen = wallet ?? (await kit.discover())[0]!;
+      await kit.switchChain(chosen, about.chainId).then(
+        () => switched(chosen),
+        (error) => failed(error, chosen),
+      );
     };
     return (
       <Notice text={walletSentence(page, code, message)} more={more}>

@@ -184,7 +184,7 @@ export class BlockchainService {
     this.options = {
       baseUrl: "",
       token: () => null,
-      storage: browserStorage(),
+      storage: storageOf("localStorage"),
       fetch: (input, init) => fetch(input, init),
       timeoutMs: 60_000,
       retries: 3,
@@ -352,8 +352,12 @@ export class BlockchainService {
   }
 
   private async request<T>(method: string, path: string, { body, headers, signal }: Request): Promise<Result<T>> {
+    signal?.throwIfAborted();
     const token = this.options.token();
-    const timeout = AbortSignal.timeout(this.options.timeoutMs);
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(), this.options.timeoutMs);
+    const aborted = () => limit.abort(); // Older browsers have no AbortSignal.any.
+    signal?.addEventListener("abort", aborted);
     let response: Response;
     let answer: unknown;
     try {
@@ -366,12 +370,15 @@ export class BlockchainService {
           ...headers,
         },
         body,
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        signal: limit.signal,
       });
       answer = await response.json();
     } catch {
       signal?.throwIfAborted();
       return { success: false, status: 0, code: "no_answer", message: "The booking service does not answer." };
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", aborted);
     }
     if (response.ok) return answer as T;
     return refusal(response, answer);
@@ -385,7 +392,7 @@ class Intents {
   /** The intent's key; a new one for a new intent. */
   key(path: string, body: string): string {
     const all = this.read();
-    const intent = (all[`${path} ${body}`] ??= { key: crypto.randomUUID(), at: Date.now() });
+    const intent = (all[`${path} ${body}`] ??= { key: uuid(), at: Date.now() });
     this.write(all);
     return intent.key;
   }
@@ -467,10 +474,19 @@ function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** The browser's storage; memory where there is none, or where it is blocked. */
-function browserStorage(): KeyStore {
+/** A UUID (version 4). Without TLS a browser has no `crypto.randomUUID`. */
+function uuid(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/** A browser's storage; memory where there is none, or where it is blocked. */
+export function storageOf(kind: "localStorage" | "sessionStorage"): KeyStore {
   try {
-    const storage = globalThis.localStorage;
+    const storage = globalThis[kind];
     storage.getItem(INTENTS);
     return storage;
   } catch {

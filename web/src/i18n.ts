@@ -9,7 +9,6 @@ const lessons = (count: number) => (count === 1 ? "1 lesson" : `${count} lessons
 const cours = (nombre: number) => `${nombre} cours`;
 
 const en = {
-  lessons,
   // The frame
   skip: "Skip to the content",
   book: "Book",
@@ -21,7 +20,6 @@ const en = {
   tutor: "tutor",
   loading: "One moment…",
   retry: "Try again",
-  close: "Close",
   signIn: "Sign in",
   anotherSession: "This link signs in another person, and you are signed in here. Go on as that person?",
   signInFirst: "Please sign in to book lessons.",
@@ -29,6 +27,9 @@ const en = {
   noListingHelp: "This address names no listing. Open one from the tutor's page.",
   notFound: "There is nothing at this address",
   unreachable: "The booking service does not answer. Your selection is kept.",
+  broken: "Something went wrong on this page.",
+  brokenHelp: "What was sent goes on, and your selection is kept.",
+  reload: "Load the page again",
 
   // A. Listing
   perHour: (price: string) => `${price} an hour`,
@@ -41,8 +42,8 @@ const en = {
   weekOf: "Week",
   previousWeek: "Previous week",
   nextWeek: "Next week",
-  noSlots: "No time",
   noSlotsLong: "no time that can be booked",
+  times: "Times: the arrow keys move between them",
   slot: (day: string, time: string, theirs: string, price: string) => `${time}, ${day}${theirs}, ${price}`,
   inZone: (time: string, zone: string) => ` (${time} in ${zone})`,
   taken: "taken",
@@ -67,11 +68,7 @@ const en = {
 
   // B. Review
   reviewTitle: "Review your lessons",
-  lesson: "Lesson",
   yourTime: "Your time zone",
-  tutorsTime: "Tutor's time",
-  price: "Price",
-  status: "Status",
   balance: "You have",
   balanceAfter: "Left afterwards",
   freeUntil: "Free cancellation",
@@ -94,7 +91,6 @@ const en = {
   signOrder: "Sign the booking in your wallet",
   signOrderSecond: "2 of 2: sign the booking in your wallet",
   chooseWallet: "Choose your wallet",
-  waitingWallet: "Your wallet is open in another window.",
   yourWallet: (address: string) => `Your lessons are paid by ${address}.`,
   nothingCharged: "Nothing was charged, and your selection is kept.",
   refused: "You refused the signature.",
@@ -103,7 +99,10 @@ const en = {
   wrongChain: (chain: string) => `Your wallet is on another network than ${chain}.`,
   switchChain: "Switch network",
   wrongAccount: (address: string) => `Your wallet has another account open than ${address}. Open that one.`,
-  silent: "Your wallet has not answered for 60 seconds.",
+  silent: "Your wallet has not answered for 60 seconds. Open it, or give up.",
+  giveUp: "Give up",
+  gaveUp: "You gave up before your wallet answered.",
+  unknownChain: (chain: string) => `Your wallet does not know ${chain}. Add that network to it, then try again.`,
   walletBusy: "Your wallet is busy with an earlier question. Answer that one first.",
   walletError: (reason: string) => `Your wallet says: ${reason}`,
   mismatch: "What the service gave to sign is not what this page shows, so it was not signed.",
@@ -141,7 +140,6 @@ const en = {
   someFailed: (count: number) => (count === 1 ? "1 lesson was not booked:" : `${count} lessons were not booked:`),
   notCharged: "You were not charged for it.",
   transaction: "Transaction",
-  batch: "Batch",
   block: "Block",
   copy: "Copy",
   copied: "Copied",
@@ -151,7 +149,6 @@ const en = {
   calendarFile: "Add to calendar (.ics)",
   print: "Print",
   bookMore: "Book more lessons",
-  calendarTitle: (title: string) => title,
 
   // F. My bookings
   upcoming: "Upcoming",
@@ -162,7 +159,6 @@ const en = {
   noneUpcoming: "No lesson is coming up.",
   nonePast: "No lesson yet.",
   more: "Show more",
-  amount: "Amount",
   heldPending: (amount: string) => `${amount} in escrow. They go back if the lesson is cancelled, or not confirmed before it begins.`,
   heldConfirmed: (amount: string) => `${amount} in escrow; it goes to the tutor after the lesson.`,
   heldDisputed: (amount: string) => `${amount} in escrow until the dispute is decided.`,
@@ -211,7 +207,6 @@ const en = {
 export type Texts = typeof en;
 
 const fr: Texts = {
-  lessons: cours,
   skip: "Aller au contenu",
   book: "Réserver",
   myBookings: "Mes réservations",
@@ -222,7 +217,6 @@ const fr: Texts = {
   tutor: "le professeur",
   loading: "Un instant…",
   retry: "Réessayer",
-  close: "Fermer",
   signIn: "Se connecter",
   anotherSession: "Ce lien ouvre la session d'une autre personne, et la vôtre est ouverte ici. Continuer avec l'autre ?",
   signInFirst: "Connectez-vous pour réserver des cours.",
@@ -230,6 +224,9 @@ const fr: Texts = {
   noListingHelp: "Cette adresse ne désigne aucune annonce. Ouvrez-en une depuis la page du professeur.",
   notFound: "Il n'y a rien à cette adresse",
   unreachable: "Le service de réservation ne répond pas. Votre sélection est conservée.",
+  broken: "Un problème est survenu sur cette page.",
+  brokenHelp: "Ce qui est envoyé suit son cours, et votre sélection est conservée.",
+  reload: "Recharger la page",
 
   perHour: (price) => `${price} de l'heure`,
   zones: (mine) => `Les heures sont les vôtres : ${mine}.`,
@@ -241,8 +238,8 @@ const fr: Texts = {
   weekOf: "Semaine",
   previousWeek: "Semaine précédente",
   nextWeek: "Semaine suivante",
-  noSlots: "Aucun",
   noSlotsLong: "aucun créneau réservable",
+  times: "Créneaux : les flèches passent de l'un à l'autre",
   slot: (day, time, theirs, price) => `${time}, ${day}${theirs}, ${price}`,
   inZone: (time, zone) => ` (${time} à ${zone})`,
   taken: "pris",
@@ -266,11 +263,7 @@ const fr: Texts = {
   noneThatWeek: "Rien n'est libre autour.",
 
   reviewTitle: "Vérifiez vos cours",
-  lesson: "Cours",
   yourTime: "Votre fuseau",
-  tutorsTime: "Heure du professeur",
-  price: "Prix",
-  status: "État",
   balance: "Vous avez",
   balanceAfter: "Il restera",
   freeUntil: "Annulation gratuite",
@@ -292,7 +285,6 @@ const fr: Texts = {
   signOrder: "Signez la réservation dans votre portefeuille",
   signOrderSecond: "2 sur 2 : signez la réservation dans votre portefeuille",
   chooseWallet: "Choisissez votre portefeuille",
-  waitingWallet: "Votre portefeuille est ouvert dans une autre fenêtre.",
   yourWallet: (address) => `Vos cours sont payés par ${address}.`,
   nothingCharged: "Rien n'a été débité, et votre sélection est conservée.",
   refused: "Vous avez refusé la signature.",
@@ -301,7 +293,10 @@ const fr: Texts = {
   wrongChain: (chain) => `Votre portefeuille est sur un autre réseau que ${chain}.`,
   switchChain: "Changer de réseau",
   wrongAccount: (address) => `Votre portefeuille est ouvert sur un autre compte que ${address}. Ouvrez celui-ci.`,
-  silent: "Votre portefeuille n'a pas répondu en 60 secondes.",
+  silent: "Votre portefeuille n'a pas répondu en 60 secondes. Ouvrez-le, ou abandonnez.",
+  giveUp: "Abandonner",
+  gaveUp: "Vous avez abandonné avant la réponse de votre portefeuille.",
+  unknownChain: (chain) => `Votre portefeuille ne connaît pas ${chain}. Ajoutez-y ce réseau, puis réessayez.`,
   walletBusy: "Votre portefeuille attend encore une réponse. Répondez-lui d'abord.",
   walletError: (reason) => `Votre portefeuille répond : ${reason}`,
   mismatch: "Ce que le service donne à signer n'est pas ce que montre cette page : ce n'est pas signé.",
@@ -337,7 +332,6 @@ const fr: Texts = {
   someFailed: (count) => (count === 1 ? "1 cours n'a pas été réservé :" : `${count} cours n'ont pas été réservés :`),
   notCharged: "Il ne vous est pas débité.",
   transaction: "Transaction",
-  batch: "Lot",
   block: "Bloc",
   copy: "Copier",
   copied: "Copié",
@@ -347,7 +341,6 @@ const fr: Texts = {
   calendarFile: "Ajouter à l'agenda (.ics)",
   print: "Imprimer",
   bookMore: "Réserver d'autres cours",
-  calendarTitle: (title) => title,
 
   upcoming: "À venir",
   past: "Passés",
@@ -357,7 +350,6 @@ const fr: Texts = {
   noneUpcoming: "Aucun cours à venir.",
   nonePast: "Aucun cours pour l'instant.",
   more: "Afficher la suite",
-  amount: "Montant",
   heldPending: (amount) => `${amount} en séquestre. Ils sont rendus si le cours est annulé, ou pas confirmé avant son début.`,
   heldConfirmed: (amount) => `${amount} en séquestre ; ils vont au professeur après le cours.`,
   heldDisputed: (amount) => `${amount} en séquestre jusqu'à la décision du litige.`,

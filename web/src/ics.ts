@@ -30,7 +30,8 @@ function stamp(instant: number): string {
 }
 
 function escaped(text: string): string {
-  return text.replace(/[\\;,]/g, "\\$&").replace(/\r?\n/g, "\\n");
+  const lines = text.replace(/\r\n?/g, "\n").replace(/[\0-\x08\x0b-\x1f\x7f]/g, "");
+  return lines.replace(/[\\;,]/g, "\\$&").replaceAll("\n", "\\n");
 }
 
 function folded(line: string): string {

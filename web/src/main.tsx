@@ -1,26 +1,63 @@
 /** The frame: who is signed in, in which language, and which screen the address names. */
 
-import { render } from "preact";
+import { Component, type ComponentChildren, type JSX, render } from "preact";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { BatchPage } from "./BatchPage";
-import { isRefusal, type Refusal } from "./blockchainService";
+import { isRefusal, type Refusal, storageOf } from "./blockchainService";
 import { BookingPage } from "./BookingPage";
 import { type Language, preferredLanguage, TEXTS } from "./i18n";
-import { MyBookings } from "./MyBookings";
-import { Busy, Link, Notice, type Page, PageContext, RefusalNotice, Title, useWork } from "./page";
+import { Busy, Link, Notice, type Page, PageContext, RefusalNotice, Title, usePage, useWork } from "./page";
 import { type About, type Account, currentToken, readAbout, remember, serviceFor, signInAs } from "./session";
 import "./style.css";
-import { viewerZone } from "./time";
+import { localeOf, viewerZone } from "./time";
 
 const LANGUAGE = "creneau.language";
+const storage = storageOf("localStorage");
 
 function savedLanguage(): Language {
-  const saved = localStorage.getItem(LANGUAGE);
+  const saved = storage.getItem(LANGUAGE);
   return saved === "en" || saved === "fr" ? saved : preferredLanguage(navigator.languages);
 }
 
-function localeOf(language: Language): string {
-  return navigator.languages.find((one) => one.slice(0, 2) === language) ?? language;
+/** What nobody expected is one sentence and a way back, never an empty page. */
+class Boundary extends Component<{ children: ComponentChildren }, { broken: boolean; said: boolean }> {
+  state = { broken: false, said: false };
+
+  componentDidCatch() {
+    this.setState({ broken: true });
+  }
+
+  componentDidMount() {
+    addEventListener("unhandledrejection", () => this.setState({ said: true }));
+    // Other people's scripts, of extensions say, are none of ours.
+    addEventListener("error", ({ filename }) => filename.startsWith(location.origin) && this.setState({ said: true }));
+  }
+
+  render() {
+    const t = TEXTS[savedLanguage()];
+    const { broken, said } = this.state;
+    const notice = (
+      <Notice text={t.broken} more={t.brokenHelp}>
+        <button type="button" class="button" onClick={() => location.reload()}>
+          {t.reload}
+        </button>
+      </Notice>
+    );
+    if (broken) {
+      return (
+        <main id="content">
+          <h1>Creneau</h1>
+          {notice}
+        </main>
+      );
+    }
+    return (
+      <>
+        {said && notice}
+        {this.props.children}
+      </>
+    );
+  }
 }
 
 function App() {
@@ -44,7 +81,7 @@ function App() {
   }, []);
 
   const choose = (chosen: Language) => {
-    localStorage.setItem(LANGUAGE, chosen);
+    storage.setItem(LANGUAGE, chosen);
     setLanguage(chosen);
   };
   if (about) return <Signed about={about} language={language} setLanguage={choose} />;
@@ -103,7 +140,7 @@ function Signed(props: { about: About; language: Language; setLanguage: (languag
     go(path.startsWith("/bookings") ? "/bookings" : "/");
   };
 
-  const page: Page = { about, service, account, refreshAccount, language, t, locale: localeOf(language), zone: viewerZone(), go };
+  const page: Page = { about, service, account, refreshAccount, language, t, locale: localeOf(language, navigator.languages), zone: viewerZone(), go };
   return (
     <PageContext.Provider value={page}>
       <a class="skip" href="#content">
@@ -123,8 +160,8 @@ function Signed(props: { about: About; language: Language; setLanguage: (languag
           </Link>
         </nav>
         {about.demo.length > 0 && (
-          <fieldset class="switch demo">
-            <legend>{t.demo}</legend>
+          <div class="switch demo" role="group" aria-labelledby="demo">
+            <span id="demo">{t.demo}</span>
             {about.demo.map((person) => (
               <button
                 type="button"
@@ -135,7 +172,7 @@ function Signed(props: { about: About; language: Language; setLanguage: (languag
                 {t[person.role]}
               </button>
             ))}
-          </fieldset>
+          </div>
         )}
         <fieldset class="switch">
           <legend class="hidden">{t.language}</legend>
@@ -179,9 +216,25 @@ function Screen({ path }: { path: string }) {
   return <NotFound />;
 }
 
+/** Loaded when it is looked at: who books does not need it. */
+function MyBookings() {
+  const { t } = usePage();
+  const [List, setList] = useState<(() => JSX.Element) | null>(null);
+  useWork(async () => {
+    const { MyBookings } = await import("./MyBookings");
+    setList(() => MyBookings);
+  }, []);
+  return List ? <List /> : <Busy text={t.loading} />;
+}
+
 function NotFound() {
   const page = TEXTS[savedLanguage()];
   return <Title>{page.notFound}</Title>;
 }
 
-render(<App />, document.getElementById("page")!);
+render(
+  <Boundary>
+    <App />
+  </Boundary>,
+  document.getElementById("page")!,
+);

@@ -112,18 +112,23 @@ export function RefusalNotice({ refusal, retry }: { refusal: Refusal; retry?: ()
   );
 }
 
-const CHAINS: Record<number, string> = { 41923: "EDU Chain", 656476: "Open Campus Codex" };
+const CHAINS: Record<number, string> = {
+  41923: "EDU Chain (chain id 41923)",
+  656476: "Open Campus Codex (chain id 656476)",
+};
 
 /** What a wallet did not do, in one sentence. */
 export function walletSentence({ t, about, account }: Page, code: WalletCode, message: string): string {
   const address = account ? short(account.wallet) : "";
+  const chain = CHAINS[about.chainId] ?? `chain id ${about.chainId}`;
   const texts: Record<WalletCode, string> = {
     none: t.noWallet,
     refused: t.refused,
     busy: t.walletBusy,
-    wrongChain: t.wrongChain(CHAINS[about.chainId] ?? `chain id ${about.chainId}`),
+    wrongChain: t.wrongChain(chain),
+    unknownChain: t.unknownChain(chain),
     wrongAccount: t.wrongAccount(address),
-    silent: t.silent,
+    gaveUp: t.gaveUp,
     mismatch: t.mismatch,
     other: t.walletError(message),
   };

@@ -1,6 +1,6 @@
 /** Who is signed in, where this page is, and what it remembers in this tab. */
 
-import { BlockchainService } from "./blockchainService";
+import { BlockchainService, storageOf } from "./blockchainService";
 
 /** What the server says about itself (`/page.json`). */
 export interface About {
@@ -26,6 +26,7 @@ export interface Account {
 }
 
 const TOKEN = "creneau.token";
+const storage = storageOf("sessionStorage");
 
 /** The user whom a token names, unless it has run out. Only the server can say whether it is valid. */
 function userOf(token: string | null, claim: string): unknown {
@@ -44,19 +45,19 @@ function userOf(token: string | null, claim: string): unknown {
 export function currentToken(about: About, givesWay: () => boolean): string | null {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    const user = userOf(sessionStorage.getItem(TOKEN), about.userClaim) ?? null;
+    const user = userOf(storage.getItem(TOKEN), about.userClaim) ?? null;
     const another = user !== null && user !== userOf(given, about.userClaim);
     if (!another || givesWay()) {
-      sessionStorage.setItem(TOKEN, given);
+      storage.setItem(TOKEN, given);
       if (another) remember("sending", null);
     }
     history.replaceState(history.state, "", location.pathname + location.search);
   }
-  return sessionStorage.getItem(TOKEN) ?? about.demo[0]?.token ?? null;
+  return storage.getItem(TOKEN) ?? about.demo[0]?.token ?? null;
 }
 
 export function signInAs(token: string): void {
-  sessionStorage.setItem(TOKEN, token);
+  storage.setItem(TOKEN, token);
 }
 
 export async function readAbout(signal?: AbortSignal): Promise<About> {
@@ -71,13 +72,12 @@ export function serviceFor(token: string | null): BlockchainService {
 
 /** What a tab keeps over a reload. */
 export function remember(name: string, value: unknown): void {
-  if (value === null) sessionStorage.removeItem(`creneau.${name}`);
-  else sessionStorage.setItem(`creneau.${name}`, JSON.stringify(value));
+  storage.setItem(`creneau.${name}`, JSON.stringify(value));
 }
 
 export function remembered<T>(name: string): T | null {
   try {
-    return JSON.parse(sessionStorage.getItem(`creneau.${name}`) ?? "null") as T | null;
+    return JSON.parse(storage.getItem(`creneau.${name}`) ?? "null") as T | null;
   } catch {
     return null;
   }

@@ -34,9 +34,24 @@ const ISO: Intl.DateTimeFormatOptions = {
   hourCycle: "h23",
 };
 
-/** The viewer's own zone. */
+/** The viewer's own zone; UTC where the system has none that the browser knows ("Etc/Unknown"). */
 export function viewerZone(): string {
-  return Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone }).resolvedOptions().timeZone ?? "UTC";
+  } catch {
+    return "UTC";
+  }
+}
+
+/** The language as it is written where the browser is at home: English with French dates in France. */
+export function localeOf(language: string, languages: readonly string[]): string {
+  const [first = language] = languages;
+  if (first.slice(0, 2) === language) return first;
+  const region = /-([A-Z]{2})\b/.exec(first)?.[1];
+  const wanted = `${language}-${region}`;
+  if (region && Intl.DateTimeFormat(wanted).resolvedOptions().locale === wanted) return wanted;
+  return region && language === "en" ? "en-150" : language;
 }
 
 /** What calendar and clock show in a zone at an instant. */

@@ -18,8 +18,9 @@ export type WalletCode =
   | "refused"
   | "busy"
   | "wrongChain"
+  | "unknownChain"
   | "wrongAccount"
-  | "silent"
+  | "gaveUp"
   | "mismatch"
   | "other";
 
@@ -32,61 +33,91 @@ export class WalletProblem extends Error {
   }
 }
 
-const PATIENCE_MS = 60_000;
+/** So long a first wallet may take to announce itself, and others after it. */
+const FIRST_MS = 500;
+const OTHERS_MS = 50;
 
-/** The wallets of this browser. Those that follow EIP-6963 answer at once. */
-export function discover(): Wallet[] {
-  const found = new Map<string, Wallet>();
-  const announced = (event: Event) => {
-    const wallet = (event as CustomEvent<Wallet>).detail;
-    found.set(wallet.info.uuid, wallet);
-  };
-  window.addEventListener("eip6963:announceProvider", announced);
+const announced = new Map<string, Wallet>();
+globalThis.addEventListener?.("eip6963:announceProvider", (event) => {
+  const wallet = (event as CustomEvent<Wallet>).detail;
+  announced.set(wallet.info.uuid, wallet);
+});
+
+/** The wallets of this browser. EIP-6963: one may announce itself at any time. */
+export async function discover(): Promise<Wallet[]> {
   window.dispatchEvent(new Event("eip6963:requestProvider"));
-  window.removeEventListener("eip6963:announceProvider", announced);
   const old = (window as { ethereum?: Provider }).ethereum;
-  if (!found.size && old) return [{ info: { uuid: "old", name: "Ethereum", icon: "" }, provider: old }];
-  return [...found.values()];
+  for (let waited = 0; !announced.size && !old && waited < FIRST_MS; waited += OTHERS_MS) await pause(OTHERS_MS);
+  await pause(OTHERS_MS);
+  if (!announced.size && old) return [{ info: { uuid: "old", name: "Ethereum", icon: "" }, provider: old }];
+  return [...announced.values()];
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** Opens the wallet on the account that pays, on the right chain. */
-export async function connect(wallet: Wallet, account: string, chainId: number): Promise<void> {
-  const accounts = (await ask(wallet, "eth_requestAccounts")) as string[];
+export async function connect(wallet: Wallet, account: string, chainId: number, signal?: AbortSignal): Promise<void> {
+  const accounts = (await ask(wallet, "eth_requestAccounts", [], signal)) as string[];
   if (!accounts.some((one) => same(one, account))) throw new WalletProblem("wrongAccount");
-  if (Number(await ask(wallet, "eth_chainId")) !== chainId) throw new WalletProblem("wrongChain");
+  if (Number(await ask(wallet, "eth_chainId", [], signal)) !== chainId) throw new WalletProblem("wrongChain");
 }
 
 export async function switchChain(wallet: Wallet, chainId: number): Promise<void> {
   await ask(wallet, "wallet_switchEthereumChain", [{ chainId: `0x${chainId.toString(16)}` }]);
 }
 
-/** The wallet's signature of typed data (EIP-712). An integrator may put another signer in its place. */
-export async function signTypedData(wallet: Wallet, account: string, data: TypedData): Promise<string> {
-  return (await ask(wallet, "eth_signTypedData_v4", [account, JSON.stringify(data)])) as string;
+/**
+ * The wallet's signature of typed data (EIP-712). A person, or a device, may take as long as the signal lets it.
+ * An integrator may put another signer in its place.
+ */
+export async function signTypedData(
+  wallet: Wallet,
+  account: string,
+  data: TypedData,
+  signal?: AbortSignal,
+): Promise<string> {
+  return (await ask(wallet, "eth_signTypedData_v4", [account, JSON.stringify(data)], signal)) as string;
 }
 
-async function ask(wallet: Wallet, method: string, params: unknown[] = []): Promise<unknown> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new WalletProblem("silent")), PATIENCE_MS);
+async function ask(wallet: Wallet, method: string, params: unknown[], signal?: AbortSignal): Promise<unknown> {
+  let stop = () => {};
+  const gaveUp = new Promise<never>((_, reject) => {
+    stop = () => reject(new WalletProblem("gaveUp"));
+    signal?.addEventListener("abort", stop);
+    if (signal?.aborted) stop();
   });
   try {
-    return await Promise.race([wallet.provider.request({ method, params }), silence]);
+    return await Promise.race([wallet.provider.request({ method, params }), gaveUp]);
   } catch (error) {
     throw problemOf(error);
   } finally {
-    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
 }
 
-/** The codes of EIP-1193 and EIP-1474 as problems. */
+interface WalletError {
+  code?: number | string;
+  message?: string;
+  data?: { originalError?: WalletError };
+  cause?: WalletError;
+}
+
+/** EIP-1193's code for a refusal, WalletConnect's and that of ethers. */
+const REFUSALS = [4001, 5000, "ACTION_REJECTED"];
+
+/** The codes of EIP-1193 and EIP-1474 as problems. Some wallets wrap one error in another. */
 function problemOf(error: unknown): WalletProblem {
   if (error instanceof WalletProblem) return error;
-  const { code, message } = error as { code?: number; message?: string };
-  if (code === 4001) return new WalletProblem("refused");
-  if (code === 4900 || code === 4901 || code === 4902) return new WalletProblem("wrongChain");
-  if (code === -32002) return new WalletProblem("busy");
-  return new WalletProblem("other", message ?? String(error));
+  const outer = error as WalletError;
+  const codes = [outer, outer.data?.originalError, outer.cause].map((one) => one?.code);
+  const has = (...some: (number | string)[]) => codes.some((code) => code !== undefined && some.includes(code));
+  if (has(...REFUSALS)) return new WalletProblem("refused");
+  if (has(4902)) return new WalletProblem("unknownChain");
+  if (has(4900, 4901)) return new WalletProblem("wrongChain");
+  if (has(-32002)) return new WalletProblem("busy");
+  return new WalletProblem("other", outer.message ?? String(error));
 }
 
 // --- What is signed is what was shown ---
@@ -178,11 +209,33 @@ export function assertShownAct(data: TypedData, { chainId, escrow, act, batchId,
   if (!fits) throw new WalletProblem("mismatch");
 }
 
-/** The signature of an act on lessons, by the wallet that has the account. */
-export async function signAct(data: TypedData, account: string, shown: ShownAct): Promise<string> {
+/** The signature of an act on lessons, by the wallet that has the account: each is asked, if none says so unasked. */
+export async function signAct(
+  data: TypedData,
+  account: string,
+  shown: ShownAct,
+  signal?: AbortSignal,
+): Promise<string> {
   assertShownAct(data, shown);
-  const wallet = discover()[0];
-  if (!wallet) throw new WalletProblem("none");
-  await connect(wallet, account, shown.chainId);
-  return signTypedData(wallet, account, data);
+  const wallets = await discover();
+  const open = await Promise.all(wallets.map((wallet) => isOpenOn(wallet, account)));
+  const place = open.indexOf(true);
+  let problem = new WalletProblem("none");
+  for (const wallet of place < 0 ? wallets : [wallets[place]!]) {
+    try {
+      await connect(wallet, account, shown.chainId, signal);
+      return await signTypedData(wallet, account, data, signal);
+    } catch (error) {
+      problem = problemOf(error);
+      if (problem.code !== "wrongAccount") break;
+    }
+  }
+  throw problem;
+}
+
+/** Whether a wallet has shown this account to the page before; that opens no window. */
+async function isOpenOn(wallet: Wallet, account: string): Promise<boolean> {
+  const accounts = wallet.provider.request({ method: "eth_accounts" }).catch(() => []);
+  const known = (await Promise.race([accounts, pause(FIRST_MS).then(() => [])])) as string[];
+  return known.some((one) => same(one, account));
 }

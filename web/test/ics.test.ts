@@ -29,3 +29,11 @@ it("long lines are folded at 75 octets, between characters", () => {
   expect(Math.max(...lines.map((line) => new TextEncoder().encode(line).length))).toBeLessThanOrEqual(75);
   expect(lines.join("\r\n").replaceAll("\r\n ", "")).toContain(`SUMMARY:${title}`);
 });
+
+it("control characters are left out, and any line break is one", () => {
+  const title = "Maths\rDTSTART:20200101T000000Z\0\x07";
+  const lines = calendarFile([{ ...LESSON, title }], 0).split("\r\n");
+  expect(lines).toContain("SUMMARY:Maths\\nDTSTART:20200101T000000Z");
+  expect(lines.filter((line) => line.startsWith("DTSTART"))).toEqual(["DTSTART:20350305T080000Z"]);
+  expect(lines.join("").match(/[\0-\x1f]/g)).toBeNull();
+});
