@@ -35,9 +35,9 @@ _REAL_TIME = "^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
 _TEXT: JsonDict = {"pattern": "^[^\0]*$"}  # Half characters are no JSON.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # What databases, or UTF-8, can't hold.
 _MOST_SIGNATURE = (
-    4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer.
+    4096  # It is paid for, byte by byte. An account's has 65; a contract wallet's may be longer, or empty.
 )
-_SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{1,{_MOST_SIGNATURE}}}")
+_SIGNATURE = re.compile(f"0x([0-9a-fA-F]{{2}}){{0,{_MOST_SIGNATURE}}}")
 _MOST_DIGITS = 100
 _AMOUNT = re.compile(r"[0-9]{1,59}(\.[0-9]{1,18})?")
 _MOST_AMOUNT = Decimal(10) ** 59  # Of base units, 256 bits hold a little more.

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from eth_abi.abi import encode
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -25,6 +26,7 @@ from sqlalchemy import func, select, update
 from waiting import until
 
 from api.booking.wallet import WalletBookings
+from api.chain import signatures
 from api.chain.escrow import ChainSnapshot
 from api.chain.rpc import Head
 from api.db import prepared
@@ -173,6 +175,20 @@ def test_a_contract_wallet_signs_by_erc_1271(stack: DevStack) -> None:
     assert wallet.balance() == 965 * EDU
 
 
+def test_a_contract_wallet_that_has_approved_an_order_on_the_chain_signs_nothing(
+    stack: DevStack,
+) -> None:
+    wallet = Wallet.new(stack, contract="ApprovingWallet")
+    approve(wallet, 100 * EDU)
+    data = wallet.prepare(slot("09:00")).json()["data"]
+    assert_wrong_signer(wallet.submit(data["batchId"], signature="0x"))
+    digest = signatures.digest(encode_typed_data(full_message=data["order"]))
+    call = keccak(text="approve(bytes32,uint256)")[:4] + encode(["bytes32", "uint256"], [digest, 0])
+    stack.send(wallet.key.address, wallet.student.wallet, call)
+    assert wallet.submit(data["batchId"], signature="0x").status_code == 200
+    assert wallet.balance() == 965 * EDU
+
+
 def test_a_contract_wallet_that_refuses_is_not_overruled(stack: DevStack) -> None:
     wallet = Wallet.new(stack, contract="RefusingWallet")
     approve(wallet, 100 * EDU)
@@ -314,7 +330,7 @@ def test_a_wallet_that_counts_v_from_zero(wallet: Wallet) -> None:
     assert wallet.submit(data["batchId"], **signed).status_code == 200
 
 
-@pytest.mark.parametrize("signature", [None, 1, "", "0x", "0x1", "00", "0xzz", "0x" + "00" * 4097, []])
+@pytest.mark.parametrize("signature", [None, 1, "", "0x1", "00", "0xzz", "0x" + "00" * 4097, []])
 def test_a_signature_is_hex(wallet: Wallet, signature: object) -> None:
     answer = wallet.submit("0x" + "00" * 32, signature=signature)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
