@@ -19,7 +19,7 @@ for (const kind of ["localStorage", "sessionStorage"]) {
     Object.defineProperty(window, kind, { get });
 }
 """
-"""What Chromium does where the data of sites is blocked. Its headless form has no such setting."""
+"""The refusal of Chromium where the data of sites is blocked. Its headless form has no such setting."""
 
 
 @pytest.fixture
