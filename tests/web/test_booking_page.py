@@ -533,6 +533,33 @@ def test_a_tutors_published_hours_are_what_can_be_picked(
     visit.heading("2 lessons booked")
 
 
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_a_week_is_found_by_its_first_free_time_by_a_day_and_by_an_address(
+    stack: DevStack, visits: Visits, size: str
+) -> None:
+    today = datetime.now(UTC).date()
+    monday = today + timedelta(days=7 - today.weekday())
+    times = [{"startTime": "14:00", "endTime": "16:00"}]
+    schedule = [{"date": (monday + timedelta(days=days)).isoformat(), "timeSlots": times} for days in (2, 37)]
+    tutor = stack.directory.create_user(f"of-some-weeks-{size}", "tutor", schedule=schedule)
+    annonce = stack.create_annonce(tutor)
+    student = stack.create_user("student", balance=1000)
+    address = f"/?annonce={annonce.id}&week="
+
+    visit = visits.new(student, size=size).open(f"{address}{monday + timedelta(days=9)}")
+    visit.problem("There is no free time in this week.")
+    expect(visit.page.locator(".slot")).to_have_count(0)
+    visit.see("a-none")
+    visit.button("First free time").click()
+    expect(visit.page.locator(".slot")).to_have_count(2)
+    assert visit.page.url.endswith(f"{address}{monday + timedelta(days=35)}")
+    visit.page.get_by_label("Go to a day").fill((monday + timedelta(days=2)).isoformat())
+    expect(visit.page.locator(".slot")).to_have_count(2)
+    assert visit.page.url.endswith(f"{address}{monday}")
+    visit.open(f"{address}2001-01-01")  # It is over.
+    expect(visit.page.locator(".slot")).to_have_count(2)
+
+
 # --- How it is used ---
 
 

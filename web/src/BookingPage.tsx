@@ -3,7 +3,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type Annonce, type CalendarAnswer, isRefusal, type Refusal, type Result } from "./blockchainService";
 import { lessonWei } from "./money";
-import { Busy, RefusalNotice, Title, useFresh, usePage, useWork, When } from "./page";
+import { Busy, Notice, RefusalNotice, Title, useFresh, usePage, useWork, When } from "./page";
 import { Review } from "./Review";
 import { remember, remembered } from "./session";
 import { DURATIONS, everyWeek, type Gap, isTaken, MOST_PICKS, type Pick, type Slot, week } from "./slots";
@@ -49,7 +49,13 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   const [taken, setTaken] = useState<Interval[]>([]);
   const [asked, setAsked] = useState(0);
   const [duration, setDuration] = useState(60);
-  const [monday, setMonday] = useState(() => firstMonday(zone));
+  const [monday, showMonday] = useState(() => mondayInAddress(zone) ?? firstMonday(zone));
+  const setMonday = (shown: string) => {
+    const query = new URLSearchParams(location.search);
+    query.set("week", shown);
+    history.replaceState(history.state, "", `${location.pathname}?${query}`);
+    showMonday(shown);
+  };
   const [selection, setSelection] = useSelection(id);
   const { picks } = selection;
 
@@ -60,7 +66,7 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
       setRefusal(isRefusal(answer) ? answer : null);
       if (isRefusal(answer)) return;
       const found = listingOf(answer.data);
-      if (!listing) setMonday(firstMonday(zone, found.schedule));
+      if (!listing && !mondayInAddress(zone)) showMonday(firstMonday(zone, found.schedule));
       setListing(found);
     },
     [service, id, asked],
@@ -100,13 +106,27 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
     return null;
   };
 
+  /** Shows the first week from the one on the screen on that has a free time. */
+  const findFree = async (): Promise<Refusal | null> => {
+    const begin = Date.parse(monday);
+    const known = await calendar(begin - 2 * DAY, begin + (7 * MOST_WEEKS + 2) * DAY);
+    if (isRefusal(known)) return known;
+    const { zone: tutorZone, schedule } = listing!;
+    const seen = { viewerZone: zone, tutorZone, schedule, taken: known, picks, duration, now: Date.now() };
+    const mondays = Array.from({ length: MOST_WEEKS }, (_, number) => addDays(monday, 7 * number));
+    const isFree = (first: string) =>
+      week({ ...seen, monday: first }).some(({ slots }) => slots.some(({ state }) => state === "free"));
+    setMonday(mondays.find(isFree) ?? mondays.at(-1)!);
+    return null;
+  };
+
   if (refusal && !listing) return <RefusalNotice refusal={refusal} retry={read} />;
   if (!listing) return <Busy text={t.loading} />;
   const shared = { listing, taken, selection, setSelection };
   if (reviewing && picks.length) {
     return <Review {...shared} refresh={read} back={() => go(`/${location.search}`)} />;
   }
-  const choice = { duration, setDuration, monday, setMonday, repeat };
+  const choice = { duration, setDuration, monday, setMonday, findFree, repeat };
   return <Choice {...shared} {...choice} />;
 }
 
@@ -119,9 +139,10 @@ function Choice(props: {
   setDuration: (minutes: number) => void;
   monday: string;
   setMonday: (monday: string) => void;
+  findFree: () => Promise<Refusal | null>;
   repeat: (pick: Pick, weeks: number) => Promise<Refusal | null>;
 }) {
-  const { listing, taken, selection, setSelection, duration, setDuration, monday, setMonday } = props;
+  const { listing, taken, selection, setSelection, duration, setDuration, monday, setMonday, findFree } = props;
   const { t, locale, zone, edu, zoneName } = usePage();
   const { picks } = selection;
   const now = useNow();
@@ -152,6 +173,7 @@ function Choice(props: {
   const all = days.flatMap(({ slots }) => slots);
   const grid = useRef<HTMLOListElement>(null);
   const [current, setCurrent] = useState<number | null>(null);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
   // One stop for the tab key; the arrows move between the times (ARIA Authoring Practices, roving tabindex).
   const stop = (all.find(({ start }) => start === current) ?? all.find(({ state }) => state === "picked") ?? all[0])?.start;
   const move = (event: KeyboardEvent) => {
@@ -214,7 +236,16 @@ function Choice(props: {
             >
               ‹
             </button>
-            <span aria-live="polite">{t.week(heads[0]!.day, heads[6]!.day)}</span>
+            <label class="span">
+              <span aria-live="polite">{t.week(heads[0]!.day, heads[6]!.day)}</span>
+              <input
+                type="date"
+                aria-label={t.goToDay}
+                min={first}
+                value={monday}
+                onChange={({ currentTarget: { value } }) => value && setMonday(value < first ? first : mondayOf(value))}
+              />
+            </label>
             <button
               type="button"
               class="arrow"
@@ -225,6 +256,14 @@ function Choice(props: {
             </button>
           </div>
         </div>
+        {!all.some(({ state }) => state === "free" || state === "picked") && (
+          <Notice kind="info" text={t.noneThisWeek}>
+            <button type="button" class="button" onClick={async () => setRefusal(await findFree())}>
+              {t.firstFree}
+            </button>
+          </Notice>
+        )}
+        {refusal && <RefusalNotice refusal={refusal} />}
         <p id="times" class="hidden">
           {t.times}
         </p>
@@ -480,6 +519,14 @@ function useNow(): number {
     return () => clearInterval(timer);
   }, []);
   return now;
+}
+
+/** The week that the address names, if it is not over. */
+function mondayInAddress(zone: string): string | null {
+  const named = new URLSearchParams(location.search).get("week") ?? "";
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(named) || Number.isNaN(Date.parse(named))) return null;
+  const monday = mondayOf(named);
+  return monday < firstMonday(zone) ? null : monday;
 }
 
 /** This week, or the next one at its end; where the tutor's hours are known, the first that has any. */
