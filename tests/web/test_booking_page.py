@@ -91,7 +91,10 @@ def test_the_receipt_tells_the_transaction_and_goes_into_a_calendar(
     receipt = visit.receipt()
     batch = stack.client(student.id).get(f"{BOOKING}/batch/{visit.page.url.split('/')[-1]}").json()["data"]
     assert [booking["studentNotes"] for booking in batch["bookings"]] == ["Réseaux, chapitre 3"] * 2
-    expect(receipt).to_contain_text(batch["transactionHash"])
+    expect(receipt).to_contain_text("The tutor confirms each lesson before it begins")
+    receipt.get_by_text("Proof of payment").click()
+    expect(receipt.get_by_text(batch["transactionHash"])).to_be_visible()
+    visit.see("e-proof")
     expect(receipt.locator(".facts div", has_text="Block")).to_contain_text(str(batch["blockNumber"]))
     for booking in batch["bookings"]:
         expect(receipt).to_contain_text(booking["id"])
@@ -102,6 +105,12 @@ def test_the_receipt_tells_the_transaction_and_goes_into_a_calendar(
     starts = re.findall(r"DTSTART:(\S+)", calendar)
     assert starts == [re.sub("[-:]", "", booking["startsAt"]) for booking in batch["bookings"]]
     assert "SUMMARY:Cours d'essai" in calendar
+    path = f"{BOOKING}/{batch['bookings'][0]['id']}/cancel"
+    assert stack.client(student.id).patch(path).status_code == 200
+    visit.page.reload()
+    expect(visit.page.locator(".badge.CANCELLED")).to_have_count(1)
+    calendar = downloaded(visit, lambda: visit.button("Add to calendar (.ics)").click())
+    assert re.findall(r"DTSTART:(\S+)", calendar) == starts[1:]
     visit.page.emulate_media(media="print")
     expect(visit.button("Print")).to_be_hidden()
     expect(visit.page.get_by_role("heading", name="2 lessons booked")).to_be_visible()

@@ -120,9 +120,6 @@ function Receipt({ data }: { data: BatchData }) {
           <li key={booking.id}>
             <div>
               <When start={Date.parse(booking.startsAt)} minutes={booking.duration} other={zone} />
-              <span class="other id">
-                {t.bookingId} {booking.id}
-              </span>
             </div>
             <span class={`badge ${booking.status}`}>{t.statuses[booking.status]}</span>
             <span class="price">{edu(booking.amountWei)}</span>
@@ -135,35 +132,49 @@ function Receipt({ data }: { data: BatchData }) {
           <dt>{t.total}</dt>
           <dd>{edu(data.totalAmountWei)}</dd>
         </div>
-        {hash && (
-          <div>
-            <dt>{t.transaction}</dt>
-            <dd>
-              <code>{hash}</code>
-              <span class="tools">
-                <Copy text={hash} label={t.copyHash} />
-                {about.explorer && (
-                  <a href={`${about.explorer}/tx/${hash}`} rel="noreferrer" target="_blank">
-                    {t.explorer}
-                  </a>
-                )}
-              </span>
-            </dd>
-          </div>
-        )}
-        {blockNumber !== null && (
-          <div>
-            <dt>{t.block}</dt>
-            <dd>{blockNumber}</dd>
-          </div>
-        )}
         <div>
           <dt>{t.yourTime}</dt>
           <dd>{zoneName(Date.parse(data.bookings[0]!.startsAt))}</dd>
         </div>
       </dl>
-      <Progress data={data} />
-      {data.state === "mined" && <p class="muted">{t.stepFinalHelp}</p>}
+      {annonce && lessons.length > 0 && <p>{annonce.instant ? t.nextInstant : t.nextPending}</p>}
+      <details class="proof">
+        <summary>{t.proof}</summary>
+        <dl class="facts">
+          {hash && (
+            <div>
+              <dt>{t.transaction}</dt>
+              <dd>
+                <code>{hash}</code>
+                <span class="tools">
+                  <Copy text={hash} label={t.copyHash} />
+                  {about.explorer && (
+                    <a href={`${about.explorer}/tx/${hash}`} rel="noreferrer" target="_blank">
+                      {t.explorer}
+                    </a>
+                  )}
+                </span>
+              </dd>
+            </div>
+          )}
+          {blockNumber !== null && (
+            <div>
+              <dt>{t.block}</dt>
+              <dd>{blockNumber}</dd>
+            </div>
+          )}
+          {data.bookings.map(({ id }, place) => (
+            <div key={id}>
+              <dt>{`${t.bookingId} ${place + 1}`}</dt>
+              <dd>
+                <code>{id}</code>
+              </dd>
+            </div>
+          ))}
+        </dl>
+        <Progress data={data} />
+        {data.state === "mined" && <p class="muted">{t.stepFinalHelp}</p>}
+      </details>
       <div class="actions">
         {lessons.length > 0 && (
           <button type="button" class="button" onClick={save}>
