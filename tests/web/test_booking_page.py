@@ -542,6 +542,31 @@ def test_a_tutors_published_hours_are_what_can_be_picked(
     visit.heading("2 lessons booked")
 
 
+def test_nothing_is_called_free_before_the_calendar_has_come(
+    visits: Visits, annonce: Annonce, student: User
+) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visit = visits.new(student)
+    visit.page.route("**/calendar*", hold)
+    visit.open(f"/?annonce={annonce.id}&week=2035-03-05")
+    expect(visit.page.locator(".ghost")).to_have_count(70)
+    expect(visit.page.locator(".slot")).to_have_count(0)
+    visit.see("a-skeleton")
+    visit.expects_refusals = True
+    for route in held:
+        route.fulfill(status=503, json={"code": "unavailable", "message": "The node does not answer."})
+    notice = visit.problem("The node does not answer.")
+    expect(visit.page.locator(".slot")).to_have_count(0)
+    visit.page.unroute("**/calendar*")
+    notice.get_by_role("button", name="Try again").click()
+    expect(visit.page.locator(".slot")).to_have_count(70)
+    expect(visit.page.locator(".ghost")).to_have_count(0)
+
+
 @pytest.mark.parametrize("size", ["desktop", "phone"])
 def test_a_week_is_found_by_its_first_free_time_by_a_day_and_by_an_address(
     stack: DevStack, visits: Visits, size: str

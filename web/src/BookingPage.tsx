@@ -47,6 +47,8 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   const [listing, setListing] = useState<Listing | null>(null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [taken, setTaken] = useState<Interval[]>([]);
+  const [seen, setSeen] = useState<Interval | null>(null);
+  const [away, setAway] = useState<Refusal | null>(null);
   const [asked, setAsked] = useState(0);
   const [duration, setDuration] = useState(60);
   const [monday, showMonday] = useState(() => mondayInAddress(zone) ?? firstMonday(zone));
@@ -89,8 +91,11 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   const look = async (signal: AbortSignal) => {
     if (!tutorId) return;
     const known = await calendar(from, to, signal);
+    setAway(isRefusal(known) ? known : null);
     // Without an answer what was known stays on the screen; booking checks it again anyway.
-    if (!isRefusal(known)) setTaken(known);
+    if (isRefusal(known)) return;
+    setTaken(known);
+    setSeen({ start: from, end: to });
   };
   useFresh(look, FRESH_MS, [service, tutorId, from, to, asked]);
 
@@ -126,7 +131,9 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   if (reviewing && picks.length) {
     return <Review {...shared} refresh={read} back={() => go(`/${location.search}`)} />;
   }
-  const choice = { duration, setDuration, monday, setMonday, findFree, repeat };
+  const shown = { start: Date.parse(monday) - 2 * DAY, end: Date.parse(monday) + 9 * DAY };
+  const isSeen = seen !== null && seen.start <= shown.start && shown.end <= seen.end;
+  const choice = { duration, setDuration, monday, setMonday, findFree, repeat, isSeen, away: isSeen ? null : away, read };
   return <Choice {...shared} {...choice} />;
 }
 
@@ -140,9 +147,14 @@ function Choice(props: {
   monday: string;
   setMonday: (monday: string) => void;
   findFree: () => Promise<Refusal | null>;
+  /** Whether the calendar of this week has come: until then nothing is called free. */
+  isSeen: boolean;
+  away: Refusal | null;
+  read: () => void;
   repeat: (pick: Pick, weeks: number) => Promise<Refusal | null>;
 }) {
   const { listing, taken, selection, setSelection, duration, setDuration, monday, setMonday, findFree } = props;
+  const { isSeen, away, read } = props;
   const { t, locale, zone, edu, zoneName } = usePage();
   const { picks } = selection;
   const now = useNow();
@@ -256,7 +268,8 @@ function Choice(props: {
             </button>
           </div>
         </div>
-        {!all.some(({ state }) => state === "free" || state === "picked") && (
+        {away && <RefusalNotice refusal={away} retry={read} />}
+        {isSeen && !all.some(({ state }) => state === "free" || state === "picked") && (
           <Notice kind="info" text={t.noneThisWeek}>
             <button type="button" class="button" onClick={async () => setRefusal(await findFree())}>
               {t.firstFree}
@@ -267,7 +280,7 @@ function Choice(props: {
         <p id="times" class="hidden">
           {t.times}
         </p>
-        <ol class="days" ref={grid} aria-describedby="times" onKeyDown={move}>
+        <ol class="days" ref={grid} aria-describedby="times" aria-busy={!isSeen} onKeyDown={move}>
           {days.map(({ date, slots }, number) => (
             <li key={date} class={slots.length ? "" : "empty"}>
               <h2>
@@ -282,8 +295,8 @@ function Choice(props: {
               {slots.length > 0 && (
                 <ul>
                   {slots.map((slot) => (
-                    <li key={slot.start}>
-                      <SlotButton
+                    <li key={slot.start} class={isSeen ? undefined : "ghost"}>
+                      {isSeen && <SlotButton
                         slot={slot}
                         listing={listing}
                         stop={slot.start === stop}
@@ -292,7 +305,7 @@ function Choice(props: {
                           toggle(slot);
                         }}
                         focused={() => setCurrent(slot.start)}
-                      />
+                      />}
                     </li>
                   ))}
                 </ul>
