@@ -46,7 +46,7 @@ BREAKS = [
     ("AFTER_REVIEW << CONFIRMED;", "0            << CONFIRMED;", ["possible_payment_of_confirmed_by_anyone"]),
     ("+ arbitrationPeriod + 1;", "+ arbitrationPeriod + 2;", ["possible_split_of_disputed_by_anyone"]),
     ("(student, address(this), total);", "(student, address(this), total + 1);", ["creation_pulls_once"]),
-    ("require(order.minLessons < slots.length, SlotTaken(i, start));", "", ["creation_takes_free_time_only"]),
+    ("if (word & mask != 0 ||", "if (word & mask > mask ||", ["creation_takes_free_time_only"]),
     (
         "require(free >= minLessons, TooFewFree(free, minLessons));",
         "",
@@ -60,10 +60,14 @@ BREAKS = [
         ["an_order_is_created_once"],
     ),
     ("_batches[batch] = block.timestamp;\n", "\n", ["a_revoked_order_is_not_created"]),
-    ("bytes memory packed = _pack(order.slots, offer);", "revert();", ["possible_creation"]),
+    (
+        "bytes memory packed = _pack(order.slots, offer);",
+        "bytes memory packed = _pack(order.slots, offer); require(packed.length == 0);",
+        ["possible_creation"],
+    ),
     (
         "if (student == tutor) require(",
-        "if (student == tutor) revert(); else require(",
+        "require(student != tutor); if (student == tutor) require(",
         ["possible_own_time"],
     ),
     (

@@ -410,7 +410,9 @@ class EscrowMachine(RuleBasedStateMachine):
             act = Act("block", person, Proof(person))
             self.perform(call, [act], lambda model: model.block(person, True))
         self.attempt(self.moves(data).act("cancel", (order, order.tutor, {lesson})))
-        self.attempt(self.moves(data).withdraw())
+        for _ in range(4):
+            if self.state.credits[order.student]:
+                self.attempt(self.moves(data).withdraw())
 
     def wait(self, data: Any) -> None:
         self.now = self.moves(data).moment()

@@ -209,6 +209,11 @@ class Moves:
         rate = self.state.listings[tutor, listing].hourly_rate
         own_time = self.once_in(10)
         slots = self._slots()
+        horizon = self.state.listings[tutor, listing].horizon
+        if slots and 0 < horizon < 90 * DAY and self.once_in(3):  # around the last start that it allows
+            edge = (self.now + horizon) // QUARTER + self.pick([0, 1])
+            later = edge * QUARTER - slots[0].start
+            slots = tuple(Slot(start + later, minutes) for start, minutes in slots)
         return Order(
             student=tutor if own_time else self.pick(self.world.students),
             tutor=tutor,
