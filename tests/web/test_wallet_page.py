@@ -6,7 +6,7 @@ import pytest
 from browsing import BOOKING, Visit, Visits
 from playwright.sync_api import Route, expect
 from shown import charged_once, set_rate
-from wallets import Wallet, error
+from wallets import Wallet, error, installed
 
 from api.people.directory import Annonce, User
 from creneau import abi
@@ -199,12 +199,7 @@ def test_of_several_wallets_one_is_chosen(
     stack: DevStack, visits: Visits, annonce: Annonce, student: User, wallet: Wallet
 ) -> None:
     other = Wallet(stack.chain_id, name="Other wallet")
-
-    def both(page: Any) -> None:
-        wallet.install(page)
-        other.install(page)
-
-    visit = visits.new(student, prepare=both)
+    visit = visits.new(student, prepare=installed(wallet, other))
     visit.choose(annonce, 0)
     visit.review()
     visit.confirm()
@@ -293,12 +288,7 @@ def test_an_act_is_signed_by_the_wallet_that_has_the_account(
     stack: DevStack, visits: Visits, annonce: Annonce, student: User, wallet: Wallet
 ) -> None:
     other = Wallet(stack.chain_id, name="Another wallet")
-
-    def both(page: Any) -> None:
-        other.install(page)
-        wallet.install(page)
-
-    visit = visits.new(student, prepare=both)
+    visit = visits.new(student, prepare=installed(other, wallet))
     visit.choose(annonce, 0, 1)
     visit.review()
     visit.confirm()

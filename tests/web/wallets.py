@@ -71,6 +71,16 @@ class Wallet:
         return "0x" + bytes(self.account.sign_typed_data(full_message=data).signature).hex()
 
 
+def installed(*wallets: Wallet) -> Callable[[Page], None]:
+    """Puts all of them into a browser."""
+
+    def install(page: Page) -> None:
+        for wallet in wallets:
+            wallet.install(page)
+
+    return install
+
+
 def error(code: int | str, message: str = "no", **more: Any) -> Answer:
     """An error of EIP-1193."""
     return {"error": {"code": code, "message": message, **more}}

@@ -86,8 +86,7 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   };
 
   // The week on the screen, and those of what is picked.
-  const mondays = [monday, ...picks.map(({ start }) => mondayOf(localOf(start, zone).date))].map((at) => Date.parse(at));
-  const [from, to] = [Math.min(...mondays) - 2 * DAY, Math.max(...mondays) + 9 * DAY];
+  const { start: from, end: to } = spanOf([monday, ...picks.map(({ start }) => mondayOf(localOf(start, zone).date))]);
   const look = async (signal: AbortSignal) => {
     if (!tutorId) return;
     const known = await calendar(from, to, signal);
@@ -113,14 +112,14 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
 
   /** Shows the first week from the one on the screen on that has a free time. */
   const findFree = async (): Promise<Refusal | null> => {
-    const begin = Date.parse(monday);
-    const known = await calendar(begin - 2 * DAY, begin + (7 * MOST_WEEKS + 2) * DAY);
+    const mondays = Array.from({ length: MOST_WEEKS }, (_, number) => addDays(monday, 7 * number));
+    const { start, end } = spanOf(mondays);
+    const known = await calendar(start, end);
     if (isRefusal(known)) return known;
     const { zone: tutorZone, schedule } = listing!;
-    const seen = { viewerZone: zone, tutorZone, schedule, taken: known, picks, duration, now: Date.now() };
-    const mondays = Array.from({ length: MOST_WEEKS }, (_, number) => addDays(monday, 7 * number));
+    const options = { viewerZone: zone, tutorZone, schedule, taken: known, picks, duration, now: Date.now() };
     const isFree = (first: string) =>
-      week({ ...seen, monday: first }).some(({ slots }) => slots.some(({ state }) => state === "free"));
+      week({ ...options, monday: first }).some(({ slots }) => slots.some(({ state }) => state === "free"));
     setMonday(mondays.find(isFree) ?? mondays.at(-1)!);
     return null;
   };
@@ -131,7 +130,7 @@ function Booking({ id, reviewing }: { id: string; reviewing: boolean }) {
   if (reviewing && picks.length) {
     return <Review {...shared} refresh={read} back={() => go(`/${location.search}`)} />;
   }
-  const shown = { start: Date.parse(monday) - 2 * DAY, end: Date.parse(monday) + 9 * DAY };
+  const shown = spanOf([monday]);
   const isSeen = seen !== null && seen.start <= shown.start && shown.end <= seen.end;
   const choice = { duration, setDuration, monday, setMonday, findFree, repeat, isSeen, away: isSeen ? null : away, read };
   return <Choice {...shared} {...choice} />;
@@ -296,16 +295,18 @@ function Choice(props: {
                 <ul>
                   {slots.map((slot) => (
                     <li key={slot.start} class={isSeen ? undefined : "ghost"}>
-                      {isSeen && <SlotButton
-                        slot={slot}
-                        listing={listing}
-                        stop={slot.start === stop}
-                        toggle={() => {
-                          setCurrent(slot.start);
-                          toggle(slot);
-                        }}
-                        focused={() => setCurrent(slot.start)}
-                      />}
+                      {isSeen && (
+                        <SlotButton
+                          slot={slot}
+                          listing={listing}
+                          stop={slot.start === stop}
+                          toggle={() => {
+                            setCurrent(slot.start);
+                            toggle(slot);
+                          }}
+                          focused={() => setCurrent(slot.start)}
+                        />
+                      )}
                     </li>
                   ))}
                 </ul>
@@ -532,6 +533,12 @@ function useNow(): number {
     return () => clearInterval(timer);
   }, []);
   return now;
+}
+
+/** The time of weeks by every clock: their ends, and two days around. */
+function spanOf(mondays: string[]): Interval {
+  const at = mondays.map((monday) => Date.parse(monday));
+  return { start: Math.min(...at) - 2 * DAY, end: Math.max(...at) + 9 * DAY };
 }
 
 /** The week that the address names, if it is not over. */

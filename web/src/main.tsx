@@ -28,9 +28,10 @@ class Boundary extends Component<{ children: ComponentChildren }, { broken: bool
   }
 
   componentDidMount() {
-    addEventListener("unhandledrejection", () => this.setState({ said: true }));
-    // Other people's scripts, of extensions say, are none of ours.
-    addEventListener("error", ({ filename }) => filename.startsWith(location.origin) && this.setState({ said: true }));
+    // What extensions do, wallets among them, is not this page's.
+    const heard = (where: string) => /-extension:\/\//.test(where) || this.setState({ said: true });
+    addEventListener("unhandledrejection", ({ reason }) => heard(String(reason?.stack)));
+    addEventListener("error", ({ filename }) => filename.startsWith(location.origin) && heard(filename));
   }
 
   render() {
